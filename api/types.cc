@@ -1,0 +1,24 @@
+#include "api/types.h"
+
+namespace attic {
+
+ReadStatistics& ReadStatistics::operator+=(const ReadStatistics& other) {
+  tokens += other.tokens;
+  exact_tokens += other.exact_tokens;
+  estimated_clusters += other.estimated_clusters;
+  estimated_super_clusters += other.estimated_super_clusters;
+  graph_visits += other.graph_visits;
+  bytes_read += other.bytes_read;
+  return *this;
+}
+
+MemoryUse& MemoryUse::operator+=(const MemoryUse& other) {
+  vectors_bytes += other.vectors_bytes;
+  tail_bytes += other.tail_bytes;
+  summaries_bytes += other.summaries_bytes;
+  codes_bytes += other.codes_bytes;
+  graph_bytes += other.graph_bytes;
+  return *this;
+}
+
+}  // namespace attic

@@ -1,0 +1,175 @@
+// The plain C++ vocabulary of Attic's interface: what a caller says and what a store answers. Shared by
+// the client library, the store and the worker; the protocol buffers in proto/attic/v1 say the same on the
+// wire (wire/ converts). Arrays are row-major and little-endian.
+#ifndef ATTIC_API_TYPES_H_
+#define ATTIC_API_TYPES_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "attention/element_type.h"
+#include "attention/partial_attention.h"
+
+namespace attic {
+
+// Describes the model whose keys and values a session holds. Sessions opened with a different
+// fingerprint are refused: keys of one model are garbage to another.
+struct Fingerprint {
+  std::string model_id;
+  std::string revision;
+  uint32_t layers = 0;
+  uint32_t q_heads = 0;
+  uint32_t kv_heads = 0;
+  uint32_t head_dim = 0;
+  uint32_t value_dim = 0;
+  ElementType element_type = ElementType::kBFloat16;
+  float logit_scale = 0.0f;  // logits are logit_scale * q.k
+  std::string position_encoding;  // free text, e.g. "rope theta=500000" or "none"
+
+  uint32_t group() const { return kv_heads == 0 ? 0 : q_heads / kv_heads; }
+  bool operator==(const Fingerprint&) const = default;
+};
+
+// Half-open range of token positions.
+struct PositionRange {
+  int64_t begin = 0;
+  int64_t end = std::numeric_limits<int64_t>::max();
+
+  bool operator==(const PositionRange&) const = default;
+};
+
+struct OpenSessionRequest {
+  std::string session_id;  // empty: the store chooses one
+  Fingerprint fingerprint;
+  std::vector<uint32_t> stored_layers;  // the layers whose keys and values will be appended
+};
+
+struct LayerDescription {
+  uint32_t layer = 0;
+  int64_t watermark = 0;         // every position below it is held
+  int64_t indexed_tokens = 0;    // those in segments, found through the index
+  int64_t tail_tokens = 0;       // those scanned exactly
+  bool operator==(const LayerDescription&) const = default;
+};
+
+struct SessionDescription {
+  std::string session_id;
+  Fingerprint fingerprint;
+  std::vector<LayerDescription> layers;
+  int64_t watermark = 0;  // smallest over layers
+  uint64_t memory_bytes = 0;
+  bool operator==(const SessionDescription&) const = default;
+};
+
+// Keys and values of consecutive positions of one layer, plus a sample of the queries computed there.
+// Borrows its arrays for the duration of the call.
+struct AppendBatch {
+  std::string session_id;
+  uint32_t layer = 0;
+  int64_t begin_position = 0;
+  size_t count = 0;
+  std::span<const std::byte> keys;    // (count, kv_heads, head_dim), fingerprint.element_type
+  std::span<const std::byte> values;  // (count, kv_heads, value_dim), fingerprint.element_type
+  std::span<const float> query_sample;  // (n, q_heads, head_dim), any n >= 0
+};
+
+struct AppendAck {
+  int64_t watermark = 0;          // of the layer
+  int64_t durable_watermark = 0;  // 0 for sessions in memory
+};
+
+enum class AttendMode : uint8_t {
+  kIndexed = 1,  // search, attend the best exactly, estimate the rest
+  kExact = 2,    // scan everything
+};
+
+// One sequence's query in one layer. Borrows `queries` for the duration of the call.
+struct AttendItem {
+  std::string session_id;
+  uint32_t layer = 0;
+  PositionRange range;  // positions attended; end beyond the watermark means "up to the watermark"
+  int64_t min_watermark = 0;  // FAILED_PRECONDITION when the store holds less
+  AttendMode mode = AttendMode::kIndexed;
+  std::span<const float> queries;  // (q_heads, head_dim)
+};
+
+// What answering cost.
+struct ReadStatistics {
+  uint64_t tokens = 0;             // tokens in the range, times kv heads
+  uint64_t exact_tokens = 0;       // attended exactly, times kv heads
+  uint64_t estimated_clusters = 0;
+  uint64_t estimated_super_clusters = 0;
+  uint64_t graph_visits = 0;       // centroids read by graph searches
+  uint64_t bytes_read = 0;         // keys, values, sums, codes, centroids and links
+  ReadStatistics& operator+=(const ReadStatistics& other);
+};
+
+// The answer to one item. Every query head has its own log_sum_exp and coverage.
+struct AttendAnswer {
+  absl::Status status;  // when not OK the rest is empty
+  std::vector<float> output;       // (q_heads, value_dim)
+  std::vector<float> log_sum_exp;  // (q_heads), natural logarithm, -infinity over no tokens
+  std::vector<float> coverage;     // (q_heads), share of the softmax mass attended exactly, estimated
+  PositionRange range;             // positions actually answered for
+  bool degraded = false;           // the deadline cut the exact part short
+  ReadStatistics read;
+  uint64_t epoch = 0;
+  std::string boot_id;
+};
+
+struct SearchRequest {
+  std::string session_id;
+  uint32_t layer = 0;
+  PositionRange range;
+  AttendMode mode = AttendMode::kIndexed;
+  uint32_t k = 0;
+  bool with_vectors = false;
+  std::span<const float> queries;  // (q_heads, head_dim)
+};
+
+struct SearchHit {
+  int64_t position = 0;
+  float score = 0.0f;  // q.k, without the logit scale
+};
+
+struct SearchAnswer {
+  std::vector<std::vector<SearchHit>> hits;  // per query head, best first, at most k
+  // With with_vectors: per query head, rows in the order of hits, fingerprint.element_type.
+  std::vector<std::vector<std::byte>> keys;    // (hits, head_dim)
+  std::vector<std::vector<std::byte>> values;  // (hits, value_dim)
+  ReadStatistics read;
+};
+
+struct MemoryUse {
+  uint64_t vectors_bytes = 0;   // keys and values in segments
+  uint64_t tail_bytes = 0;      // keys and values not yet in segments
+  uint64_t summaries_bytes = 0; // centroids, sums, super-clusters, assignments
+  uint64_t codes_bytes = 0;     // one-bit codes
+  uint64_t graph_bytes = 0;     // links, side edges, builder
+  uint64_t total() const {
+    return vectors_bytes + tail_bytes + summaries_bytes + codes_bytes + graph_bytes;
+  }
+  MemoryUse& operator+=(const MemoryUse& other);
+};
+
+struct StoreStatus {
+  std::string version;
+  std::string boot_id;
+  uint64_t epoch = 0;
+  uint64_t sessions = 0;
+  uint64_t tokens = 0;  // tokens times stored layers, over all sessions
+  uint64_t pending_segments = 0;  // segments waiting for the background builder
+  uint64_t threads = 0;
+  double uptime_seconds = 0;
+  std::string vector_target;  // instruction set in use
+  MemoryUse memory;
+};
+
+}  // namespace attic
+
+#endif  // ATTIC_API_TYPES_H_

@@ -1,0 +1,76 @@
+// attic::Client: sessions, appending, attention and search against a store, over the network or in this
+// process, through one interface.
+//
+//   auto client = attic::ConnectClient({.address = "127.0.0.1:7400"});
+//   auto session = (*client)->OpenSession({.session_id = "book", .fingerprint = f, .stored_layers = {0}});
+//   auto stream = (*client)->OpenAppendStream();
+//   (*stream)->Append(batch);  (*stream)->Flush(deadline);
+//   auto answers = (*client)->Attend({item}, deadline);
+//
+// All methods are thread-safe unless said otherwise. Errors are the store's own (see
+// proto/attic/v1/*.proto), plus UNAVAILABLE and DEADLINE_EXCEEDED from the network. Every call ends by its
+// deadline.
+#ifndef ATTIC_CLIENT_CPP_CLIENT_H_
+#define ATTIC_CLIENT_CPP_CLIENT_H_
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "api/limits.h"
+#include "api/types.h"
+
+namespace attic {
+
+struct ClientOptions {
+  std::string address = "127.0.0.1:7400";
+  absl::Duration connect_timeout = absl::Seconds(5);
+  absl::Duration call_timeout = absl::Seconds(30);  // for calls without a deadline argument
+  Limits limits;
+};
+
+// Appends in order, pipelined. Not thread-safe: one writer. Destruction abandons what is not acknowledged.
+class AppendStream {
+ public:
+  virtual ~AppendStream() = default;
+  // Sends a batch (copied before returning); waits while limits.append_bytes_in_flight_max are
+  // unacknowledged. Returns the first error of an earlier batch; after an error the stream is finished.
+  virtual absl::Status Append(const AppendBatch& batch) = 0;
+  // Waits until everything sent is acknowledged; returns the last acknowledgement.
+  virtual absl::StatusOr<AppendAck> Flush(absl::Time deadline) = 0;
+};
+
+class Client {
+ public:
+  virtual ~Client() = default;
+
+  virtual absl::StatusOr<SessionDescription> OpenSession(const OpenSessionRequest& request) = 0;
+  virtual absl::StatusOr<SessionDescription> DescribeSession(const std::string& session_id) = 0;
+  virtual absl::StatusOr<std::vector<SessionDescription>> ListSessions() = 0;
+  virtual absl::StatusOr<SessionDescription> ForkSession(const std::string& session_id,
+                                                         int64_t position,
+                                                         const std::string& new_session_id) = 0;
+  virtual absl::StatusOr<SessionDescription> TruncateSession(const std::string& session_id,
+                                                             int64_t position) = 0;
+  virtual absl::Status CloseSession(const std::string& session_id) = 0;
+
+  virtual absl::StatusOr<std::unique_ptr<AppendStream>> OpenAppendStream() = 0;
+
+  // One answer per item, in order; all items have the same layer. Over the network this uses one
+  // long-lived bidirectional stream and sends the time left as the store's budget.
+  virtual absl::StatusOr<std::vector<AttendAnswer>> Attend(std::span<const AttendItem> items,
+                                                           absl::Time deadline) = 0;
+  virtual absl::StatusOr<SearchAnswer> Search(const SearchRequest& request, absl::Time deadline) = 0;
+  virtual absl::StatusOr<StoreStatus> Status() = 0;
+};
+
+// Connects to a store; UNAVAILABLE when it does not answer within connect_timeout. Reconnects by itself.
+absl::StatusOr<std::unique_ptr<Client>> ConnectClient(const ClientOptions& options);
+
+}  // namespace attic
+
+#endif  // ATTIC_CLIENT_CPP_CLIENT_H_

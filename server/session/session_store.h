@@ -1,0 +1,62 @@
+// All sessions of one store process: the whole server without the network.
+#ifndef ATTIC_SERVER_SESSION_SESSION_STORE_H_
+#define ATTIC_SERVER_SESSION_SESSION_STORE_H_
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "api/limits.h"
+#include "api/types.h"
+#include "server/index/head_index.h"
+
+namespace attic {
+
+struct SessionStoreOptions {
+  Limits limits;
+  IndexOptions index;
+  size_t threads = 0;        // for queries; 0: one per hardware thread
+  size_t build_threads = 0;  // background builders; 0: half the hardware threads, at least one
+};
+
+// Thread-safe. Checks every argument: errors name the field or the limit, and nothing is half-applied.
+// No lock is held while vectors are scanned or segments are built.
+class SessionStore {
+ public:
+  static std::unique_ptr<SessionStore> Create(const SessionStoreOptions& options);
+  virtual ~SessionStore() = default;
+
+  virtual absl::StatusOr<SessionDescription> OpenSession(const OpenSessionRequest& request) = 0;
+  virtual absl::StatusOr<SessionDescription> DescribeSession(const std::string& session_id) = 0;
+  // Sessions with ids after `after_session_id`, in order of id, at most `page_size`.
+  virtual std::vector<SessionDescription> ListSessions(const std::string& after_session_id,
+                                                       size_t page_size) = 0;
+  virtual absl::StatusOr<SessionDescription> ForkSession(const std::string& session_id,
+                                                         int64_t position,
+                                                         const std::string& new_session_id) = 0;
+  virtual absl::StatusOr<SessionDescription> TruncateSession(const std::string& session_id,
+                                                             int64_t position) = 0;
+  virtual absl::Status CloseSession(const std::string& session_id) = 0;
+
+  // Idempotent by position: see proto/attic/v1/attention.proto. Waits (up to `deadline`) while the layer
+  // has more than limits.pending_segments_max segments waiting for the builder; then DEADLINE_EXCEEDED.
+  virtual absl::StatusOr<AppendAck> Append(const AppendBatch& batch, absl::Time deadline) = 0;
+
+  // One answer per item, in order; items and kv heads run in parallel. An item's failure is in its
+  // answer's status; the call as a whole fails only when the batch is over a limit.
+  virtual absl::StatusOr<std::vector<AttendAnswer>> Attend(std::span<const AttendItem> items,
+                                                           absl::Time deadline) = 0;
+  virtual absl::StatusOr<SearchAnswer> Search(const SearchRequest& request, absl::Time deadline) = 0;
+
+  virtual StoreStatus Status() = 0;
+
+  // Returns when no segment is waiting to be built, or DEADLINE_EXCEEDED.
+  virtual absl::Status WaitForBuilds(absl::Time deadline) = 0;
+};
+
+}  // namespace attic
+
+#endif  // ATTIC_SERVER_SESSION_SESSION_STORE_H_

@@ -1,0 +1,68 @@
+// Conversions between the plain types of api/ and the protocol buffers of proto/attic/v1, used by the
+// store's handlers and the client library.
+//
+// ToWire never fails. FromWire checks what the wire format alone can get wrong (unknown enum values, byte
+// counts that do not fit) and returns INVALID_ARGUMENT naming the field; limits and meaning are checked by
+// server/session. Borrowing results refer to the message they were made from.
+#ifndef ATTIC_WIRE_CONVERT_H_
+#define ATTIC_WIRE_CONVERT_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "api/types.h"
+#include "attic/v1/admin.pb.h"
+#include "attic/v1/attention.pb.h"
+#include "attic/v1/common.pb.h"
+#include "attic/v1/session.pb.h"
+
+namespace attic::wire {
+
+// Status codes of Abseil and of gRPC have the same numbers; messages are kept.
+v1::Error ToWire(const absl::Status& status);
+absl::Status FromWire(const v1::Error& error);
+
+v1::Fingerprint ToWire(const Fingerprint& fingerprint);
+absl::StatusOr<Fingerprint> FromWire(const v1::Fingerprint& fingerprint);
+
+v1::PositionRange ToWire(const PositionRange& range);
+PositionRange FromWire(const v1::PositionRange& range);
+
+v1::ReadStatistics ToWire(const ReadStatistics& read);
+ReadStatistics FromWire(const v1::ReadStatistics& read);
+
+v1::OpenRequest ToWire(const OpenSessionRequest& request);
+absl::StatusOr<OpenSessionRequest> FromWire(const v1::OpenRequest& request);
+
+v1::SessionDescription ToWire(const SessionDescription& description);
+absl::StatusOr<SessionDescription> FromWire(const v1::SessionDescription& description);
+
+v1::AppendRequest ToWire(const AppendBatch& batch);
+
+// An AppendBatch that borrows keys and values from `request`; the query sample is copied into
+// `query_sample` because float data in a message may be unaligned.
+absl::StatusOr<AppendBatch> FromWire(const v1::AppendRequest& request,
+                                     std::vector<float>& query_sample);
+
+v1::AttendItem ToWire(const AttendItem& item);
+
+// An AttendItem whose queries, widened to float32, are in `queries`.
+absl::StatusOr<AttendItem> FromWire(const v1::AttendItem& item, uint32_t layer,
+                                    std::vector<float>& queries);
+
+v1::AttendItemResponse ToWire(const AttendAnswer& answer);
+absl::StatusOr<AttendAnswer> FromWire(const v1::AttendItemResponse& response);
+
+v1::SearchRequest ToWire(const SearchRequest& request);
+absl::StatusOr<SearchRequest> FromWire(const v1::SearchRequest& request,
+                                       std::vector<float>& queries);
+v1::SearchResponse ToWire(const SearchAnswer& answer);
+absl::StatusOr<SearchAnswer> FromWire(const v1::SearchResponse& response);
+
+v1::StoreStatus ToWire(const StoreStatus& status);
+StoreStatus FromWire(const v1::StoreStatus& status);
+
+}  // namespace attic::wire
+
+#endif  // ATTIC_WIRE_CONVERT_H_
