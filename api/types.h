@@ -1,6 +1,6 @@
-// The plain C++ vocabulary of Attic's interface: what a caller says and what a store answers. Shared by
-// the client library, the store and the worker; the protocol buffers in proto/attic/v1 say the same on the
-// wire (wire/ converts). Arrays are row-major and little-endian.
+// The plain C++ vocabulary of Attic's interface: what a caller says and what a store answers.
+// Shared by the client library, the store and the worker; the protocol buffers in proto/attic/v1
+// say the same on the wire (wire/ converts). Arrays are row-major and little-endian.
 #ifndef ATTIC_API_TYPES_H_
 #define ATTIC_API_TYPES_H_
 
@@ -28,7 +28,7 @@ struct Fingerprint {
   uint32_t head_dim = 0;
   uint32_t value_dim = 0;
   ElementType element_type = ElementType::kBFloat16;
-  float logit_scale = 0.0f;  // logits are logit_scale * q.k
+  float logit_scale = 0.0f;       // logits are logit_scale * q.k
   std::string position_encoding;  // free text, e.g. "rope theta=500000" or "none"
 
   uint32_t group() const { return kv_heads == 0 ? 0 : q_heads / kv_heads; }
@@ -51,9 +51,9 @@ struct OpenSessionRequest {
 
 struct LayerDescription {
   uint32_t layer = 0;
-  int64_t watermark = 0;         // every position below it is held
-  int64_t indexed_tokens = 0;    // those in segments, found through the index
-  int64_t tail_tokens = 0;       // those scanned exactly
+  int64_t watermark = 0;       // every position below it is held
+  int64_t indexed_tokens = 0;  // those in segments, found through the index
+  int64_t tail_tokens = 0;     // those scanned exactly
   bool operator==(const LayerDescription&) const = default;
 };
 
@@ -66,15 +66,15 @@ struct SessionDescription {
   bool operator==(const SessionDescription&) const = default;
 };
 
-// Keys and values of consecutive positions of one layer, plus a sample of the queries computed there.
-// Borrows its arrays for the duration of the call.
+// Keys and values of consecutive positions of one layer, plus a sample of the queries computed
+// there. Borrows its arrays for the duration of the call.
 struct AppendBatch {
   std::string session_id;
   uint32_t layer = 0;
   int64_t begin_position = 0;
   size_t count = 0;
-  std::span<const std::byte> keys;    // (count, kv_heads, head_dim), fingerprint.element_type
-  std::span<const std::byte> values;  // (count, kv_heads, value_dim), fingerprint.element_type
+  std::span<const std::byte> keys;      // (count, kv_heads, head_dim), fingerprint.element_type
+  std::span<const std::byte> values;    // (count, kv_heads, value_dim), fingerprint.element_type
   std::span<const float> query_sample;  // (n, q_heads, head_dim), any n >= 0
 };
 
@@ -100,23 +100,23 @@ struct AttendItem {
 
 // What answering cost.
 struct ReadStatistics {
-  uint64_t tokens = 0;             // tokens in the range, times kv heads
-  uint64_t exact_tokens = 0;       // attended exactly, times kv heads
+  uint64_t tokens = 0;        // tokens in the range, times kv heads
+  uint64_t exact_tokens = 0;  // attended exactly, times kv heads
   uint64_t estimated_clusters = 0;
   uint64_t estimated_super_clusters = 0;
-  uint64_t graph_visits = 0;       // centroids read by graph searches
-  uint64_t bytes_read = 0;         // keys, values, sums, codes, centroids and links
+  uint64_t graph_visits = 0;  // centroids read by graph searches
+  uint64_t bytes_read = 0;    // keys, values, sums, codes, centroids and links
   ReadStatistics& operator+=(const ReadStatistics& other);
 };
 
 // The answer to one item. Every query head has its own log_sum_exp and coverage.
 struct AttendAnswer {
-  absl::Status status;  // when not OK the rest is empty
+  absl::Status status;             // when not OK the rest is empty
   std::vector<float> output;       // (q_heads, value_dim)
   std::vector<float> log_sum_exp;  // (q_heads), natural logarithm, -infinity over no tokens
-  std::vector<float> coverage;     // (q_heads), share of the softmax mass attended exactly, estimated
-  PositionRange range;             // positions actually answered for
-  bool degraded = false;           // the deadline cut the exact part short
+  std::vector<float> coverage;  // (q_heads), share of the softmax mass attended exactly, estimated
+  PositionRange range;          // positions actually answered for
+  bool degraded = false;        // the deadline cut the exact part short
   ReadStatistics read;
   uint64_t epoch = 0;
   std::string boot_id;
@@ -146,11 +146,11 @@ struct SearchAnswer {
 };
 
 struct MemoryUse {
-  uint64_t vectors_bytes = 0;   // keys and values in segments
-  uint64_t tail_bytes = 0;      // keys and values not yet in segments
-  uint64_t summaries_bytes = 0; // centroids, sums, super-clusters, assignments
-  uint64_t codes_bytes = 0;     // one-bit codes
-  uint64_t graph_bytes = 0;     // links, side edges, builder
+  uint64_t vectors_bytes = 0;    // keys and values in segments
+  uint64_t tail_bytes = 0;       // keys and values not yet in segments
+  uint64_t summaries_bytes = 0;  // centroids, sums, super-clusters, assignments
+  uint64_t codes_bytes = 0;      // one-bit codes
+  uint64_t graph_bytes = 0;      // links, side edges, builder
   uint64_t total() const {
     return vectors_bytes + tail_bytes + summaries_bytes + codes_bytes + graph_bytes;
   }
@@ -162,7 +162,7 @@ struct StoreStatus {
   std::string boot_id;
   uint64_t epoch = 0;
   uint64_t sessions = 0;
-  uint64_t tokens = 0;  // tokens times stored layers, over all sessions
+  uint64_t tokens = 0;            // tokens times stored layers, over all sessions
   uint64_t pending_segments = 0;  // segments waiting for the background builder
   uint64_t threads = 0;
   double uptime_seconds = 0;

@@ -4,8 +4,8 @@
 // Over a set S of tokens with logits l_i = logit_scale * q.k_i:
 //   log_sum_exp = log sum_{i in S} exp(l_i)             (natural logarithm)
 //   output      = sum_{i in S} exp(l_i - log_sum_exp) v_i
-// The empty set is (0, -infinity). Merging is associative and commutative (online softmax, Milakov and
-// Gimelshein, arXiv 1805.02867; used for split keys in FlashDecoding).
+// The empty set is (0, -infinity). Merging is associative and commutative (online softmax, Milakov
+// and Gimelshein, arXiv 1805.02867; used for split keys in FlashDecoding).
 #ifndef ATTIC_ATTENTION_PARTIAL_ATTENTION_H_
 #define ATTIC_ATTENTION_PARTIAL_ATTENTION_H_
 
@@ -22,8 +22,8 @@ inline constexpr float kEmptyLogSumExp = -std::numeric_limits<float>::infinity()
 void MergePartialAttention(std::span<const float> other_output, float other_log_sum_exp,
                            std::span<float> output, float& log_sum_exp);
 
-// Unnormalised running form used inside scans: numerator = sum exp(l_i - max_logit) v_i, denominator =
-// sum exp(l_i - max_logit). Not thread-safe.
+// Unnormalised running form used inside scans: numerator = sum exp(l_i - max_logit) v_i,
+// denominator = sum exp(l_i - max_logit). Not thread-safe.
 class AttentionAccumulator {
  public:
   explicit AttentionAccumulator(size_t value_dim) : numerator_(value_dim, 0.0f) {}
@@ -31,8 +31,8 @@ class AttentionAccumulator {
   // Forgets everything; the value_dim may change.
   void Reset(size_t value_dim);
 
-  // Makes sure the running maximum is at least `logit`, rescaling what is held; returns the maximum, to
-  // which weights passed to Add refer.
+  // Makes sure the running maximum is at least `logit`, rescaling what is held; returns the
+  // maximum, to which weights passed to Add refer.
   float RaiseMax(float logit);
 
   // Adds `weight` (already exp(logit - max_logit())) to the denominator.

@@ -10,9 +10,9 @@ namespace attic::internal {
 
 }  // namespace attic::internal
 
-#define ATTIC_CHECK(condition)                                                  \
-  (__builtin_expect(static_cast<bool>(condition), 1)                            \
-       ? static_cast<void>(0)                                                   \
+#define ATTIC_CHECK(condition)                       \
+  (__builtin_expect(static_cast<bool>(condition), 1) \
+       ? static_cast<void>(0)                        \
        : ::attic::internal::CheckFailed(__FILE__, __LINE__, #condition))
 
 #endif  // ATTIC_BASE_CHECK_H_

@@ -1,5 +1,5 @@
-// std::mutex with clang's thread-safety annotations. std::mutex, not absl::Mutex: the thread sanitizer
-// does not see through the packaged Abseil, which is not instrumented.
+// std::mutex with clang's thread-safety annotations. std::mutex, not absl::Mutex: the thread
+// sanitizer does not see through the packaged Abseil, which is not instrumented.
 #ifndef ATTIC_BASE_MUTEX_H_
 #define ATTIC_BASE_MUTEX_H_
 

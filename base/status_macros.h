@@ -11,8 +11,8 @@
 #define ATTIC_MACRO_CONCAT(a, b) ATTIC_MACRO_CONCAT_INNER(a, b)
 
 // Returns the status from the enclosing function when `expression` is not OK.
-#define ATTIC_RETURN_IF_ERROR(expression)                    \
-  do {                                                       \
+#define ATTIC_RETURN_IF_ERROR(expression)                                                  \
+  do {                                                                                     \
     if (absl::Status attic_status = (expression); !attic_status.ok()) return attic_status; \
   } while (false)
 

@@ -24,7 +24,8 @@ struct ParallelLoop {
   }
 
   const size_t count;
-  const std::function<void(size_t)>& body;  // used only while items remain, that is, during the call
+  const std::function<void(size_t)>&
+      body;  // used only while items remain, that is, during the call
   std::atomic<size_t> next{0};
   Mutex mutex;
   CondVar all_done;

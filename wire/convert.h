@@ -1,9 +1,10 @@
-// Conversions between the plain types of api/ and the protocol buffers of proto/attic/v1, used by the
-// store's handlers and the client library.
+// Conversions between the plain types of api/ and the protocol buffers of proto/attic/v1, used by
+// the store's handlers and the client library.
 //
-// ToWire never fails. FromWire checks what the wire format alone can get wrong (unknown enum values, byte
-// counts that do not fit) and returns INVALID_ARGUMENT naming the field; limits and meaning are checked by
-// server/session. Borrowing results refer to the message they were made from.
+// ToWire never fails. FromWire checks what the wire format alone can get wrong (unknown enum
+// values, byte counts that do not fit) and returns INVALID_ARGUMENT naming the field; limits and
+// meaning are checked by server/session. Borrowing results refer to the message they were made
+// from.
 #ifndef ATTIC_WIRE_CONVERT_H_
 #define ATTIC_WIRE_CONVERT_H_
 

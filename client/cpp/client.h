@@ -1,15 +1,15 @@
-// attic::Client: sessions, appending, attention and search against a store, over the network or in this
-// process, through one interface.
+// attic::Client: sessions, appending, attention and search against a store, over the network or in
+// this process, through one interface.
 //
 //   auto client = attic::ConnectClient({.address = "127.0.0.1:7400"});
-//   auto session = (*client)->OpenSession({.session_id = "book", .fingerprint = f, .stored_layers = {0}});
-//   auto stream = (*client)->OpenAppendStream();
+//   auto session = (*client)->OpenSession({.session_id = "book", .fingerprint = f, .stored_layers =
+//   {0}}); auto stream = (*client)->OpenAppendStream();
 //   (*stream)->Append(batch);  (*stream)->Flush(deadline);
 //   auto answers = (*client)->Attend({item}, deadline);
 //
 // All methods are thread-safe unless said otherwise. Errors are the store's own (see
-// proto/attic/v1/*.proto), plus UNAVAILABLE and DEADLINE_EXCEEDED from the network. Every call ends by its
-// deadline.
+// proto/attic/v1/*.proto), plus UNAVAILABLE and DEADLINE_EXCEEDED from the network. Every call ends
+// by its deadline.
 #ifndef ATTIC_CLIENT_CPP_CLIENT_H_
 #define ATTIC_CLIENT_CPP_CLIENT_H_
 
@@ -33,12 +33,14 @@ struct ClientOptions {
   Limits limits;
 };
 
-// Appends in order, pipelined. Not thread-safe: one writer. Destruction abandons what is not acknowledged.
+// Appends in order, pipelined. Not thread-safe: one writer. Destruction abandons what is not
+// acknowledged.
 class AppendStream {
  public:
   virtual ~AppendStream() = default;
   // Sends a batch (copied before returning); waits while limits.append_bytes_in_flight_max are
-  // unacknowledged. Returns the first error of an earlier batch; after an error the stream is finished.
+  // unacknowledged. Returns the first error of an earlier batch; after an error the stream is
+  // finished.
   virtual absl::Status Append(const AppendBatch& batch) = 0;
   // Waits until everything sent is acknowledged; returns the last acknowledgement.
   virtual absl::StatusOr<AppendAck> Flush(absl::Time deadline) = 0;
@@ -64,11 +66,13 @@ class Client {
   // long-lived bidirectional stream and sends the time left as the store's budget.
   virtual absl::StatusOr<std::vector<AttendAnswer>> Attend(std::span<const AttendItem> items,
                                                            absl::Time deadline) = 0;
-  virtual absl::StatusOr<SearchAnswer> Search(const SearchRequest& request, absl::Time deadline) = 0;
+  virtual absl::StatusOr<SearchAnswer> Search(const SearchRequest& request,
+                                              absl::Time deadline) = 0;
   virtual absl::StatusOr<StoreStatus> Status() = 0;
 };
 
-// Connects to a store; UNAVAILABLE when it does not answer within connect_timeout. Reconnects by itself.
+// Connects to a store; UNAVAILABLE when it does not answer within connect_timeout. Reconnects by
+// itself.
 absl::StatusOr<std::unique_ptr<Client>> ConnectClient(const ClientOptions& options);
 
 }  // namespace attic

@@ -1,9 +1,9 @@
 // The keys and values of one (session, layer, kv head), and the index over them.
 //
 // Tokens arrive in the tail, which is scanned exactly. A background builder turns the oldest
-// options.segment_tokens of the tail into a segment: immutable, clustered, with sums, one-bit codes and its
-// vectors in cluster order. The centroid graph spans the centroids of all segments. Searches work on an
-// immutable HeadSnapshot and take no lock while they scan.
+// options.segment_tokens of the tail into a segment: immutable, clustered, with sums, one-bit codes
+// and its vectors in cluster order. The centroid graph spans the centroids of all segments.
+// Searches work on an immutable HeadSnapshot and take no lock while they scan.
 #ifndef ATTIC_SERVER_INDEX_HEAD_INDEX_H_
 #define ATTIC_SERVER_INDEX_HEAD_INDEX_H_
 
@@ -37,16 +37,19 @@ struct IndexOptions {
   int64_t exact_scan_tokens_max = 65536;  // shorter ranges are scanned exactly
   double exact_clusters_share = 0.004;    // clusters attended exactly, of all, at least...
   size_t exact_clusters_min = 64;         // ...this many
-  double estimated_clusters_share = 0.06; // clusters estimated one by one; the rest per super-cluster
-  size_t needle_candidates = 300;         // best keys by one-bit code, re-scored exactly
-  size_t graph_clusters_min = 8192;       // fewer centroids are searched without the graph
-  size_t training_queries_max = 8192;     // query vectors kept to teach the index
+  double estimated_clusters_share =
+      0.06;                            // clusters estimated one by one; the rest per super-cluster
+  size_t needle_candidates = 300;      // best keys by one-bit code, re-scored exactly
+  size_t graph_clusters_min = 8192;    // fewer centroids are searched without the graph
+  size_t training_queries_max = 8192;  // query vectors kept to teach the index
   GraphOptions graph;
 };
 
 // Buffers of one searching thread, reused between calls. Not thread-safe.
 class SearchScratch;
-struct SearchScratchDeleter { void operator()(SearchScratch* scratch) const; };
+struct SearchScratchDeleter {
+  void operator()(SearchScratch* scratch) const;
+};
 using SearchScratchPtr = std::unique_ptr<SearchScratch, SearchScratchDeleter>;
 SearchScratchPtr MakeSearchScratch();
 
@@ -66,24 +69,24 @@ class HeadSnapshot {
   virtual int64_t token_count() const = 0;
   virtual int64_t indexed_tokens() const = 0;
 
-  // Attention of `queries` (group, head_dim) over positions of `range` clipped to [0, token_count()).
-  // When `deadline` comes near, stops attending clusters exactly and sets degraded; every token is still
-  // in the estimate.
+  // Attention of `queries` (group, head_dim) over positions of `range` clipped to [0,
+  // token_count()). When `deadline` comes near, stops attending clusters exactly and sets degraded;
+  // every token is still in the estimate.
   virtual void Attend(std::span<const float> queries, PositionRange range, AttendMode mode,
                       absl::Time deadline, SearchScratch& scratch, HeadAnswer& answer) const = 0;
 
-  // For each query of the group the k best positions by q.k, best first; with kIndexed they are found
-  // through the index.
-  virtual void Search(std::span<const float> queries, PositionRange range, AttendMode mode, size_t k,
-                      SearchScratch& scratch, std::vector<std::vector<SearchHit>>& hits,
+  // For each query of the group the k best positions by q.k, best first; with kIndexed they are
+  // found through the index.
+  virtual void Search(std::span<const float> queries, PositionRange range, AttendMode mode,
+                      size_t k, SearchScratch& scratch, std::vector<std::vector<SearchHit>>& hits,
                       ReadStatistics& read) const = 0;
 
   // Copies key and value of `position` (< token_count()) in the head's element type.
   virtual void CopyVectors(int64_t position, std::byte* key, std::byte* value) const = 0;
 };
 
-// Thread-safe: appends, builds and snapshots may run at the same time; BuildNext is called by one thread
-// at a time.
+// Thread-safe: appends, builds and snapshots may run at the same time; BuildNext is called by one
+// thread at a time.
 class HeadIndex {
  public:
   static std::unique_ptr<HeadIndex> Create(const HeadShape& shape, const IndexOptions& options);
@@ -99,13 +102,14 @@ class HeadIndex {
   // Segments' worth of tail waiting to be built.
   virtual int64_t pending_segments() const = 0;
 
-  // Builds and publishes the next segment (and, when it is due, the graph). Returns false when there was
-  // nothing to do. On error nothing changed; the tail goes on being scanned.
+  // Builds and publishes the next segment (and, when it is due, the graph). Returns false when
+  // there was nothing to do. On error nothing changed; the tail goes on being scanned.
   virtual absl::StatusOr<bool> BuildNext() = 0;
 
   virtual std::shared_ptr<const HeadSnapshot> Snapshot() const = 0;
 
-  // Forgets positions >= position (<= token_count()). A segment that straddles it returns to the tail.
+  // Forgets positions >= position (<= token_count()). A segment that straddles it returns to the
+  // tail.
   virtual void Truncate(int64_t position) = 0;
 
   // A new head holding [0, position), sharing segments.

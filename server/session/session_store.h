@@ -22,8 +22,8 @@ struct SessionStoreOptions {
   size_t build_threads = 0;  // background builders; 0: half the hardware threads, at least one
 };
 
-// Thread-safe. Checks every argument: errors name the field or the limit, and nothing is half-applied.
-// No lock is held while vectors are scanned or segments are built.
+// Thread-safe. Checks every argument: errors name the field or the limit, and nothing is
+// half-applied. No lock is held while vectors are scanned or segments are built.
 class SessionStore {
  public:
   static std::unique_ptr<SessionStore> Create(const SessionStoreOptions& options);
@@ -41,15 +41,17 @@ class SessionStore {
                                                              int64_t position) = 0;
   virtual absl::Status CloseSession(const std::string& session_id) = 0;
 
-  // Idempotent by position: see proto/attic/v1/attention.proto. Waits (up to `deadline`) while the layer
-  // has more than limits.pending_segments_max segments waiting for the builder; then DEADLINE_EXCEEDED.
+  // Idempotent by position: see proto/attic/v1/attention.proto. Waits (up to `deadline`) while the
+  // layer has more than limits.pending_segments_max segments waiting for the builder; then
+  // DEADLINE_EXCEEDED.
   virtual absl::StatusOr<AppendAck> Append(const AppendBatch& batch, absl::Time deadline) = 0;
 
   // One answer per item, in order; items and kv heads run in parallel. An item's failure is in its
   // answer's status; the call as a whole fails only when the batch is over a limit.
   virtual absl::StatusOr<std::vector<AttendAnswer>> Attend(std::span<const AttendItem> items,
                                                            absl::Time deadline) = 0;
-  virtual absl::StatusOr<SearchAnswer> Search(const SearchRequest& request, absl::Time deadline) = 0;
+  virtual absl::StatusOr<SearchAnswer> Search(const SearchRequest& request,
+                                              absl::Time deadline) = 0;
 
   virtual StoreStatus Status() = 0;
 
