@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "attention/element_type.h"
+#include "base/thread_pool.h"
 
 namespace attic::worker {
 
@@ -111,8 +112,9 @@ class Backend {
       const LocalCacheOptions& options) = 0;
 };
 
-// The host backend: OpenBLAS and attention/vector_kernels.h.
-std::unique_ptr<Backend> MakeCpuBackend();
+// The host backend: OpenBLAS (set to one thread a call, for the whole process) and
+// attention/vector_kernels.h. Local attention runs on `pool`, which must outlive the backend.
+std::unique_ptr<Backend> MakeCpuBackend(ThreadPool& pool);
 
 }  // namespace attic::worker
 
