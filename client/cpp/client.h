@@ -2,14 +2,18 @@
 // this process, through one interface.
 //
 //   auto client = attic::ConnectClient({.address = "127.0.0.1:7400"});
-//   auto session = (*client)->OpenSession({.session_id = "book", .fingerprint = f, .stored_layers =
-//   {0}}); auto stream = (*client)->OpenAppendStream();
-//   (*stream)->Append(batch);  (*stream)->Flush(deadline);
-//   auto answers = (*client)->Attend({item}, deadline);
+//   (*client)->OpenSession({.session_id = "book", .fingerprint = f, .stored_layers = {0}});
+//   auto stream = (*client)->OpenAppendStream();
+//   (*stream)->Append(batch);
+//   (*stream)->Flush(deadline);
+//   auto answers = (*client)->Attend({&item, 1}, deadline);
+//
+// A complete program: client/cpp/examples/quickstart.cc.
 //
 // All methods are thread-safe unless said otherwise. Errors are the store's own (see
 // proto/attic/v1/*.proto), plus UNAVAILABLE and DEADLINE_EXCEEDED from the network. Every call ends
-// by its deadline.
+// by its deadline. A store that was restarted has forgotten its sessions in memory: calls on them
+// return NOT_FOUND, and answers carry the new boot_id.
 #ifndef ATTIC_CLIENT_CPP_CLIENT_H_
 #define ATTIC_CLIENT_CPP_CLIENT_H_
 
@@ -39,10 +43,11 @@ class AppendStream {
  public:
   virtual ~AppendStream() = default;
   // Sends a batch (copied before returning); waits while limits.append_bytes_in_flight_max are
-  // unacknowledged. Returns the first error of an earlier batch; after an error the stream is
-  // finished.
+  // unacknowledged, DEADLINE_EXCEEDED when nothing is acknowledged for call_timeout. Returns the
+  // first error of an earlier batch; after an error the stream is finished.
   virtual absl::Status Append(const AppendBatch& batch) = 0;
-  // Waits until everything sent is acknowledged; returns the last acknowledgement.
+  // Waits until everything sent is acknowledged; returns the last acknowledgement, or the first
+  // error. After DEADLINE_EXCEEDED the stream can still be used.
   virtual absl::StatusOr<AppendAck> Flush(absl::Time deadline) = 0;
 };
 
@@ -62,8 +67,10 @@ class Client {
 
   virtual absl::StatusOr<std::unique_ptr<AppendStream>> OpenAppendStream() = 0;
 
-  // One answer per item, in order; all items have the same layer. Over the network this uses one
-  // long-lived bidirectional stream and sends the time left as the store's budget.
+  // One answer per item, in order; all items have the same layer. An item's failure is in its
+  // answer's status. Over the network all threads share one long-lived bidirectional stream; of the
+  // time left nine tenths are sent as the store's budget. Waits while
+  // limits.attend_requests_in_flight_max calls are in flight.
   virtual absl::StatusOr<std::vector<AttendAnswer>> Attend(std::span<const AttendItem> items,
                                                            absl::Time deadline) = 0;
   virtual absl::StatusOr<SearchAnswer> Search(const SearchRequest& request,
@@ -72,7 +79,8 @@ class Client {
 };
 
 // Connects to a store; UNAVAILABLE when it does not answer within connect_timeout. Reconnects by
-// itself.
+// itself: while the store is away calls fail with UNAVAILABLE, and go through again within about a
+// second of its return. The connection is not encrypted.
 absl::StatusOr<std::unique_ptr<Client>> ConnectClient(const ClientOptions& options);
 
 }  // namespace attic
