@@ -1,0 +1,154 @@
+#include "server/session/query_executor.h"
+
+#include <algorithm>
+#include <functional>
+#include <utility>
+
+namespace attic {
+namespace {
+
+// Scanning this many tokens takes about as long as waking another thread.
+constexpr int64_t kInlineTokensMax = 512;
+
+struct HeadTask {
+  size_t query;
+  size_t kv_head;
+};
+
+struct HeadCost {
+  ReadStatistics read;
+  bool degraded = false;
+};
+
+std::span<const float> GroupOf(const PreparedQuery& query, size_t kv_head) {
+  const Fingerprint& fingerprint = query.session->fingerprint();
+  const size_t size = size_t{fingerprint.group()} * fingerprint.head_dim;
+  return query.queries.subspan(kv_head * size, size);
+}
+
+int64_t RangeTokens(const PreparedQuery& query) { return query.range.end - query.range.begin; }
+
+void SizeAnswer(const PreparedQuery& query, AttendAnswer& answer) {
+  const Fingerprint& fingerprint = query.session->fingerprint();
+  answer.output.resize(size_t{fingerprint.q_heads} * fingerprint.value_dim);
+  answer.log_sum_exp.resize(fingerprint.q_heads);
+  answer.coverage.resize(fingerprint.q_heads);
+  answer.range = query.range;
+}
+
+// Heads write disjoint parts of the answer.
+void CopyHead(const HeadAnswer& head, size_t kv_head, AttendAnswer& answer) {
+  std::copy(head.output.begin(), head.output.end(),
+            answer.output.begin() + kv_head * head.output.size());
+  std::copy(head.log_sum_exp.begin(), head.log_sum_exp.end(),
+            answer.log_sum_exp.begin() + kv_head * head.log_sum_exp.size());
+  std::copy(head.coverage.begin(), head.coverage.end(),
+            answer.coverage.begin() + kv_head * head.coverage.size());
+}
+
+void CopyHitVectors(const HeadSnapshot& head, const Fingerprint& fingerprint,
+                    const std::vector<SearchHit>& hits, std::vector<std::byte>& keys,
+                    std::vector<std::byte>& values) {
+  const size_t element_bytes = ElementBytes(fingerprint.element_type);
+  const size_t key_bytes = fingerprint.head_dim * element_bytes;
+  const size_t value_bytes = fingerprint.value_dim * element_bytes;
+  keys.resize(hits.size() * key_bytes);
+  values.resize(hits.size() * value_bytes);
+  for (size_t i = 0; i < hits.size(); ++i) {
+    head.CopyVectors(hits[i].position, keys.data() + i * key_bytes,
+                     values.data() + i * value_bytes);
+  }
+}
+
+}  // namespace
+
+class QueryExecutor::ScratchLease {
+ public:
+  explicit ScratchLease(QueryExecutor& executor) : executor_(executor) {
+    {
+      MutexLock lock(executor_.mutex_);
+      if (!executor_.free_.empty()) {
+        scratch_ = std::move(executor_.free_.back());
+        executor_.free_.pop_back();
+      }
+    }
+    if (scratch_ == nullptr) scratch_ = std::make_unique<Scratch>();
+  }
+  ~ScratchLease() {
+    MutexLock lock(executor_.mutex_);
+    executor_.free_.push_back(std::move(scratch_));
+  }
+  Scratch* operator->() { return scratch_.get(); }
+
+ private:
+  QueryExecutor& executor_;
+  std::unique_ptr<Scratch> scratch_;
+};
+
+void QueryExecutor::Run(size_t count, int64_t tokens, const std::function<void(size_t)>& body) {
+  if (tokens > kInlineTokensMax) {
+    pool_.ParallelFor(count, body);
+    return;
+  }
+  for (size_t i = 0; i < count; ++i) body(i);
+}
+
+void QueryExecutor::Attend(std::span<const PreparedQuery> queries, absl::Time deadline,
+                           std::span<AttendAnswer* const> answers) {
+  std::vector<HeadTask> tasks;
+  int64_t tokens = 0;
+  for (size_t i = 0; i < queries.size(); ++i) {
+    SizeAnswer(queries[i], *answers[i]);
+    for (size_t head = 0; head < queries[i].layer.heads.size(); ++head) {
+      tasks.push_back({i, head});
+      tokens += RangeTokens(queries[i]);
+    }
+  }
+  std::vector<HeadCost> costs(tasks.size());
+  Run(tasks.size(), tokens, [&](size_t t) {
+    const PreparedQuery& query = queries[tasks[t].query];
+    const size_t head = tasks[t].kv_head;
+    ScratchLease scratch(*this);
+    HeadAnswer& answer = scratch->answer;
+    query.layer.heads[head]->Attend(GroupOf(query, head), query.range, query.mode, deadline,
+                                    *scratch->search, answer);
+    CopyHead(answer, head, *answers[tasks[t].query]);
+    costs[t] = {.read = answer.read, .degraded = answer.degraded};
+  });
+  for (size_t t = 0; t < tasks.size(); ++t) {
+    AttendAnswer& answer = *answers[tasks[t].query];
+    answer.read += costs[t].read;
+    answer.degraded = answer.degraded || costs[t].degraded;
+  }
+}
+
+SearchAnswer QueryExecutor::Search(const PreparedQuery& query, size_t k, bool with_vectors) {
+  const Fingerprint& fingerprint = query.session->fingerprint();
+  const size_t group = fingerprint.group();
+  SearchAnswer answer;
+  answer.hits.resize(fingerprint.q_heads);
+  if (with_vectors) {
+    answer.keys.resize(fingerprint.q_heads);
+    answer.values.resize(fingerprint.q_heads);
+  }
+  const size_t heads = query.layer.heads.size();
+  std::vector<ReadStatistics> reads(heads);
+  Run(heads, RangeTokens(query) * static_cast<int64_t>(heads), [&](size_t head) {
+    const HeadSnapshot& snapshot = *query.layer.heads[head];
+    ScratchLease scratch(*this);
+    std::vector<std::vector<SearchHit>> hits;
+    snapshot.Search(GroupOf(query, head), query.range, query.mode, k, *scratch->search, hits,
+                    reads[head]);
+    for (size_t g = 0; g < hits.size() && g < group; ++g) {
+      const size_t q_head = head * group + g;
+      answer.hits[q_head] = std::move(hits[g]);
+      if (!with_vectors) continue;
+      CopyHitVectors(snapshot, fingerprint, answer.hits[q_head], answer.keys[q_head],
+                     answer.values[q_head]);
+    }
+  });
+  for (const ReadStatistics& read : reads) answer.read += read;
+  return answer;
+}
+
+}  // namespace attic

@@ -1,0 +1,83 @@
+#include "server/session/session.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "server/session/validation.h"
+
+namespace attic {
+
+absl::StatusOr<std::shared_ptr<Session>> Session::Create(
+    const OpenSessionRequest& request, const IndexOptions& options,
+    const std::shared_ptr<MemoryBudget>& budget) {
+  std::vector<uint32_t> layers = request.stored_layers;
+  std::sort(layers.begin(), layers.end());
+  std::shared_ptr<Session> session(new Session(request.session_id, request.fingerprint));
+  for (const uint32_t layer : layers) {
+    ATTIC_ASSIGN_OR_RETURN(auto created,
+                           StoredLayer::Create(request.fingerprint, layer, options, budget));
+    session->layers_.push_back(std::move(created));
+  }
+  return session;
+}
+
+absl::Status Session::CheckSame(const OpenSessionRequest& request) const {
+  ATTIC_RETURN_IF_ERROR(CompareFingerprints(fingerprint_, request.fingerprint));
+  std::vector<uint32_t> layers = request.stored_layers;
+  std::sort(layers.begin(), layers.end());
+  const bool same =
+      std::equal(layers.begin(), layers.end(), layers_.begin(), layers_.end(),
+                 [](uint32_t layer, const auto& stored) { return layer == stored->layer(); });
+  if (same) return absl::OkStatus();
+  return absl::FailedPreconditionError("stored_layers: differ from the session's");
+}
+
+absl::StatusOr<StoredLayer*> Session::FindLayer(uint32_t layer) const {
+  const auto found =
+      std::lower_bound(layers_.begin(), layers_.end(), layer,
+                       [](const auto& stored, uint32_t l) { return stored->layer() < l; });
+  if (found != layers_.end() && (*found)->layer() == layer) return found->get();
+  return absl::InvalidArgumentError(
+      absl::StrCat("layer: ", layer, " is not among the session's stored layers"));
+}
+
+absl::Status Session::Truncate(int64_t position) {
+  MutexLock lock(structure_mutex_);
+  int64_t highest = 0;
+  for (const auto& layer : layers_) highest = std::max(highest, layer->watermark());
+  if (position > highest) {
+    return absl::OutOfRangeError(
+        absl::StrCat("position: ", position, " is beyond the watermark ", highest));
+  }
+  for (const auto& layer : layers_) layer->Truncate(position);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<Session>> Session::Fork(int64_t position,
+                                                       const std::string& new_id) {
+  MutexLock lock(structure_mutex_);
+  std::shared_ptr<Session> fork(new Session(new_id, fingerprint_));
+  for (const auto& layer : layers_) {
+    ATTIC_ASSIGN_OR_RETURN(auto forked, layer->Fork(position));
+    fork->layers_.push_back(std::move(forked));
+  }
+  return fork;
+}
+
+SessionDescription Session::Describe() const {
+  SessionDescription description;
+  description.session_id = id_;
+  description.fingerprint = fingerprint_;
+  description.watermark = std::numeric_limits<int64_t>::max();
+  for (const auto& layer : layers_) {
+    description.layers.push_back(layer->Describe());
+    description.watermark = std::min(description.watermark, description.layers.back().watermark);
+    description.memory_bytes += layer->memory_use().total();
+  }
+  return description;
+}
+
+}  // namespace attic

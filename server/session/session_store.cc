@@ -1,0 +1,250 @@
+#include "server/session/session_store.h"
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "attention/vector_kernels.h"
+#include "base/status_macros.h"
+#include "server/session/build_scheduler.h"
+#include "server/session/catalogue.h"
+#include "server/session/memory_budget.h"
+#include "server/session/query_executor.h"
+#include "server/session/random_id.h"
+#include "server/session/session.h"
+#include "server/session/validation.h"
+
+namespace attic {
+namespace {
+
+constexpr char kVersion[] = "0.1.0";
+
+size_t BuildThreads(size_t requested) {
+  if (requested > 0) return requested;
+  return std::max(1u, std::thread::hardware_concurrency() / 2);
+}
+
+class MemorySessionStore : public SessionStore {
+ public:
+  explicit MemorySessionStore(const SessionStoreOptions& options)
+      : options_(options),
+        boot_id_(RandomId()),
+        start_(absl::Now()),
+        budget_(std::make_shared<MemoryBudget>(options.limits.memory_bytes_max)),
+        catalogue_(options.limits.sessions_max),
+        executor_(options.threads),
+        scheduler_(BuildThreads(options.build_threads)) {}
+
+  absl::StatusOr<SessionDescription> OpenSession(const OpenSessionRequest& request) override;
+  absl::StatusOr<SessionDescription> DescribeSession(const std::string& session_id) override;
+  std::vector<SessionDescription> ListSessions(const std::string& after_session_id,
+                                               size_t page_size) override;
+  absl::StatusOr<SessionDescription> ForkSession(const std::string& session_id, int64_t position,
+                                                 const std::string& new_session_id) override;
+  absl::StatusOr<SessionDescription> TruncateSession(const std::string& session_id,
+                                                     int64_t position) override;
+  absl::Status CloseSession(const std::string& session_id) override;
+  absl::StatusOr<AppendAck> Append(const AppendBatch& batch, absl::Time deadline) override;
+  absl::StatusOr<std::vector<AttendAnswer>> Attend(std::span<const AttendItem> items,
+                                                   absl::Time deadline) override;
+  absl::StatusOr<SearchAnswer> Search(const SearchRequest& request, absl::Time deadline) override;
+  StoreStatus Status() override;
+  absl::Status WaitForBuilds(absl::Time deadline) override;
+
+ private:
+  absl::StatusOr<PreparedQuery> Prepare(const std::string& session_id, uint32_t layer,
+                                        const PositionRange& range, int64_t min_watermark,
+                                        AttendMode mode, std::span<const float> queries) const;
+
+  const SessionStoreOptions options_;
+  const std::string boot_id_;
+  const absl::Time start_;
+  const std::shared_ptr<MemoryBudget> budget_;
+  Catalogue catalogue_;
+  QueryExecutor executor_;
+  // Last: builds stop before what they use goes away.
+  BuildScheduler scheduler_;
+};
+
+absl::StatusOr<SessionDescription> MemorySessionStore::OpenSession(
+    const OpenSessionRequest& request) {
+  ATTIC_RETURN_IF_ERROR(ValidateOpen(request, options_.limits));
+  OpenSessionRequest named = request;
+  if (named.session_id.empty()) named.session_id = RandomId();
+  // Two callers may create the same session at once: the loser finds the winner's.
+  for (;;) {
+    if (auto held = catalogue_.Find(named.session_id); held.ok()) {
+      ATTIC_RETURN_IF_ERROR((*held)->CheckSame(named));
+      return (*held)->Describe();
+    }
+    ATTIC_RETURN_IF_ERROR(catalogue_.CheckRoom());
+    ATTIC_ASSIGN_OR_RETURN(auto created, Session::Create(named, options_.index, budget_));
+    const absl::Status added = catalogue_.Add(created);
+    if (added.ok()) return created->Describe();
+    if (!absl::IsAlreadyExists(added)) return added;
+  }
+}
+
+absl::StatusOr<SessionDescription> MemorySessionStore::DescribeSession(
+    const std::string& session_id) {
+  ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
+  return session->Describe();
+}
+
+std::vector<SessionDescription> MemorySessionStore::ListSessions(
+    const std::string& after_session_id, size_t page_size) {
+  std::vector<SessionDescription> descriptions;
+  for (const auto& session : catalogue_.After(after_session_id, page_size)) {
+    descriptions.push_back(session->Describe());
+  }
+  return descriptions;
+}
+
+absl::StatusOr<SessionDescription> MemorySessionStore::ForkSession(
+    const std::string& session_id, int64_t position, const std::string& new_session_id) {
+  if (position < 0) return absl::InvalidArgumentError("position: must not be negative");
+  const std::string new_id = new_session_id.empty() ? RandomId() : new_session_id;
+  ATTIC_RETURN_IF_ERROR(ValidateSessionId(new_id, "new_session_id", options_.limits));
+  ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
+  if (catalogue_.Contains(new_id)) {
+    return absl::AlreadyExistsError(absl::StrCat("new_session_id: ", new_id, " is taken"));
+  }
+  ATTIC_RETURN_IF_ERROR(catalogue_.CheckRoom());
+  ATTIC_ASSIGN_OR_RETURN(const auto fork, session->Fork(position, new_id));
+  ATTIC_RETURN_IF_ERROR(catalogue_.Add(fork));
+  for (const auto& layer : fork->layers()) layer->ScheduleBuilds(scheduler_);
+  return fork->Describe();
+}
+
+absl::StatusOr<SessionDescription> MemorySessionStore::TruncateSession(
+    const std::string& session_id, int64_t position) {
+  if (position < 0) return absl::InvalidArgumentError("position: must not be negative");
+  ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
+  ATTIC_RETURN_IF_ERROR(session->Truncate(position));
+  for (const auto& layer : session->layers()) layer->ScheduleBuilds(scheduler_);
+  return session->Describe();
+}
+
+absl::Status MemorySessionStore::CloseSession(const std::string& session_id) {
+  return catalogue_.Remove(session_id);
+}
+
+absl::StatusOr<AppendAck> MemorySessionStore::Append(const AppendBatch& batch,
+                                                     absl::Time deadline) {
+  ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(batch.session_id));
+  ATTIC_ASSIGN_OR_RETURN(StoredLayer* const layer, session->FindLayer(batch.layer));
+  ATTIC_RETURN_IF_ERROR(ValidateAppendShape(batch, session->fingerprint(), options_.limits));
+  const auto has_room = [&] {
+    return layer->most_pending_segments() <= options_.limits.pending_segments_max;
+  };
+  if (!has_room()) {
+    // A head whose build failed is not queued any more: ask again.
+    layer->ScheduleBuilds(scheduler_);
+    ATTIC_RETURN_IF_ERROR(scheduler_.WaitForRoom(has_room, deadline));
+  }
+  ATTIC_RETURN_IF_ERROR(ValidateAppendContent(batch, session->fingerprint()));
+  ATTIC_ASSIGN_OR_RETURN(const int64_t watermark, layer->Append(batch));
+  layer->ScheduleBuilds(scheduler_);
+  return AppendAck{.watermark = watermark};
+}
+
+absl::StatusOr<PreparedQuery> MemorySessionStore::Prepare(const std::string& session_id,
+                                                          uint32_t layer,
+                                                          const PositionRange& range,
+                                                          int64_t min_watermark, AttendMode mode,
+                                                          std::span<const float> queries) const {
+  ATTIC_RETURN_IF_ERROR(ValidateRange(range));
+  PreparedQuery prepared;
+  ATTIC_ASSIGN_OR_RETURN(prepared.session, catalogue_.Find(session_id));
+  ATTIC_ASSIGN_OR_RETURN(const StoredLayer* stored, prepared.session->FindLayer(layer));
+  ATTIC_RETURN_IF_ERROR(ValidateQueries(queries, prepared.session->fingerprint()));
+  prepared.layer = stored->Snapshot();
+  if (prepared.layer.watermark < min_watermark) {
+    return absl::FailedPreconditionError(absl::StrCat("min_watermark: ", min_watermark,
+                                                      " asked for, the layer's watermark is ",
+                                                      prepared.layer.watermark));
+  }
+  prepared.range.end = std::min(range.end, prepared.layer.watermark);
+  prepared.range.begin = std::min(range.begin, prepared.range.end);
+  prepared.mode = mode;
+  prepared.queries = queries;
+  return prepared;
+}
+
+absl::StatusOr<std::vector<AttendAnswer>> MemorySessionStore::Attend(
+    std::span<const AttendItem> items, absl::Time deadline) {
+  if (items.empty()) return absl::InvalidArgumentError("items: must not be empty");
+  if (items.size() > options_.limits.attend_items_max) {
+    return absl::ResourceExhaustedError(absl::StrCat("items: ", items.size(),
+                                                     " is over the limit attend_items_max of ",
+                                                     options_.limits.attend_items_max));
+  }
+  std::vector<AttendAnswer> answers(items.size());
+  std::vector<PreparedQuery> queries;
+  std::vector<AttendAnswer*> filled;
+  size_t answer_bytes = 0;
+  for (size_t i = 0; i < items.size(); ++i) {
+    const AttendItem& item = items[i];
+    auto prepared = Prepare(item.session_id, item.layer, item.range, item.min_watermark, item.mode,
+                            item.queries);
+    answers[i].boot_id = boot_id_;
+    answers[i].status = prepared.status();
+    if (!prepared.ok()) continue;
+    const Fingerprint& fingerprint = prepared->session->fingerprint();
+    answer_bytes += sizeof(float) * fingerprint.q_heads * (size_t{fingerprint.value_dim} + 2);
+    queries.push_back(*std::move(prepared));
+    filled.push_back(&answers[i]);
+  }
+  if (answer_bytes > options_.limits.message_bytes_max) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "items: an answer of ", answer_bytes, " bytes is over the limit message_bytes_max of ",
+        options_.limits.message_bytes_max));
+  }
+  executor_.Attend(queries, deadline, filled);
+  return answers;
+}
+
+absl::StatusOr<SearchAnswer> MemorySessionStore::Search(const SearchRequest& request,
+                                                        absl::Time deadline) {
+  ATTIC_ASSIGN_OR_RETURN(
+      const PreparedQuery query,
+      Prepare(request.session_id, request.layer, request.range, 0, request.mode, request.queries));
+  ATTIC_RETURN_IF_ERROR(ValidateSearchSize(request, query.session->fingerprint(), options_.limits));
+  if (absl::Now() >= deadline) return absl::DeadlineExceededError("search: deadline passed");
+  return executor_.Search(query, request.k, request.with_vectors);
+}
+
+StoreStatus MemorySessionStore::Status() {
+  StoreStatus status;
+  status.version = kVersion;
+  status.boot_id = boot_id_;
+  status.threads = executor_.thread_count();
+  status.uptime_seconds = absl::ToDoubleSeconds(absl::Now() - start_);
+  status.vector_target = VectorTargetName();
+  for (const auto& session : catalogue_.All()) {
+    ++status.sessions;
+    for (const auto& layer : session->layers()) {
+      status.tokens += static_cast<uint64_t>(layer->watermark());
+      status.pending_segments += static_cast<uint64_t>(layer->pending_segments());
+      status.memory += layer->memory_use();
+    }
+  }
+  return status;
+}
+
+absl::Status MemorySessionStore::WaitForBuilds(absl::Time deadline) {
+  ATTIC_RETURN_IF_ERROR(scheduler_.WaitUntilIdle(deadline));
+  // What still waits failed to build.
+  if (Status().pending_segments > 0) return scheduler_.last_error();
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::unique_ptr<SessionStore> SessionStore::Create(const SessionStoreOptions& options) {
+  return std::make_unique<MemorySessionStore>(options);
+}
+
+}  // namespace attic
