@@ -30,8 +30,18 @@ void ScoreVectors(const float* queries, size_t query_count, const VectorsView& v
 void AddWeightedVectors(const float* weights, size_t query_count, const VectorsView& vectors,
                         float* sums);
 
+// The same with the sums of each query at its own place: sums[g] has vectors.dim elements and
+// weights is (sums.size(), vectors.count).
+void AddWeightedVectors(const float* weights, const VectorsView& vectors,
+                        std::span<float* const> sums);
+
+// x_i = scale * x_i in place, infinities replaced by the largest finite float of that sign and NaN
+// by the lowest, so that sums of exponentials stay finite; returns the largest, -infinity when
+// empty.
+float ScaleLogits(float scale, std::span<float> x);
+
 // x_i = exp(x_i - shift) in place (relative error below 1e-6; results under the smallest normal
-// float become 0); returns the sum.
+// float, and NaN, become 0); returns the sum.
 float ExpInPlace(float shift, std::span<float> x);
 
 // Largest element; -infinity when empty.
