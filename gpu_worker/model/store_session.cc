@@ -1,0 +1,186 @@
+#include "gpu_worker/model/store_session.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/check.h"
+#include "base/status_macros.h"
+
+namespace attic::worker {
+namespace {
+
+// Keys and values of one token in one layer.
+size_t TokenBytes(const Fingerprint& fingerprint) {
+  return size_t{fingerprint.kv_heads} * (fingerprint.head_dim + fingerprint.value_dim) *
+         ElementBytes(fingerprint.element_type);
+}
+
+// Half of the largest message leaves room for the query sample.
+size_t BatchTokens(const Fingerprint& fingerprint, const StoreSessionOptions& options) {
+  const size_t fit = options.limits.message_bytes_max / 2 / TokenBytes(fingerprint);
+  return std::max<size_t>(1,
+                          std::min({options.batch_tokens, options.limits.append_tokens_max, fit}));
+}
+
+}  // namespace
+
+StoreSession::StoreSession(Client& client, std::string id, Fingerprint fingerprint,
+                           std::vector<uint32_t> layers, const StoreSessionOptions& options)
+    : client_(client),
+      id_(std::move(id)),
+      fingerprint_(std::move(fingerprint)),
+      layers_(std::move(layers)),
+      options_(options),
+      batch_tokens_(BatchTokens(fingerprint_, options)),
+      batches_(layers_.size()) {}
+
+absl::StatusOr<std::unique_ptr<StoreSession>> StoreSession::Open(
+    Client& client, const OpenSessionRequest& request, const StoreSessionOptions& options) {
+  ATTIC_ASSIGN_OR_RETURN(const SessionDescription description, client.OpenSession(request));
+  if (description.watermark > 0) {
+    return absl::AlreadyExistsError(absl::StrCat("session_id: the store already holds ",
+                                                 description.watermark, " tokens of session ",
+                                                 description.session_id));
+  }
+  return std::unique_ptr<StoreSession>(new StoreSession(
+      client, description.session_id, request.fingerprint, request.stored_layers, options));
+}
+
+absl::Status StoreSession::Append(size_t slot, size_t count, std::span<const std::byte> keys,
+                                  std::span<const std::byte> values,
+                                  std::span<const float> query_sample) {
+  Batch& batch = batches_[slot];
+  const size_t key_bytes = keys.size() / count;
+  const size_t value_bytes = values.size() / count;
+  const size_t samples_floats_max = options_.limits.query_sample_max / fingerprint_.q_heads *
+                                    fingerprint_.q_heads * fingerprint_.head_dim;
+  const size_t room = samples_floats_max - batch.query_sample.size();
+  const auto sample = query_sample.first(std::min(query_sample.size(), room));
+  batch.query_sample.insert(batch.query_sample.end(), sample.begin(), sample.end());
+  for (size_t done = 0; done < count;) {
+    const size_t take = std::min(count - done, batch_tokens_ - batch.count);
+    const auto some_keys = keys.subspan(done * key_bytes, take * key_bytes);
+    const auto some_values = values.subspan(done * value_bytes, take * value_bytes);
+    batch.keys.insert(batch.keys.end(), some_keys.begin(), some_keys.end());
+    batch.values.insert(batch.values.end(), some_values.begin(), some_values.end());
+    batch.count += take;
+    done += take;
+    if (batch.count == batch_tokens_) ATTIC_RETURN_IF_ERROR(Send(slot));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StoreSession::Send(size_t slot) {
+  Batch& batch = batches_[slot];
+  if (stream_ == nullptr) {
+    ATTIC_ASSIGN_OR_RETURN(stream_, client_.OpenAppendStream());
+  }
+  const AppendBatch message{.session_id = id_,
+                            .layer = layers_[slot],
+                            .begin_position = batch.begin,
+                            .count = batch.count,
+                            .keys = batch.keys,
+                            .values = batch.values,
+                            .query_sample = batch.query_sample};
+  ATTIC_RETURN_IF_ERROR(stream_->Append(message));
+  batch.begin += static_cast<int64_t>(batch.count);
+  batch.count = 0;
+  batch.keys.clear();
+  batch.values.clear();
+  batch.query_sample.clear();
+  return absl::OkStatus();
+}
+
+absl::Status StoreSession::SendFrom(size_t tokens) {
+  for (size_t slot = 0; slot < batches_.size(); ++slot) {
+    if (batches_[slot].count > 0 && batches_[slot].count >= tokens) {
+      ATTIC_RETURN_IF_ERROR(Send(slot));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StoreSession::EnsureHeld(int64_t position) {
+  if (acknowledged_ >= position) return absl::OkStatus();
+  return Flush();
+}
+
+absl::Status StoreSession::Flush() {
+  ATTIC_RETURN_IF_ERROR(SendFrom(0));
+  if (stream_ == nullptr) return absl::OkStatus();
+  const auto acknowledgement = stream_->Flush(absl::Now() + options_.flush_timeout);
+  ATTIC_RETURN_IF_ERROR(acknowledgement.status());
+  // Everything sent is acknowledged, so each layer holds what lies before its next batch.
+  int64_t held = batches_.front().begin;
+  for (const Batch& batch : batches_) held = std::min(held, batch.begin);
+  acknowledged_ = held;
+  return absl::OkStatus();
+}
+
+absl::Status StoreSession::Attend(size_t slot, size_t count, const float* queries,
+                                  const PositionRange& range, AttendMode mode, absl::Time deadline,
+                                  StoreAnswer& answer) {
+  answer = StoreAnswer();
+  const size_t batch_max = options_.limits.attend_items_max;
+  for (size_t first = 0; first < count; first += batch_max) {
+    ATTIC_RETURN_IF_ERROR(AttendBatch(slot, first, std::min(batch_max, count - first), queries,
+                                      range, mode, deadline, answer));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StoreSession::AttendBatch(size_t slot, size_t first, size_t count,
+                                       const float* queries, const PositionRange& range,
+                                       AttendMode mode, absl::Time deadline, StoreAnswer& answer) {
+  const size_t query_floats = size_t{fingerprint_.q_heads} * fingerprint_.head_dim;
+  std::vector<AttendItem> items(count);
+  for (size_t i = 0; i < count; ++i) {
+    items[i] = {.session_id = id_,
+                .layer = layers_[slot],
+                .range = range,
+                .min_watermark = range.end,
+                .mode = mode,
+                .queries = {queries + (first + i) * query_floats, query_floats}};
+  }
+  ATTIC_ASSIGN_OR_RETURN(const std::vector<AttendAnswer> answers, client_.Attend(items, deadline));
+  if (answers.size() != count) {
+    return absl::InternalError(
+        absl::StrCat("the store answered ", answers.size(), " of ", count, " items"));
+  }
+  for (const AttendAnswer& one : answers) {
+    ATTIC_RETURN_IF_ERROR(one.status);
+    if (one.output.size() != size_t{fingerprint_.q_heads} * fingerprint_.value_dim ||
+        one.log_sum_exp.size() != fingerprint_.q_heads ||
+        one.coverage.size() != fingerprint_.q_heads || one.range != range) {
+      return absl::InternalError("the store's answer has the wrong shape or range");
+    }
+    answer.output.insert(answer.output.end(), one.output.begin(), one.output.end());
+    answer.log_sum_exp.insert(answer.log_sum_exp.end(), one.log_sum_exp.begin(),
+                              one.log_sum_exp.end());
+    answer.coverage.insert(answer.coverage.end(), one.coverage.begin(), one.coverage.end());
+    answer.degraded |= one.degraded;
+    answer.bytes_read += one.read.bytes_read;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<StoreSession>> StoreSession::Fork(
+    const std::string& new_session_id) {
+  ATTIC_RETURN_IF_ERROR(Flush());
+  ATTIC_ASSIGN_OR_RETURN(const SessionDescription description,
+                         client_.ForkSession(id_, acknowledged_, new_session_id));
+  std::unique_ptr<StoreSession> fork(
+      new StoreSession(client_, description.session_id, fingerprint_, layers_, options_));
+  for (Batch& batch : fork->batches_) batch.begin = acknowledged_;
+  fork->acknowledged_ = acknowledged_;
+  return fork;
+}
+
+absl::Status StoreSession::Close() {
+  stream_.reset();
+  return client_.CloseSession(id_);
+}
+
+}  // namespace attic::worker

@@ -1,0 +1,103 @@
+// One sequence's session in the store: batches what is appended, knows what is acknowledged, and
+// asks for attention over it.
+#ifndef ATTIC_GPU_WORKER_MODEL_STORE_SESSION_H_
+#define ATTIC_GPU_WORKER_MODEL_STORE_SESSION_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "api/limits.h"
+#include "api/types.h"
+#include "client/cpp/client.h"
+
+namespace attic::worker {
+
+struct StoreSessionOptions {
+  Limits limits;
+  size_t batch_tokens = 8192;  // of one AppendBatch; fewer where a message would be too large
+  absl::Duration flush_timeout = absl::Minutes(10);  // the store's builder may have to catch up
+};
+
+// What the store answered for consecutive tokens of one layer.
+struct StoreAnswer {
+  std::vector<float> output;       // (tokens, q_heads, head_dim)
+  std::vector<float> log_sum_exp;  // (tokens, q_heads)
+  std::vector<float> coverage;     // (tokens, q_heads)
+  bool degraded = false;
+  uint64_t bytes_read = 0;
+};
+
+// Not thread-safe.
+class StoreSession {
+ public:
+  // Opens a new session; ALREADY_EXISTS when the store holds one of this id with tokens in it.
+  // `client` must outlive the session.
+  static absl::StatusOr<std::unique_ptr<StoreSession>> Open(Client& client,
+                                                            const OpenSessionRequest& request,
+                                                            const StoreSessionOptions& options);
+
+  const std::string& id() const { return id_; }
+  // Positions below it are held by the store in every layer.
+  int64_t acknowledged() const { return acknowledged_; }
+
+  // Adds the next `count` tokens of the slot'th stored layer to its batch, and sends the batch when
+  // it is full. keys and values: (count, kv_heads, head_dim) in the fingerprint's element type;
+  // query_sample: (n, q_heads, head_dim). What is over the limit of samples is left out.
+  absl::Status Append(size_t slot, size_t count, std::span<const std::byte> keys,
+                      std::span<const std::byte> values, std::span<const float> query_sample);
+
+  // Sends batches of at least `tokens` tokens without waiting for the store.
+  absl::Status SendFrom(size_t tokens);
+
+  // Returns when the store holds every position below `position`; sends and waits only if it must.
+  absl::Status EnsureHeld(int64_t position);
+
+  // Sends everything and waits for the store.
+  absl::Status Flush();
+
+  // Attention of `count` queries (count, q_heads, head_dim) of the slot'th stored layer over the
+  // positions of `range`, all of which the store must hold.
+  absl::Status Attend(size_t slot, size_t count, const float* queries, const PositionRange& range,
+                      AttendMode mode, absl::Time deadline, StoreAnswer& answer);
+
+  // A copy of everything appended, in a new store session. Flushes first.
+  absl::StatusOr<std::unique_ptr<StoreSession>> Fork(const std::string& new_session_id);
+
+  // Closes the store's session. The object is of no further use.
+  absl::Status Close();
+
+ private:
+  struct Batch {
+    int64_t begin = 0;
+    size_t count = 0;
+    std::vector<std::byte> keys, values;
+    std::vector<float> query_sample;
+  };
+
+  StoreSession(Client& client, std::string id, Fingerprint fingerprint,
+               std::vector<uint32_t> layers, const StoreSessionOptions& options);
+  absl::Status Send(size_t slot);
+  absl::Status AttendBatch(size_t slot, size_t first, size_t count, const float* queries,
+                           const PositionRange& range, AttendMode mode, absl::Time deadline,
+                           StoreAnswer& answer);
+
+  Client& client_;
+  std::string id_;
+  const Fingerprint fingerprint_;
+  const std::vector<uint32_t> layers_;
+  const StoreSessionOptions options_;
+  const size_t batch_tokens_;
+  std::vector<Batch> batches_;  // per stored layer
+  std::unique_ptr<AppendStream> stream_;
+  int64_t acknowledged_ = 0;
+};
+
+}  // namespace attic::worker
+
+#endif  // ATTIC_GPU_WORKER_MODEL_STORE_SESSION_H_
