@@ -66,12 +66,14 @@ class TensorReader {
     return absl::OkStatus();
   }
 
-  // A tensor nobody took would be left out of the computation.
+  // A tensor nobody took would be left out of the computation. Of no consequence are derived ones
+  // and the norm in front of an MLP that a layer does not have.
   absl::Status CheckAllTaken(bool tied) const {
     for (const auto& [name, tensor] : file_.tensors()) {
-      const bool derived = std::string_view(name).ends_with("rotary_emb.inv_freq") ||
-                           (tied && name == "lm_head.weight");
-      if (!derived && !taken_.contains(name)) return Bad(name, "is not used by this decoder");
+      const bool unneeded = std::string_view(name).ends_with("rotary_emb.inv_freq") ||
+                            std::string_view(name).ends_with("post_attention_layernorm.weight") ||
+                            (tied && name == "lm_head.weight");
+      if (!unneeded && !taken_.contains(name)) return Bad(name, "is not used by this decoder");
     }
     return absl::OkStatus();
   }
