@@ -1,0 +1,116 @@
+// attic-store: flags, wiring, serving until a signal.
+#include <signal.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "server/service/log.h"
+#include "server/service/store_server.h"
+
+namespace attic {
+namespace {
+
+struct Flags {
+  StoreServerOptions server;
+  double drain_seconds = 5;
+};
+
+void AddFlags(CLI::App& app, Flags& flags) {
+  StoreServerOptions& server = flags.server;
+  Limits& limits = server.store.limits;
+  IndexOptions& index = server.store.index;
+  app.add_option("--listen", server.listen_address, "host:port (port 0: any free one) or unix:PATH")
+      ->capture_default_str();
+  app.add_flag("--allow-insecure-remote", server.allow_insecure_remote,
+               "listen beyond loopback although nobody is authenticated and nothing is encrypted");
+  app.add_option("--threads", server.store.threads,
+                 "threads that answer queries; 0: one per hardware thread")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+  app.add_option("--build-threads", server.store.build_threads,
+                 "threads that build segments; 0: half the hardware threads")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+  app.add_option("--append-threads", server.append_threads,
+                 "threads that take in appends and session calls")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  app.add_option("--memory-limit", limits.memory_bytes_max,
+                 "for keys, values and index, such as 64GiB; 0: three quarters of the machine's")
+      ->transform(CLI::AsSizeValue(false));
+  app.add_option("--sessions-max", limits.sessions_max, "sessions open at once")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--segment-tokens", index.segment_tokens, "tokens of a segment")
+      ->check(CLI::Range(256, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--exact-scan-tokens", index.exact_scan_tokens_max,
+                 "ranges up to this long are scanned exactly")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--drain-seconds", flags.drain_seconds,
+                 "how long calls may run on after SIGTERM or SIGINT")
+      ->check(CLI::Range(0.0, 3600.0))
+      ->capture_default_str();
+}
+
+// The signals that end the store. Blocked in every thread, so that only sigwait sees them.
+sigset_t BlockEndSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  return signals;
+}
+
+int Serve(const Flags& flags) {
+  const sigset_t signals = BlockEndSignals();
+  CaptureGrpcLog();
+  auto server = StoreServer::Start(flags.server);
+  if (!server.ok()) {
+    Log(LogLevel::kError, "start_failed", {{"error", std::string(server.status().message())}});
+    return EXIT_FAILURE;
+  }
+  const StoreStatus status = (*server)->store().Status();
+  Log(LogLevel::kInfo, "ready",
+      {{"address", (*server)->address()},
+       {"boot_id", status.boot_id},
+       {"version", status.version},
+       {"threads", absl::StrCat(status.threads)},
+       {"vector_target", status.vector_target}});
+  if (!IsLoopbackAddress(flags.server.listen_address)) {
+    Log(LogLevel::kWarning, "insecure_remote",
+        {{"message", "anyone who reaches this address can read and change every session"}});
+  }
+  std::printf("attic-store ready on %s boot_id=%s\n", (*server)->address().c_str(),
+              status.boot_id.c_str());
+  std::fflush(stdout);
+
+  int signal = 0;
+  sigwait(&signals, &signal);
+  Log(LogLevel::kInfo, "draining", {{"signal", signal == SIGTERM ? "SIGTERM" : "SIGINT"}});
+  (*server)->Drain(absl::Now() + absl::Seconds(flags.drain_seconds));
+  server->reset();
+  Log(LogLevel::kInfo, "stopped");
+  return EXIT_SUCCESS;
+}
+
+}  // namespace
+}  // namespace attic
+
+int main(int argc, char** argv) {
+  attic::Flags flags;
+  CLI::App app("Keeps keys and values of long sequences and answers attention over them.",
+               "attic-store");
+  attic::AddFlags(app, flags);
+  CLI11_PARSE(app, argc, argv);
+  return attic::Serve(flags);
+}

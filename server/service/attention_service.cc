@@ -1,0 +1,142 @@
+#include "server/service/attention_service.h"
+
+#include <grpcpp/alarm.h>
+
+#include <chrono>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "base/status_macros.h"
+#include "server/service/request_stream.h"
+#include "server/service/unary_call.h"
+#include "wire/convert.h"
+
+namespace attic {
+namespace {
+
+// How soon an append that waits for the builder is tried again.
+constexpr std::chrono::milliseconds kAppendRetry(5);
+
+class AppendStream final : public RequestStream<v1::AppendRequest, v1::AppendResponse> {
+ public:
+  explicit AppendStream(const AttentionContext& context)
+      : RequestStream(/*in_flight_max=*/1, context.streams), context_(context) {}
+
+ private:
+  void Handle(ExchangePtr exchange) override {
+    const absl::Status queued =
+        context_.append_executor.Schedule([this, exchange] { Work(exchange); });
+    if (!queued.ok()) Answer(exchange, queued);
+  }
+
+  void Work(const ExchangePtr& exchange) {
+    absl::StatusOr<AppendAck> ack = Append(exchange->request);
+    // Waiting for the builder in here would keep a thread from other sessions' appends.
+    if (absl::IsDeadlineExceeded(ack.status()) && !cancelled()) {
+      retry_ = std::make_unique<grpc::Alarm>();
+      retry_->Set(std::chrono::system_clock::now() + kAppendRetry,
+                  [this, exchange](bool) { Handle(exchange); });
+      return;
+    }
+    if (ack.ok()) {
+      exchange->response.set_watermark(ack->watermark);
+      exchange->response.set_durable_watermark(ack->durable_watermark);
+    }
+    Answer(exchange, ack.status());
+  }
+
+  absl::StatusOr<AppendAck> Append(const v1::AppendRequest& request) {
+    ATTIC_RETURN_IF_ERROR(CheckEpoch(context_.identity, request.epoch()));
+    std::vector<float> query_sample;
+    ATTIC_ASSIGN_OR_RETURN(const AppendBatch batch, wire::FromWire(request, query_sample));
+    return context_.store.Append(batch, absl::InfinitePast());
+  }
+
+  void Answer(const ExchangePtr& exchange, const absl::Status& status) {
+    exchange->response.set_session_id(exchange->request.session_id());
+    exchange->response.set_layer(exchange->request.layer());
+    if (!status.ok()) *exchange->response.mutable_error() = wire::ToWire(status);
+    Respond(exchange);
+  }
+
+  const AttentionContext& context_;
+  // Set by the one request in flight.
+  std::unique_ptr<grpc::Alarm> retry_;
+};
+
+class AttendStreamReactor final : public RequestStream<v1::AttendRequest, v1::AttendResponse> {
+ public:
+  explicit AttendStreamReactor(const AttentionContext& context)
+      : RequestStream(context.limits.attend_requests_in_flight_max, context.streams),
+        context_(context) {}
+
+ private:
+  void Handle(ExchangePtr exchange) override {
+    const absl::Time arrival = absl::Now();
+    const absl::Status queued = context_.query_executor.Schedule([this, exchange, arrival] {
+      if (!cancelled()) Work(exchange, arrival);
+      Respond(exchange);
+    });
+    if (queued.ok()) return;
+    exchange->response.set_request_id(exchange->request.request_id());
+    *exchange->response.mutable_error() = wire::ToWire(queued);
+    Respond(exchange);
+  }
+
+  void Work(const ExchangePtr& exchange, absl::Time arrival) {
+    const absl::Status status = AnswerAttend(context_.store, context_.identity, exchange->request,
+                                             arrival, absl::InfiniteFuture(), exchange->response);
+    if (!status.ok()) *exchange->response.mutable_error() = wire::ToWire(status);
+  }
+
+  const AttentionContext& context_;
+};
+
+absl::Status AnswerSearch(SessionStore& store, const v1::SearchRequest& request,
+                          absl::Time deadline, v1::SearchResponse* response) {
+  std::vector<float> queries;
+  ATTIC_ASSIGN_OR_RETURN(const SearchRequest search, wire::FromWire(request, queries));
+  ATTIC_ASSIGN_OR_RETURN(const SearchAnswer answer, store.Search(search, deadline));
+  *response = wire::ToWire(answer);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+grpc::ServerBidiReactor<v1::AppendRequest, v1::AppendResponse>* AttentionServiceImpl::Append(
+    grpc::CallbackServerContext*) {
+  auto* stream = new AppendStream(context_);
+  stream->Start();
+  return stream;
+}
+
+grpc::ServerBidiReactor<v1::AttendRequest, v1::AttendResponse>* AttentionServiceImpl::AttendStream(
+    grpc::CallbackServerContext*) {
+  auto* stream = new AttendStreamReactor(context_);
+  stream->Start();
+  return stream;
+}
+
+grpc::ServerUnaryReactor* AttentionServiceImpl::Attend(grpc::CallbackServerContext* context,
+                                                       const v1::AttendRequest* request,
+                                                       v1::AttendResponse* response) {
+  const absl::Time arrival = absl::Now();
+  return ServeUnary(context, context_.query_executor,
+                    [this, request, response, arrival](absl::Time deadline) {
+                      return AnswerAttend(context_.store, context_.identity, *request, arrival,
+                                          deadline, *response);
+                    });
+}
+
+grpc::ServerUnaryReactor* AttentionServiceImpl::Search(grpc::CallbackServerContext* context,
+                                                       const v1::SearchRequest* request,
+                                                       v1::SearchResponse* response) {
+  return ServeUnary(context, context_.query_executor,
+                    [this, request, response](absl::Time deadline) {
+                      return AnswerSearch(context_.store, *request, deadline, response);
+                    });
+}
+
+}  // namespace attic

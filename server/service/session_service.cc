@@ -1,0 +1,99 @@
+#include "server/service/session_service.h"
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "server/service/unary_call.h"
+#include "wire/convert.h"
+
+namespace attic {
+namespace {
+
+constexpr uint32_t kPageSizeDefault = 100;
+constexpr uint32_t kPageSizeMax = 1000;
+
+absl::Status Describe(const absl::StatusOr<SessionDescription>& description,
+                      v1::SessionDescription* response) {
+  if (!description.ok()) return description.status();
+  *response = wire::ToWire(*description);
+  return absl::OkStatus();
+}
+
+absl::Status ListPage(SessionStore& store, const v1::ListRequest& request,
+                      v1::ListResponse* response) {
+  const uint32_t page_size = request.page_size() == 0 ? kPageSizeDefault : request.page_size();
+  if (page_size > kPageSizeMax) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("page_size: ", page_size, " is over the limit of ", kPageSizeMax));
+  }
+  const auto sessions = store.ListSessions(request.after_session_id(), page_size + 1);
+  for (size_t i = 0; i < sessions.size() && i < page_size; ++i) {
+    *response->add_sessions() = wire::ToWire(sessions[i]);
+  }
+  response->set_more(sessions.size() > page_size);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+grpc::ServerUnaryReactor* SessionServiceImpl::Open(grpc::CallbackServerContext* context,
+                                                   const v1::OpenRequest* request,
+                                                   v1::SessionDescription* response) {
+  return ServeUnary(context, executor_, [this, request, response](absl::Time) -> absl::Status {
+    ATTIC_ASSIGN_OR_RETURN(const OpenSessionRequest open, wire::FromWire(*request));
+    return attic::Describe(store_.OpenSession(open), response);
+  });
+}
+
+grpc::ServerUnaryReactor* SessionServiceImpl::Describe(grpc::CallbackServerContext* context,
+                                                       const v1::DescribeRequest* request,
+                                                       v1::SessionDescription* response) {
+  return ServeUnary(context, executor_, [this, request, response](absl::Time) {
+    return attic::Describe(store_.DescribeSession(request->session_id()), response);
+  });
+}
+
+grpc::ServerUnaryReactor* SessionServiceImpl::List(grpc::CallbackServerContext* context,
+                                                   const v1::ListRequest* request,
+                                                   v1::ListResponse* response) {
+  return ServeUnary(context, executor_, [this, request, response](absl::Time) {
+    return ListPage(store_, *request, response);
+  });
+}
+
+grpc::ServerUnaryReactor* SessionServiceImpl::Fork(grpc::CallbackServerContext* context,
+                                                   const v1::ForkRequest* request,
+                                                   v1::SessionDescription* response) {
+  return ServeUnary(context, executor_, [this, request, response](absl::Time) {
+    return attic::Describe(
+        store_.ForkSession(request->session_id(), request->position(), request->new_session_id()),
+        response);
+  });
+}
+
+grpc::ServerUnaryReactor* SessionServiceImpl::Truncate(grpc::CallbackServerContext* context,
+                                                       const v1::TruncateRequest* request,
+                                                       v1::SessionDescription* response) {
+  return ServeUnary(context, executor_, [this, request, response](absl::Time) {
+    return attic::Describe(store_.TruncateSession(request->session_id(), request->position()),
+                           response);
+  });
+}
+
+grpc::ServerUnaryReactor* SessionServiceImpl::Close(grpc::CallbackServerContext* context,
+                                                    const v1::CloseRequest* request,
+                                                    v1::CloseResponse*) {
+  return ServeUnary(context, executor_, [this, request](absl::Time) {
+    return store_.CloseSession(request->session_id());
+  });
+}
+
+grpc::ServerUnaryReactor* AdminServiceImpl::GetStatus(grpc::CallbackServerContext* context,
+                                                      const v1::GetStatusRequest*,
+                                                      v1::StoreStatus* response) {
+  return ServeUnary(context, executor_, [this, response](absl::Time) {
+    *response = wire::ToWire(store_.Status());
+    return absl::OkStatus();
+  });
+}
+
+}  // namespace attic

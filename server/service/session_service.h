@@ -1,0 +1,57 @@
+// gRPC handlers of attic.v1.SessionService and attic.v1.AdminService.
+#ifndef ATTIC_SERVER_SERVICE_SESSION_SERVICE_H_
+#define ATTIC_SERVER_SERVICE_SESSION_SERVICE_H_
+
+#include "attic/v1/admin.grpc.pb.h"
+#include "attic/v1/session.grpc.pb.h"
+#include "server/service/executor.h"
+#include "server/session/session_store.h"
+
+namespace attic {
+
+// Both borrow the store and the executor, and only translate.
+class SessionServiceImpl final : public v1::SessionService::CallbackService {
+ public:
+  SessionServiceImpl(SessionStore& store, Executor& executor)
+      : store_(store), executor_(executor) {}
+
+  grpc::ServerUnaryReactor* Open(grpc::CallbackServerContext* context,
+                                 const v1::OpenRequest* request,
+                                 v1::SessionDescription* response) override;
+  grpc::ServerUnaryReactor* Describe(grpc::CallbackServerContext* context,
+                                     const v1::DescribeRequest* request,
+                                     v1::SessionDescription* response) override;
+  grpc::ServerUnaryReactor* List(grpc::CallbackServerContext* context,
+                                 const v1::ListRequest* request,
+                                 v1::ListResponse* response) override;
+  grpc::ServerUnaryReactor* Fork(grpc::CallbackServerContext* context,
+                                 const v1::ForkRequest* request,
+                                 v1::SessionDescription* response) override;
+  grpc::ServerUnaryReactor* Truncate(grpc::CallbackServerContext* context,
+                                     const v1::TruncateRequest* request,
+                                     v1::SessionDescription* response) override;
+  grpc::ServerUnaryReactor* Close(grpc::CallbackServerContext* context,
+                                  const v1::CloseRequest* request,
+                                  v1::CloseResponse* response) override;
+
+ private:
+  SessionStore& store_;
+  Executor& executor_;
+};
+
+class AdminServiceImpl final : public v1::AdminService::CallbackService {
+ public:
+  AdminServiceImpl(SessionStore& store, Executor& executor) : store_(store), executor_(executor) {}
+
+  grpc::ServerUnaryReactor* GetStatus(grpc::CallbackServerContext* context,
+                                      const v1::GetStatusRequest* request,
+                                      v1::StoreStatus* response) override;
+
+ private:
+  SessionStore& store_;
+  Executor& executor_;
+};
+
+}  // namespace attic
+
+#endif  // ATTIC_SERVER_SERVICE_SESSION_SERVICE_H_

@@ -1,0 +1,144 @@
+#include "server/service/store_server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/mutex.h"
+#include "server/service/attention_service.h"
+#include "server/service/executor.h"
+#include "server/service/session_service.h"
+#include "server/service/stream_registry.h"
+
+namespace attic {
+namespace {
+
+constexpr int kKeepaliveTimeMs = 30'000;
+constexpr int kKeepaliveTimeoutMs = 10'000;
+// Callers may ping this often without being cut off.
+constexpr int kPingIntervalMinMs = 5'000;
+constexpr int kStreamsPerConnectionMax = 1024;
+
+StoreIdentity IdentityOf(SessionStore& store) {
+  const StoreStatus status = store.Status();
+  return {.boot_id = status.boot_id, .epoch = status.epoch};
+}
+
+class GrpcStoreServer : public StoreServer {
+ public:
+  explicit GrpcStoreServer(const StoreServerOptions& options)
+      : store_(SessionStore::Create(options.store)),
+        identity_(IdentityOf(*store_)),
+        query_executor_(options.store.threads, options.store.limits.requests_queued_max),
+        append_executor_(options.append_threads, options.store.limits.requests_queued_max),
+        session_service_(*store_, append_executor_),
+        admin_service_(*store_, append_executor_),
+        attention_service_({.store = *store_,
+                            .query_executor = query_executor_,
+                            .append_executor = append_executor_,
+                            .streams = streams_,
+                            .identity = identity_,
+                            .limits = options.store.limits}) {}
+
+  ~GrpcStoreServer() override { Drain(absl::Now()); }
+
+  absl::Status Listen(const StoreServerOptions& options);
+
+  const std::string& address() const override { return address_; }
+  const std::string& boot_id() const override { return identity_.boot_id; }
+  SessionStore& store() override { return *store_; }
+  void Drain(absl::Time deadline) override;
+
+ private:
+  const std::unique_ptr<SessionStore> store_;
+  const StoreIdentity identity_;
+  StreamRegistry streams_;
+  Executor query_executor_;
+  Executor append_executor_;
+  SessionServiceImpl session_service_;
+  AdminServiceImpl admin_service_;
+  AttentionServiceImpl attention_service_;
+  std::string address_;
+  Mutex drain_mutex_;
+  bool drained_ ATTIC_GUARDED_BY(drain_mutex_) = false;
+  // Last: it calls everything above.
+  std::unique_ptr<grpc::Server> server_;
+};
+
+absl::Status GrpcStoreServer::Listen(const StoreServerOptions& options) {
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort(options.listen_address, grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(&session_service_);
+  builder.RegisterService(&admin_service_);
+  builder.RegisterService(&attention_service_);
+  const int message_bytes_max = static_cast<int>(options.store.limits.message_bytes_max);
+  builder.SetMaxReceiveMessageSize(message_bytes_max);
+  builder.SetMaxSendMessageSize(message_bytes_max);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                             kPingIntervalMinMs);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kStreamsPerConnectionMax);
+  // A second store on the same port must fail, not share it.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  server_ = builder.BuildAndStart();
+  const bool unix_socket = absl::StartsWith(options.listen_address, "unix:");
+  if (server_ == nullptr || (port == 0 && !unix_socket)) {
+    return absl::UnavailableError(absl::StrCat("cannot listen on ", options.listen_address));
+  }
+  address_ = options.listen_address;
+  if (!unix_socket) {
+    address_ = absl::StrCat(address_.substr(0, address_.rfind(':')), ":", port);
+  }
+  return absl::OkStatus();
+}
+
+void GrpcStoreServer::Drain(absl::Time deadline) {
+  MutexLock lock(drain_mutex_);
+  if (drained_ || server_ == nullptr) return;
+  drained_ = true;
+  server_->GetHealthCheckService()->SetServingStatus(false);
+  streams_.DrainAll();
+  server_->Shutdown(absl::ToChronoTime(deadline));
+  server_->Wait();
+}
+
+}  // namespace
+
+bool IsLoopbackAddress(const std::string& listen_address) {
+  if (absl::StartsWith(listen_address, "unix:")) return true;
+  const std::string host = listen_address.substr(0, listen_address.rfind(':'));
+  if (host == "localhost" || host == "[::1]") return true;
+  // A name such as 127.evil.example is no address of this machine.
+  return absl::StartsWith(host, "127.") &&
+         host.find_first_not_of("0123456789.") == std::string::npos;
+}
+
+absl::StatusOr<std::unique_ptr<StoreServer>> StoreServer::Start(const StoreServerOptions& options) {
+  const std::string& address = options.listen_address;
+  if (!absl::StartsWith(address, "unix:") && address.rfind(':') == std::string::npos) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("listen: ", address, " is neither host:port nor unix:PATH"));
+  }
+  if (!options.allow_insecure_remote && !IsLoopbackAddress(address)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("listen: ", address,
+                     " is reachable from other machines, and connections are not secured; "
+                     "--allow-insecure-remote permits it"));
+  }
+  auto server = std::make_unique<GrpcStoreServer>(options);
+  if (const absl::Status status = server->Listen(options); !status.ok()) return status;
+  return server;
+}
+
+}  // namespace attic

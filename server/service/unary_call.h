@@ -1,0 +1,24 @@
+// Answers a unary call on an executor.
+#ifndef ATTIC_SERVER_SERVICE_UNARY_CALL_H_
+#define ATTIC_SERVER_SERVICE_UNARY_CALL_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <functional>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "server/service/executor.h"
+
+namespace attic {
+
+grpc::Status ToGrpcStatus(const absl::Status& status);
+
+// Runs `work` with the call's deadline on `executor` and finishes the call with its status. A call
+// whose deadline passed, or whose caller left, while it waited in the queue is not worked on.
+grpc::ServerUnaryReactor* ServeUnary(grpc::CallbackServerContext* context, Executor& executor,
+                                     std::function<absl::Status(absl::Time deadline)> work);
+
+}  // namespace attic
+
+#endif  // ATTIC_SERVER_SERVICE_UNARY_CALL_H_
