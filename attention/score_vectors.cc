@@ -152,8 +152,12 @@ HWY_INLINE void ScoreBlock(const std::byte* row, size_t row_bytes, const PackedQ
 template <class Rows, size_t kQueries>
 void ScoreRows(const VectorsView& rows, const PackedQueries& packed, float* scores, size_t stride) {
   const size_t row_bytes = rows.row_bytes();
+  const size_t ahead = kPrefetchAheadBytes / row_bytes + 1;
   size_t i = 0;
   for (; i + kRowBlock <= rows.count; i += kRowBlock) {
+    if (i + ahead + kRowBlock <= rows.count) {
+      PrefetchBytes(rows.row(i + ahead), kRowBlock * row_bytes);
+    }
     ScoreBlock<Rows, kQueries, kRowBlock>(rows.row(i), row_bytes, packed, scores + i, stride);
   }
   for (; i < rows.count; ++i) {

@@ -31,7 +31,7 @@ HWY_INLINE bool AnyWeight(const float* const (&weights)[kQueries], size_t i) {
 // `column` is the first element of the row; `sums` point at that element too.
 template <class Rows, size_t kQueries, size_t kColumns>
 HWY_INLINE void SumColumns(const float* const (&weights)[kQueries], const VectorsView& rows,
-                           size_t column, float* const (&sums)[kQueries]) {
+                           size_t row_count, size_t column, float* const (&sums)[kQueries]) {
   using Element = typename Rows::Element;
   const hn::ScalableTag<float> d;
   using V = hn::Vec<decltype(d)>;
@@ -43,8 +43,13 @@ HWY_INLINE void SumColumns(const float* const (&weights)[kQueries], const Vector
     HWY_UNROLL(4)
     for (size_t c = 0; c < kColumns; ++c) Rows::LoadPair(d, sums[g] + c * step, a[g][c], b[g][c]);
   }
+  const size_t ahead = kPrefetchAheadBytes / row_bytes + 1;
+  const size_t prefetch_count = row_count > ahead ? row_count - ahead : 0;
   const std::byte* row = rows.data + column * sizeof(Element);
   for (size_t i = 0; i < rows.count; ++i, row += row_bytes) {
+    if (i < prefetch_count && AnyWeight(weights, i + ahead)) {
+      PrefetchBytes(row + ahead * row_bytes, row_bytes);
+    }
     if (!AnyWeight(weights, i)) continue;
     V weight[kQueries];
     HWY_UNROLL(4)
@@ -91,13 +96,13 @@ HWY_INLINE void SumLastColumns(const float* const (&weights)[kQueries], const Ve
       std::memcpy(part[r], rows.row(i + r) + column * sizeof(Element), rest * sizeof(Element));
     }
     const VectorsView view = {reinterpret_cast<const std::byte*>(part), rows.type, count, kWidth};
-    SumColumns<Rows, kQueries, 1>(part_weights, view, 0, padded_sums);
+    SumColumns<Rows, kQueries, 1>(part_weights, view, 0, 0, padded_sums);
   }
   for (size_t g = 0; g < kQueries; ++g) std::memcpy(sums[g], padded[g], rest * sizeof(float));
 }
 
 template <class Rows, size_t kQueries>
-void SumRows(const float* weights, size_t weight_stride, const VectorsView& rows,
+void SumRows(const float* weights, size_t weight_stride, const VectorsView& rows, size_t row_count,
              float* const* sums) {
   const hn::ScalableTag<float> d;
   const size_t step = 2 * hn::Lanes(d);
@@ -108,11 +113,13 @@ void SumRows(const float* weights, size_t weight_stride, const VectorsView& rows
   size_t column = 0;
   for (; column + kColumns * step <= rows.dim; column += kColumns * step) {
     for (size_t g = 0; g < kQueries; ++g) query_sums[g] = sums[g] + column;
-    SumColumns<Rows, kQueries, kColumns>(query_weights, rows, column, query_sums);
+    SumColumns<Rows, kQueries, kColumns>(query_weights, rows, column == 0 ? row_count : 0, column,
+                                         query_sums);
   }
   for (; column + step <= rows.dim; column += step) {
     for (size_t g = 0; g < kQueries; ++g) query_sums[g] = sums[g] + column;
-    SumColumns<Rows, kQueries, 1>(query_weights, rows, column, query_sums);
+    SumColumns<Rows, kQueries, 1>(query_weights, rows, column == 0 ? row_count : 0, column,
+                                  query_sums);
   }
   if (column == rows.dim) return;
   for (size_t g = 0; g < kQueries; ++g) query_sums[g] = sums[g] + column;
@@ -121,16 +128,16 @@ void SumRows(const float* weights, size_t weight_stride, const VectorsView& rows
 
 template <class Rows>
 void SumBlock(const float* weights, size_t query_count, size_t weight_stride,
-              const VectorsView& rows, float* const* sums) {
+              const VectorsView& rows, size_t row_count, float* const* sums) {
   switch (query_count) {
     case 1:
-      return SumRows<Rows, 1>(weights, weight_stride, rows, sums);
+      return SumRows<Rows, 1>(weights, weight_stride, rows, row_count, sums);
     case 2:
-      return SumRows<Rows, 2>(weights, weight_stride, rows, sums);
+      return SumRows<Rows, 2>(weights, weight_stride, rows, row_count, sums);
     case 3:
-      return SumRows<Rows, 3>(weights, weight_stride, rows, sums);
+      return SumRows<Rows, 3>(weights, weight_stride, rows, row_count, sums);
     default:
-      return SumRows<Rows, 4>(weights, weight_stride, rows, sums);
+      return SumRows<Rows, 4>(weights, weight_stride, rows, row_count, sums);
   }
 }
 
@@ -143,7 +150,7 @@ void SumAll(const float* weights, size_t query_count, const VectorsView& vectors
     const VectorsView rows = vectors.rows(row, std::min(rows_at_once, vectors.count - row));
     for (size_t g = 0; g < query_count; g += kQueryBlock) {
       SumBlock<Rows>(weights + g * vectors.count + row, std::min(kQueryBlock, query_count - g),
-                     vectors.count, rows, sums + g);
+                     vectors.count, rows, vectors.count - row, sums + g);
     }
   }
 }
