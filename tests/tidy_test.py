@@ -255,7 +255,7 @@ def limits_of_header():
 
 
 def limits_of_readme():
-    units = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, None: 1}
+    units = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "bytes": 1, None: 1}
     limits = {}
     for line in lines_of("README.md"):
         if match := re.match(r"\| `(\w+_max)` \| ([\d,]+)(?: (\w+))? \|", line):
