@@ -1,0 +1,230 @@
+#include "client/cli/demo/demo.h"
+
+#include <chrono>
+#include <filesystem>
+#include <iostream>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/status_macros.h"
+#include "client/cli/demo/haystack.h"
+#include "client/cli/demo/processes.h"
+#include "client/cli/progress.h"
+#include "client/cli/text_format.h"
+#include "client/cpp/client.h"
+
+namespace attic::cli {
+namespace {
+
+constexpr char kSession[] = "demo";
+constexpr int64_t kTokensMax = 16'777'216;   // of one Prefill
+constexpr size_t kTextPerNeedleBytes = 256;  // needles further apart than a worker's window
+constexpr uint32_t kAnswerTokens = 4;
+constexpr absl::Duration kStartTimeout = absl::Seconds(60);
+constexpr absl::Duration kIndexPollInterval = absl::Milliseconds(100);
+constexpr absl::Duration kIndexStallTimeout = absl::Minutes(5);
+
+// One run of the demo, from text to answers.
+class Demo {
+ public:
+  explicit Demo(const DemoOptions& options) : options_(options) { report_.seed = options.seed; }
+
+  absl::StatusOr<DemoReport> Run() {
+    ATTIC_RETURN_IF_ERROR(CheckOptions());
+    ATTIC_RETURN_IF_ERROR(Phase("text", &Demo::HideNeedlesInText));
+    ATTIC_RETURN_IF_ERROR(Phase("start", &Demo::StartProcesses));
+    ATTIC_RETURN_IF_ERROR(Phase("prefill", &Demo::Prefill));
+    ATTIC_RETURN_IF_ERROR(Phase("index", &Demo::WaitForIndex));
+    ATTIC_RETURN_IF_ERROR(Phase("questions", &Demo::AskQuestions));
+    ATTIC_ASSIGN_OR_RETURN(report_.store, store_->Status());
+    return std::move(report_);
+  }
+
+ private:
+  absl::Status Phase(const std::string& name, absl::Status (Demo::*body)());
+  absl::Status CheckOptions() const;
+  absl::Status HideNeedlesInText();
+  absl::Status StartProcesses();
+  absl::Status Prefill();
+  absl::Status WaitForIndex();
+  absl::Status AskQuestions();
+  absl::StatusOr<DemoRow> Ask(const Needle& needle);
+  absl::StatusOr<std::vector<DecodedToken>> Answer(const std::string& fork, const Needle& needle,
+                                                   AttendMode mode, bool compare_exact);
+  void Say(const std::string& line) const {
+    if (!options_.quiet) std::cerr << line << std::endl;
+  }
+
+  const DemoOptions options_;
+  DemoReport report_;
+  std::string text_;
+  std::vector<Needle> needles_;
+  // The worker uses the store: destroyed, and so stopped, in the opposite order.
+  std::unique_ptr<ServerProcess> store_process_;
+  std::unique_ptr<ServerProcess> worker_process_;
+  std::unique_ptr<Client> store_;
+  std::unique_ptr<WorkerClient> worker_;
+};
+
+absl::Status Demo::Phase(const std::string& name, absl::Status (Demo::*body)()) {
+  const auto start = std::chrono::steady_clock::now();
+  const absl::Status status = (this->*body)();
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  report_.phase_seconds.emplace_back(name, seconds.count());
+  if (status.ok()) return status;
+  std::string message = absl::StrCat(name, ": ", std::string(status.message()));
+  // A call that failed because a process died says little; the process's last words say more.
+  if (status.code() == absl::StatusCode::kUnavailable) {
+    for (const auto* process : {&store_process_, &worker_process_}) {
+      if (*process == nullptr || (*process)->last_line().empty()) continue;
+      absl::StrAppend(&message, " (", (*process)->name(), ": ", (*process)->last_line(), ")");
+    }
+  }
+  return absl::Status(status.code(), message);
+}
+
+absl::Status Demo::CheckOptions() const {
+  if (options_.questions < 1 || options_.questions > kNeedlesMax) {
+    return absl::InvalidArgumentError(absl::StrCat("--questions: 1 to ", kNeedlesMax));
+  }
+  const auto tokens_min = static_cast<int64_t>(options_.questions * kTextPerNeedleBytes);
+  if (options_.tokens < tokens_min || options_.tokens > kTokensMax) {
+    return absl::InvalidArgumentError(absl::StrCat("--tokens: ", FormatCount(tokens_min), " to ",
+                                                   FormatCount(kTokensMax), " for ",
+                                                   options_.questions, " questions"));
+  }
+  if (!std::filesystem::exists(std::filesystem::path(options_.model_dir) / "config.json")) {
+    return absl::NotFoundError(
+        absl::StrCat("--model: no model (config.json) in ", options_.model_dir));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Demo::HideNeedlesInText() {
+  needles_ = MakeNeedles(options_.questions, options_.seed);
+  const size_t bytes = static_cast<size_t>(options_.tokens) - StatementBytes(needles_);
+  absl::StatusOr<Haystack> haystack = options_.text_files.empty()
+                                          ? FindHaystack(DefaultTextRoots(), bytes)
+                                          : ReadHaystack(options_.text_files, bytes);
+  ATTIC_RETURN_IF_ERROR(haystack.status());
+  text_ = HideNeedles(haystack->text, needles_);
+  report_.tokens = static_cast<int64_t>(text_.size());
+  report_.text_files = haystack->files;
+  Say(absl::StrCat("text       ", FormatCount(report_.tokens), " bytes from ", haystack->files,
+                   " files, ", needles_.size(), " needles hidden"));
+  return absl::OkStatus();
+}
+
+absl::Status Demo::StartProcesses() {
+  std::vector<std::string> arguments = {"--listen", "127.0.0.1:0"};
+  arguments.insert(arguments.end(), options_.store_arguments.begin(),
+                   options_.store_arguments.end());
+  ATTIC_ASSIGN_OR_RETURN(store_process_,
+                         ServerProcess::Start(BesideThisBinary("attic-store"), arguments,
+                                              "attic-store ready on", kStartTimeout));
+  ATTIC_ASSIGN_OR_RETURN(store_, ConnectClient({.address = store_process_->address()}));
+
+  arguments = {"--listen", "127.0.0.1:0",     "--store", store_process_->address(),
+               "--model",  options_.model_dir};
+  arguments.insert(arguments.end(), options_.worker_arguments.begin(),
+                   options_.worker_arguments.end());
+  ATTIC_ASSIGN_OR_RETURN(worker_process_,
+                         ServerProcess::Start(BesideThisBinary("attic-worker"), arguments,
+                                              "attic-worker ready on", kStartTimeout));
+  ATTIC_ASSIGN_OR_RETURN(worker_, WorkerClient::Connect(worker_process_->address(), kStartTimeout));
+  ATTIC_ASSIGN_OR_RETURN(report_.model, worker_->GetModel());
+  const WorkerModel& model = report_.model;
+  Say(absl::StrCat("start      store at ", store_process_->address(), ", worker at ",
+                   worker_process_->address(), " (", model.backend, "), model ",
+                   model.fingerprint.model_id, ": ", model.fingerprint.layers, " layers, ",
+                   model.full_attention_layers, " with full attention, worker keeps ",
+                   model.sink_tokens, " + ", model.window_tokens, " tokens"));
+  if (model.vocab_size < 256) {
+    return absl::InvalidArgumentError(absl::StrCat("--model: a vocabulary of ", model.vocab_size,
+                                                   " has no token for every byte"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Demo::Prefill() {
+  ATTIC_RETURN_IF_ERROR(worker_->Open(kSession));
+  const auto start = std::chrono::steady_clock::now();
+  {
+    ProgressBar progress("prefill", report_.tokens, "tokens", !options_.quiet);
+    ATTIC_RETURN_IF_ERROR(worker_->Prefill(
+        kSession, text_, [&](int64_t tokens, int64_t) { progress.Update(tokens); }));
+  }
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  Say(absl::StrCat(
+      "prefill    ", FormatCount(report_.tokens), " tokens in ", FormatSeconds(seconds.count()),
+      ", ", FormatCount(static_cast<int64_t>(report_.tokens / seconds.count())), " tokens/s"));
+  return absl::OkStatus();
+}
+
+absl::Status Demo::WaitForIndex() {
+  ATTIC_ASSIGN_OR_RETURN(StoreStatus status, store_->Status());
+  const auto total = static_cast<int64_t>(status.pending_segments);
+  uint64_t pending = status.pending_segments;
+  absl::Time stalled = absl::Now() + kIndexStallTimeout;
+  ProgressBar progress("index", total, "segments", !options_.quiet);
+  while (status.pending_segments > 0) {
+    if (status.pending_segments != pending) stalled = absl::Now() + kIndexStallTimeout;
+    pending = status.pending_segments;
+    if (absl::Now() >= stalled) {
+      return absl::DeadlineExceededError(absl::StrCat(pending, " segments are still waiting after ",
+                                                      absl::FormatDuration(kIndexStallTimeout)));
+    }
+    progress.Update(total - static_cast<int64_t>(pending));
+    absl::SleepFor(kIndexPollInterval);
+    ATTIC_ASSIGN_OR_RETURN(status, store_->Status());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Demo::AskQuestions() {
+  ProgressBar progress("questions", static_cast<int64_t>(needles_.size()), "questions",
+                       !options_.quiet);
+  for (const Needle& needle : needles_) {
+    ATTIC_ASSIGN_OR_RETURN(DemoRow row, Ask(needle));
+    report_.rows.push_back(std::move(row));
+    progress.Update(static_cast<int64_t>(report_.rows.size()));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<DemoRow> Demo::Ask(const Needle& needle) {
+  const auto text_of = [](const std::vector<DecodedToken>& tokens) {
+    std::string text;
+    for (const DecodedToken& token : tokens) text += static_cast<char>(token.token_id);
+    return text;
+  };
+  DemoRow row{.needle = needle};
+  const std::string number = std::to_string(report_.rows.size());
+  ATTIC_ASSIGN_OR_RETURN(row.tokens, Answer("question-" + number, needle, AttendMode::kIndexed,
+                                            /*compare_exact=*/true));
+  row.answer = text_of(row.tokens);
+  ATTIC_ASSIGN_OR_RETURN(const std::vector<DecodedToken> exact,
+                         Answer("question-" + number + "-exact", needle, AttendMode::kExact,
+                                /*compare_exact=*/false));
+  row.exact_answer = text_of(exact);
+  return row;
+}
+
+absl::StatusOr<std::vector<DecodedToken>> Demo::Answer(const std::string& fork,
+                                                       const Needle& needle, AttendMode mode,
+                                                       bool compare_exact) {
+  ATTIC_RETURN_IF_ERROR(worker_->Fork(kSession, fork));
+  ATTIC_ASSIGN_OR_RETURN(
+      std::vector<DecodedToken> tokens,
+      worker_->Decode(fork, needle.Question(), kAnswerTokens, mode, compare_exact));
+  ATTIC_RETURN_IF_ERROR(worker_->Close(fork));
+  return tokens;
+}
+
+}  // namespace
+
+absl::StatusOr<DemoReport> RunDemo(const DemoOptions& options) { return Demo(options).Run(); }
+
+}  // namespace attic::cli

@@ -1,0 +1,33 @@
+// attic demo: a store and a worker on this machine, a long real text with hidden needles, and every
+// answer compared with exact attention.
+#ifndef ATTIC_CLIENT_CLI_DEMO_DEMO_H_
+#define ATTIC_CLIENT_CLI_DEMO_DEMO_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "client/cli/demo/report.h"
+
+namespace attic::cli {
+
+struct DemoOptions {
+  std::vector<std::string> text_files;  // empty: text found on this machine
+  int64_t tokens = 1 << 20;             // of the text with the needles
+  std::string model_dir = "model/recall";
+  size_t questions = 20;
+  uint64_t seed = 1;
+  bool quiet = false;                         // no progress on stderr
+  std::vector<std::string> store_arguments;   // passed on to attic-store...
+  std::vector<std::string> worker_arguments;  // ...and attic-worker
+};
+
+// Starts the processes, asks the questions, stops the processes. Errors name what was wrong with
+// the options or which process failed, with its last line of output.
+absl::StatusOr<DemoReport> RunDemo(const DemoOptions& options);
+
+}  // namespace attic::cli
+
+#endif  // ATTIC_CLIENT_CLI_DEMO_DEMO_H_

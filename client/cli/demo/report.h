@@ -1,0 +1,67 @@
+// What the demo found out, for people and for programs.
+#ifndef ATTIC_CLIENT_CLI_DEMO_REPORT_H_
+#define ATTIC_CLIENT_CLI_DEMO_REPORT_H_
+
+#include <nlohmann/json.hpp>
+#include <ostream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "api/types.h"
+#include "client/cli/demo/needles.h"
+#include "client/cli/demo/worker_client.h"
+
+namespace attic::cli {
+
+// One question: asked through the index (comparing each token with exact attention), and asked
+// again with exact attention throughout.
+struct DemoRow {
+  Needle needle;
+  std::string answer;
+  std::string exact_answer;
+  std::vector<DecodedToken> tokens;  // of the answer through the index
+
+  bool correct() const { return answer == needle.digits; }
+  bool exact_correct() const { return exact_answer == needle.digits; }
+};
+
+struct DemoReport {
+  int64_t tokens = 0;  // of the text with the needles
+  size_t text_files = 0;
+  uint64_t seed = 0;
+  WorkerModel model;
+  std::vector<DemoRow> rows;
+  std::vector<std::pair<std::string, double>> phase_seconds;  // in order
+  StoreStatus store;                                          // after the questions
+};
+
+// Over all generated tokens. Times are milliseconds.
+struct DemoSummary {
+  size_t questions = 0;
+  size_t correct = 0;
+  size_t exact_correct = 0;
+  double output_error_median = 0;
+  double output_error_worst = 0;
+  double coverage_median = 0;
+  double attend_ms = 0;        // median of the attention over the context, for one token
+  double exact_attend_ms = 0;  // the same with exact attention
+  double token_ms = 0;         // median of whole tokens
+  double bytes_read = 0;       // mean of a token, by the store
+  double exact_bytes_read = 0;
+  double bytes_read_ratio = 0;
+
+  double speed_ratio() const { return attend_ms > 0 ? exact_attend_ms / attend_ms : 0; }
+  double exact_token_ms() const { return token_ms - attend_ms + exact_attend_ms; }
+  // At least 95% of the questions answered right.
+  bool passed() const { return 20 * correct >= 19 * questions; }
+};
+
+DemoSummary Summarize(const DemoReport& report);
+
+void PrintReport(const DemoReport& report, std::ostream& out);
+nlohmann::ordered_json ToJson(const DemoReport& report);
+
+}  // namespace attic::cli
+
+#endif  // ATTIC_CLIENT_CLI_DEMO_REPORT_H_

@@ -1,0 +1,63 @@
+#include "client/cli/json_output.h"
+
+namespace attic::cli {
+
+using Json = nlohmann::ordered_json;
+
+Json ToJson(const Fingerprint& fingerprint) {
+  return {{"model_id", fingerprint.model_id},
+          {"revision", fingerprint.revision},
+          {"layers", fingerprint.layers},
+          {"q_heads", fingerprint.q_heads},
+          {"kv_heads", fingerprint.kv_heads},
+          {"head_dim", fingerprint.head_dim},
+          {"value_dim", fingerprint.value_dim},
+          {"element_type", ElementTypeName(fingerprint.element_type)},
+          {"logit_scale", fingerprint.logit_scale},
+          {"position_encoding", fingerprint.position_encoding}};
+}
+
+Json ToJson(const SessionDescription& session) {
+  Json layers = Json::array();
+  for (const LayerDescription& layer : session.layers) {
+    layers.push_back({{"layer", layer.layer},
+                      {"watermark", layer.watermark},
+                      {"indexed_tokens", layer.indexed_tokens},
+                      {"tail_tokens", layer.tail_tokens}});
+  }
+  return {{"session_id", session.session_id},
+          {"fingerprint", ToJson(session.fingerprint)},
+          {"layers", layers},
+          {"watermark", session.watermark},
+          {"memory_bytes", session.memory_bytes}};
+}
+
+Json ToJson(const MemoryUse& memory) {
+  return {{"vectors_bytes", memory.vectors_bytes},     {"tail_bytes", memory.tail_bytes},
+          {"summaries_bytes", memory.summaries_bytes}, {"codes_bytes", memory.codes_bytes},
+          {"graph_bytes", memory.graph_bytes},         {"total_bytes", memory.total()}};
+}
+
+Json ToJson(const StoreStatus& status) {
+  return {{"version", status.version},
+          {"boot_id", status.boot_id},
+          {"epoch", status.epoch},
+          {"sessions", status.sessions},
+          {"tokens", status.tokens},
+          {"pending_segments", status.pending_segments},
+          {"threads", status.threads},
+          {"uptime_seconds", status.uptime_seconds},
+          {"vector_target", status.vector_target},
+          {"memory", ToJson(status.memory)}};
+}
+
+Json ToJson(const ReadStatistics& read) {
+  return {{"tokens", read.tokens},
+          {"exact_tokens", read.exact_tokens},
+          {"estimated_clusters", read.estimated_clusters},
+          {"estimated_super_clusters", read.estimated_super_clusters},
+          {"graph_visits", read.graph_visits},
+          {"bytes_read", read.bytes_read}};
+}
+
+}  // namespace attic::cli

@@ -1,0 +1,43 @@
+// attic status: what a store holds and where its memory goes.
+#include <iostream>
+
+#include "base/status_macros.h"
+#include "client/cli/command.h"
+#include "client/cli/json_output.h"
+#include "client/cli/memory_table.h"
+#include "client/cli/table.h"
+#include "client/cli/text_format.h"
+
+namespace attic::cli {
+namespace {
+
+absl::StatusOr<int> RunStatus(const GlobalOptions& global) {
+  ATTIC_ASSIGN_OR_RETURN(const auto client, Connect(global));
+  ATTIC_ASSIGN_OR_RETURN(const StoreStatus status, client->Status());
+  if (global.json) {
+    PrintJson(ToJson(status));
+    return 0;
+  }
+  std::cout << "store at " << global.server << ", version " << status.version << ", up "
+            << FormatSeconds(status.uptime_seconds) << ", " << status.threads << " threads, "
+            << status.vector_target << ", boot " << status.boot_id << "\n\n";
+  Table table({{"sessions"}, {"tokens x layers"}, {"segments waiting"}, {"memory"}});
+  table.AddRow({FormatCount(status.sessions), FormatCount(status.tokens),
+                FormatCount(status.pending_segments), FormatBytes(status.memory.total())});
+  table.Print(std::cout);
+  if (status.memory.total() > 0) {
+    std::cout << '\n';
+    PrintMemoryTable(status.memory, std::cout);
+  }
+  return 0;
+}
+
+}  // namespace
+
+void AddStatusCommand(CLI::App& app, SelectedCommand& selected) {
+  CLI::App* command = app.add_subcommand("status", "What the store holds, and its memory by part");
+  command->callback(
+      [&selected] { selected.run = [&selected] { return RunStatus(selected.global); }; });
+}
+
+}  // namespace attic::cli
