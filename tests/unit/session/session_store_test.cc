@@ -1,0 +1,382 @@
+// Random operations on a store, compared after each one with SessionModel.
+#include "server/session/session_store.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "tests/unit/session/session_model.h"
+#include "tests/unit/session/session_test_data.h"
+
+namespace attic {
+namespace {
+
+using ::testing::HasSubstr;
+
+SessionStoreOptions SmallOptions() {
+  SessionStoreOptions options;
+  options.threads = 2;
+  options.build_threads = 1;
+  options.index.segment_tokens = 256;
+  options.index.exact_scan_tokens_max = 1024;
+  options.index.graph_clusters_min = 32;
+  return options;
+}
+
+std::string Message(const absl::Status& status) { return std::string(status.message()); }
+
+class Driver {
+ public:
+  Driver(uint64_t seed, ElementType type)
+      : random_(seed), fingerprint_(SmallFingerprint(type)), layers_({0, 3}) {
+    store_ = SessionStore::Create(SmallOptions());
+  }
+
+  void Step() {
+    const uint64_t kind = random_() % 100;
+    if (models_.empty() || kind < 4) return Open();
+    Choose();
+    if (kind < 45) return Append();
+    if (kind < 55) return AppendHeld();
+    if (kind < 60) return AppendOther();
+    if (kind < 64) return AppendGap();
+    if (kind < 68) return Fork();
+    if (kind < 74) return Truncate();
+    if (kind < 75) return Close();
+    Attend();
+  }
+
+  void WaitForBuilds() { ASSERT_TRUE(store_->WaitForBuilds(absl::Now() + absl::Seconds(60)).ok()); }
+
+ private:
+  SessionModel& model() { return models_.at(id_); }
+
+  void Choose() {
+    auto chosen = models_.begin();
+    std::advance(chosen, static_cast<int64_t>(random_() % models_.size()));
+    id_ = chosen->first;
+    layer_ = layers_[random_() % layers_.size()];
+  }
+
+  int64_t Below(int64_t bound) {
+    return bound <= 0 ? 0 : static_cast<int64_t>(random_() % static_cast<uint64_t>(bound));
+  }
+
+  void Open() {
+    if (models_.size() >= 6) return;
+    id_ = absl::StrCat("s", next_id_++);
+    const auto opened = store_->OpenSession(
+        {.session_id = id_, .fingerprint = fingerprint_, .stored_layers = layers_});
+    ASSERT_TRUE(opened.ok()) << opened.status().message();
+    models_.emplace(id_, SessionModel(fingerprint_, layers_));
+  }
+
+  absl::StatusOr<AppendAck> Send(const Tokens& tokens, int64_t begin) {
+    AppendBatch batch = tokens.Batch(id_, layer_, begin);
+    const std::vector<float> sample =
+        RandomFloats(2 * fingerprint_.q_heads * fingerprint_.head_dim, random_);
+    if (random_() % 2 == 0) batch.query_sample = sample;
+    return store_->Append(batch, absl::Now() + absl::Seconds(30));
+  }
+
+  // New tokens, sometimes after some that are held.
+  void Append() {
+    const int64_t watermark = model().watermark(layer_);
+    const int64_t overlap = std::min(watermark, random_() % 4 == 0 ? Below(40) : 0);
+    const Tokens added = Tokens::Random(fingerprint_, 1 + random_() % 300, random_);
+    Tokens sent = model().Held(layer_, watermark - overlap, watermark);
+    sent.count += added.count;
+    sent.keys.insert(sent.keys.end(), added.keys.begin(), added.keys.end());
+    sent.values.insert(sent.values.end(), added.values.begin(), added.values.end());
+    const auto ack = Send(sent, watermark - overlap);
+    ASSERT_TRUE(ack.ok()) << ack.status().message();
+    model().Append(layer_, added);
+    EXPECT_EQ(ack->watermark, model().watermark(layer_));
+  }
+
+  void AppendHeld() {
+    const int64_t watermark = model().watermark(layer_);
+    if (watermark == 0) return;
+    const int64_t begin = Below(watermark);
+    const int64_t end = begin + 1 + Below(std::min<int64_t>(watermark - begin, 200));
+    const auto ack = Send(model().Held(layer_, begin, end), begin);
+    ASSERT_TRUE(ack.ok()) << ack.status().message();
+    EXPECT_EQ(ack->watermark, watermark);
+  }
+
+  void AppendOther() {
+    const int64_t watermark = model().watermark(layer_);
+    if (watermark == 0) return;
+    const int64_t begin = Below(watermark);
+    Tokens sent = Tokens::Random(fingerprint_, 1 + random_() % 50, random_);
+    const auto ack = Send(sent, begin);
+    EXPECT_EQ(ack.status().code(), absl::StatusCode::kAlreadyExists);
+  }
+
+  void AppendGap() {
+    const int64_t watermark = model().watermark(layer_);
+    const auto ack = Send(Tokens::Random(fingerprint_, 3, random_), watermark + 1 + Below(9));
+    EXPECT_EQ(ack.status().code(), absl::StatusCode::kOutOfRange);
+  }
+
+  void Fork() {
+    const int64_t position = Below(model().lowest_watermark() + 20);
+    const std::string new_id = absl::StrCat("f", next_id_++);
+    const auto fork = store_->ForkSession(id_, position, new_id);
+    if (position > model().lowest_watermark()) {
+      EXPECT_EQ(fork.status().code(), absl::StatusCode::kOutOfRange);
+      EXPECT_FALSE(store_->DescribeSession(new_id).ok());
+      return;
+    }
+    ASSERT_TRUE(fork.ok()) << fork.status().message();
+    EXPECT_EQ(fork->watermark, position);
+    SessionModel copy = model();
+    copy.Truncate(position);
+    if (models_.size() < 8) {
+      models_.emplace(new_id, std::move(copy));
+    } else {
+      EXPECT_TRUE(store_->CloseSession(new_id).ok());
+    }
+  }
+
+  void Truncate() {
+    const int64_t highest = model().highest_watermark();
+    const int64_t position = std::max<int64_t>(0, highest + 10 - Below(500));
+    const auto truncated = store_->TruncateSession(id_, position);
+    if (position > highest) {
+      EXPECT_EQ(truncated.status().code(), absl::StatusCode::kOutOfRange);
+      return;
+    }
+    ASSERT_TRUE(truncated.ok()) << truncated.status().message();
+    model().Truncate(position);
+    EXPECT_EQ(truncated->watermark, model().lowest_watermark());
+  }
+
+  void Close() {
+    EXPECT_TRUE(store_->CloseSession(id_).ok());
+    EXPECT_EQ(store_->CloseSession(id_).code(), absl::StatusCode::kNotFound);
+    models_.erase(id_);
+  }
+
+  void Attend() {
+    const std::vector<float> queries =
+        RandomFloats(fingerprint_.q_heads * fingerprint_.head_dim, random_);
+    AttendItem item = {.session_id = id_, .layer = layer_, .queries = queries};
+    item.mode = random_() % 2 == 0 ? AttendMode::kExact : AttendMode::kIndexed;
+    const int64_t watermark = model().watermark(layer_);
+    if (random_() % 2 == 0) {
+      item.range.begin = Below(watermark + 5);
+      item.range.end = item.range.begin + Below(watermark + 10);
+    }
+    const auto answers = store_->Attend({&item, 1}, absl::InfiniteFuture());
+    ASSERT_TRUE(answers.ok());
+    ASSERT_EQ(answers->size(), 1u);
+    const AttendAnswer& answer = answers->front();
+    ASSERT_TRUE(answer.status.ok()) << answer.status.message();
+    EXPECT_EQ(answer.range.end, std::min(item.range.end, watermark));
+    EXPECT_EQ(answer.range.begin, std::min(item.range.begin, answer.range.end));
+    Compare(answer, item);
+  }
+
+  void Compare(const AttendAnswer& answer, const AttendItem& item) {
+    const auto expected =
+        model().Attend(layer_, item.queries, answer.range.begin, answer.range.end);
+    const int64_t tokens = answer.range.end - answer.range.begin;
+    ASSERT_EQ(answer.log_sum_exp.size(), expected.log_sum_exp.size());
+    if (tokens == 0) {
+      for (const float lse : answer.log_sum_exp) EXPECT_EQ(lse, kEmptyLogSumExp);
+      return;
+    }
+    // Estimation over random keys is rough; the store's part is that every token counts.
+    const bool exact = item.mode == AttendMode::kExact || tokens <= 1024;
+    const double tolerance = exact ? 2e-4 : 0.1;
+    for (size_t q = 0; q < expected.log_sum_exp.size(); ++q) {
+      ASSERT_NEAR(answer.log_sum_exp[q], expected.log_sum_exp[q], tolerance);
+      EXPECT_GE(answer.coverage[q], 0.0f);
+      EXPECT_LE(answer.coverage[q], 1.0f);
+    }
+    if (!exact) return;
+    EXPECT_EQ(answer.read.tokens, static_cast<uint64_t>(tokens) * fingerprint_.kv_heads);
+    for (size_t i = 0; i < expected.output.size(); ++i) {
+      ASSERT_NEAR(answer.output[i], expected.output[i], 2e-4);
+    }
+  }
+
+  std::mt19937_64 random_;
+  const Fingerprint fingerprint_;
+  const std::vector<uint32_t> layers_;
+  std::unique_ptr<SessionStore> store_;
+  std::map<std::string, SessionModel> models_;
+  std::string id_;
+  uint32_t layer_ = 0;
+  int next_id_ = 0;
+};
+
+class SessionStoreModelTest : public ::testing::TestWithParam<ElementType> {};
+
+TEST_P(SessionStoreModelTest, RandomOperationsAgreeWithTheModel) {
+  const uint64_t seed = std::random_device()();
+  SCOPED_TRACE(absl::StrCat("seed ", seed));
+  Driver driver(seed, GetParam());
+  for (int step = 0; step < 400 && !::testing::Test::HasFatalFailure(); ++step) {
+    SCOPED_TRACE(absl::StrCat("step ", step));
+    driver.Step();
+    if (step % 100 == 99) driver.WaitForBuilds();
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(ElementTypes, SessionStoreModelTest,
+                         ::testing::Values(ElementType::kFloat32, ElementType::kBFloat16,
+                                           ElementType::kFloat16));
+
+class SessionStoreTest : public ::testing::Test {
+ protected:
+  void Open(const SessionStoreOptions& options) {
+    store_ = SessionStore::Create(options);
+    ASSERT_TRUE(store_->OpenSession(request_).ok());
+  }
+
+  absl::Status Append(int64_t begin, size_t count) {
+    const Tokens tokens = Tokens::Random(request_.fingerprint, count, random_);
+    return store_->Append(tokens.Batch("s", 0, begin), absl::Now()).status();
+  }
+
+  std::mt19937_64 random_{7};
+  OpenSessionRequest request_ = {
+      .session_id = "s", .fingerprint = SmallFingerprint(), .stored_layers = {0}};
+  std::unique_ptr<SessionStore> store_;
+};
+
+TEST_F(SessionStoreTest, OpeningAgainReturnsTheSessionAndRefusesAnotherModel) {
+  Open(SmallOptions());
+  ASSERT_TRUE(Append(0, 10).ok());
+  const auto again = store_->OpenSession(request_);
+  ASSERT_TRUE(again.ok());
+  EXPECT_EQ(again->watermark, 10);
+  request_.fingerprint.revision = "2";
+  const absl::Status refused = store_->OpenSession(request_).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(Message(refused), HasSubstr("fingerprint.revision"));
+}
+
+TEST_F(SessionStoreTest, MemoryLimitIsNamedAndNothingIsHalfApplied) {
+  SessionStoreOptions options = SmallOptions();
+  options.limits.memory_bytes_max = 300'000;
+  Open(options);
+  absl::Status status;
+  int64_t watermark = 0;
+  while (status.ok() && watermark < 100'000) {
+    status = Append(watermark, 100);
+    if (status.ok()) watermark += 100;
+  }
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(Message(status), HasSubstr("memory_bytes_max"));
+  EXPECT_EQ(store_->DescribeSession("s")->watermark, watermark);
+  // Closing gives the memory back.
+  ASSERT_TRUE(store_->CloseSession("s").ok());
+  ASSERT_TRUE(store_->OpenSession(request_).ok());
+  EXPECT_TRUE(Append(0, 100).ok());
+}
+
+TEST_F(SessionStoreTest, ForksShareWhatIsCharged) {
+  SessionStoreOptions options = SmallOptions();
+  options.limits.memory_bytes_max = 2'000'000;
+  Open(options);
+  for (int64_t begin = 0; begin < 4096; begin += 256) ASSERT_TRUE(Append(begin, 256).ok());
+  ASSERT_TRUE(store_->WaitForBuilds(absl::Now() + absl::Seconds(60)).ok());
+  // 4,096 tokens take about 786,000 bytes: ten copies would not fit.
+  for (int i = 0; i < 10; ++i) {
+    const auto fork = store_->ForkSession("s", 4096, absl::StrCat("fork", i));
+    ASSERT_TRUE(fork.ok()) << i << ": " << fork.status().message();
+  }
+}
+
+TEST_F(SessionStoreTest, AppendsWaitForTheBuilder) {
+  SessionStoreOptions options = SmallOptions();
+  options.limits.pending_segments_max = 0;
+  Open(options);
+  ASSERT_TRUE(Append(0, 5000).ok());
+  // One thread cannot have built nineteen segments of two heads by now.
+  EXPECT_EQ(Append(5000, 1).code(), absl::StatusCode::kDeadlineExceeded);
+  const Tokens tokens = Tokens::Random(request_.fingerprint, 1, random_);
+  EXPECT_TRUE(store_->Append(tokens.Batch("s", 0, 5000), absl::Now() + absl::Seconds(60)).ok());
+}
+
+TEST_F(SessionStoreTest, BatchLimitsAndItemErrors) {
+  SessionStoreOptions options = SmallOptions();
+  options.limits.attend_items_max = 3;
+  Open(options);
+  ASSERT_TRUE(Append(0, 10).ok());
+  const std::vector<float> queries = RandomFloats(64, random_);
+  std::vector<AttendItem> items(4, {.session_id = "s", .layer = 0, .queries = queries});
+  EXPECT_THAT(Message(store_->Attend(items, absl::InfiniteFuture()).status()),
+              HasSubstr("attend_items_max"));
+  items.resize(3);
+  items[0].session_id = "other";
+  items[1].min_watermark = 11;
+  const auto answers = store_->Attend(items, absl::InfiniteFuture());
+  ASSERT_TRUE(answers.ok());
+  EXPECT_EQ((*answers)[0].status.code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ((*answers)[1].status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_TRUE((*answers)[2].status.ok());
+  EXPECT_EQ((*answers)[2].boot_id, store_->Status().boot_id);
+}
+
+TEST_F(SessionStoreTest, SearchFindsTheBestKeysWithTheirVectors) {
+  Open(SmallOptions());
+  const Fingerprint& f = request_.fingerprint;
+  const Tokens tokens = Tokens::Random(f, 700, random_);
+  ASSERT_TRUE(store_->Append(tokens.Batch("s", 0, 0), absl::Now()).ok());
+  const std::vector<float> queries = RandomFloats(f.q_heads * f.head_dim, random_);
+  const auto answer = store_->Search({.session_id = "s",
+                                      .layer = 0,
+                                      .mode = AttendMode::kExact,
+                                      .k = 5,
+                                      .with_vectors = true,
+                                      .queries = queries},
+                                     absl::InfiniteFuture());
+  ASSERT_TRUE(answer.ok()) << answer.status().message();
+  const auto* keys = reinterpret_cast<const float*>(tokens.keys.data());
+  for (uint32_t q = 0; q < f.q_heads; ++q) {
+    std::vector<std::pair<float, int64_t>> scores;
+    for (int64_t i = 0; i < 700; ++i) {
+      float score = 0;
+      for (uint32_t d = 0; d < f.head_dim; ++d) {
+        score +=
+            queries[q * f.head_dim + d] * keys[(i * f.kv_heads + q / f.group()) * f.head_dim + d];
+      }
+      scores.push_back({-score, i});
+    }
+    std::sort(scores.begin(), scores.end());
+    ASSERT_EQ(answer->hits[q].size(), 5u);
+    const auto* found = reinterpret_cast<const float*>(answer->keys[q].data());
+    for (size_t i = 0; i < 5; ++i) {
+      EXPECT_EQ(answer->hits[q][i].position, scores[i].second);
+      EXPECT_NEAR(answer->hits[q][i].score, -scores[i].first, 1e-4);
+      EXPECT_EQ(found[i * f.head_dim],
+                keys[(scores[i].second * f.kv_heads + q / f.group()) * f.head_dim]);
+    }
+  }
+}
+
+TEST_F(SessionStoreTest, ListingIsOrderedAndPaged) {
+  Open(SmallOptions());
+  for (const char* id : {"b", "c", "a"}) {
+    request_.session_id = id;
+    ASSERT_TRUE(store_->OpenSession(request_).ok());
+  }
+  const auto page = store_->ListSessions("a", 2);
+  ASSERT_EQ(page.size(), 2u);
+  EXPECT_EQ(page[0].session_id, "b");
+  EXPECT_EQ(page[1].session_id, "c");
+}
+
+}  // namespace
+}  // namespace attic
