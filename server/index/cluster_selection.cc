@@ -1,0 +1,284 @@
+#include "server/index/cluster_selection.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "attention/vector_kernels.h"
+
+namespace attic {
+namespace {
+
+constexpr float kNegativeInfinity = -std::numeric_limits<float>::infinity();
+// Clusters whose estimated share of the mass is below this are not worth opening or attending.
+constexpr float kLogShareMin = -13.8f;  // one in a million
+// A key found by its code counts for more than its share, because the estimate of its cluster
+// does not contain it.
+constexpr float kNeedleBonus = 2.0f;
+constexpr float kLogNeedleShareMin = -11.5f;  // one in 100,000
+constexpr size_t kGraphWidthMax = 256;
+constexpr size_t kGraphWidthMin = 32;
+
+bool HigherPriority(const ClusterCandidate& a, const ClusterCandidate& b) {
+  return a.priority > b.priority;
+}
+
+float LogAddExp(float a, float b) {
+  const float high = std::max(a, b), low = std::min(a, b);
+  return low == kNegativeInfinity ? high : high + std::log1p(std::exp(low - high));
+}
+
+float LogSumExpInPlace(std::span<float> x) {
+  const float peak = MaxElement(x);
+  return peak == kNegativeInfinity ? peak : peak + std::log(ExpInPlace(peak, x));
+}
+
+}  // namespace
+
+ClusterSelector::ClusterSelector(const IndexedPart& part, const SelectionRequest& request,
+                                 ClusterSelection& selection, ReadStatistics& read)
+    : part_(part),
+      request_(request),
+      group_(request.norms.size()),
+      super_count_(part.super_cluster_count()),
+      log_share_min_(request.best_keys || part.options.negligible_share <= 0 ? kNegativeInfinity
+                                                                             : kLogShareMin),
+      s_(selection),
+      read_(read) {}
+
+void ClusterSelector::Begin() {
+  s_.super_state.assign(super_count_, SuperState::kWhole);
+  s_.node_state.assign(part_.node_count(), NodeState::kEstimated);
+  s_.in_pool.assign(part_.node_count(), 0);
+  s_.opened.clear();
+  s_.opened_log_mass.clear();
+  s_.exact.clear();
+  s_.partial.clear();
+  s_.pool.clear();
+  ScoreSuperClusters();
+  for (size_t i = 0; i < part_.segments.size(); ++i) MarkSegment(i);
+  UpdateTotals();
+}
+
+void ClusterSelector::Refine() {
+  OpenBest();
+  UpdateTotals();
+  PoolNeedles();
+  PoolGraphHits();
+  PoolOpened();
+  ChooseExact();
+}
+
+void ClusterSelector::MarkSegment(size_t index) {
+  const Segment& segment = *part_.segments[index];
+  const PositionRange range = request_.range;
+  if (range.begin <= segment.begin_position && range.end >= segment.end_position()) return;
+  const size_t first_super = index * part_.super_clusters_per_segment;
+  const size_t first_node = index * part_.clusters_per_segment;
+  if (segment.end_position() <= range.begin || segment.begin_position >= range.end) {
+    std::fill_n(s_.super_state.begin() + first_super, part_.super_clusters_per_segment,
+                SuperState::kExcluded);
+    std::fill_n(s_.node_state.begin() + first_node, part_.clusters_per_segment,
+                NodeState::kExcluded);
+    return;
+  }
+  for (size_t s = 0; s < segment.super_clusters.count; ++s) {
+    size_t rows = 0;
+    const size_t begin = segment.super_cluster_begin[s], end = segment.super_cluster_begin[s + 1];
+    for (size_t c = begin; c < end; ++c) {
+      const Segment::Rows in_range = segment.RowsInRange(c, range);
+      const size_t n = in_range.end - in_range.begin;
+      rows += n;
+      if (n == segment.clusters.rows(c)) continue;
+      s_.node_state[first_node + c] = n == 0 ? NodeState::kExcluded : NodeState::kPartial;
+      if (n != 0) s_.partial.push_back(static_cast<uint32_t>(first_node + c));
+    }
+    if (rows == 0) {
+      s_.super_state[first_super + s] = SuperState::kExcluded;
+    } else if (rows != segment.super_clusters.rows(s)) {
+      OpenSuper(first_super + s);
+    }
+  }
+}
+
+void ClusterSelector::ScoreSuperClusters() {
+  s_.super_logits.resize(group_ * super_count_);
+  s_.super_log_mass.resize(group_ * super_count_);
+  ScoreVectors(request_.queries.data(), group_, part_.super_centroids(), s_.super_logits.data());
+  for (size_t g = 0; g < group_; ++g) {
+    EstimateLogMass(s_.super_logits.data() + g * super_count_, part_.super_sums(),
+                    part_.terms->variance ? request_.norms[g] : 0.0f,
+                    s_.super_log_mass.data() + g * super_count_);
+  }
+  read_.bytes_read += super_count_ * (part_.shape.head_dim * 2 + 3 * sizeof(float));
+}
+
+void ClusterSelector::UpdateTotals() {
+  s_.log_total.assign(request_.other_log_mass.begin(), request_.other_log_mass.end());
+  for (size_t g = 0; g < group_; ++g) {
+    s_.buffer.clear();
+    const float* super_mass = s_.super_log_mass.data() + g * super_count_;
+    for (size_t i = 0; i < super_count_; ++i) {
+      s_.buffer.push_back(s_.super_state[i] == SuperState::kWhole ? super_mass[i]
+                                                                  : kNegativeInfinity);
+    }
+    for (const OpenedSuper& open : s_.opened) {
+      const float* mass = s_.opened_log_mass.data() + open.offset * group_ + g * open.count;
+      for (size_t i = 0; i < open.count; ++i) {
+        const bool counts = s_.node_state[open.first_node + i] != NodeState::kExcluded;
+        s_.buffer.push_back(counts ? mass[i] : kNegativeInfinity);
+      }
+    }
+    s_.log_total[g] = LogAddExp(s_.log_total[g], LogSumExpInPlace(s_.buffer));
+  }
+}
+
+void ClusterSelector::OpenSuper(size_t super_cluster) {
+  if (s_.super_state[super_cluster] != SuperState::kWhole) return;
+  s_.super_state[super_cluster] = SuperState::kOpened;
+  const size_t index = super_cluster / part_.super_clusters_per_segment;
+  const size_t local = super_cluster % part_.super_clusters_per_segment;
+  const Segment& segment = *part_.segments[index];
+  const size_t begin = segment.super_cluster_begin[local];
+  const size_t count = segment.super_cluster_begin[local + 1] - begin;
+  if (count == 0) return;
+  const size_t first_node = index * part_.clusters_per_segment + begin;
+  const size_t offset = s_.opened_log_mass.size() / group_;
+  s_.opened.push_back({static_cast<uint32_t>(super_cluster), static_cast<uint32_t>(first_node),
+                       static_cast<uint32_t>(count), static_cast<uint32_t>(offset)});
+  s_.opened_log_mass.resize(s_.opened_log_mass.size() + group_ * count);
+  float* mass = s_.opened_log_mass.data() + offset * group_;
+  ScoreVectors(request_.queries.data(), group_, part_.centroids().rows(first_node, count), mass);
+  const GroupSums sums = GroupSums::Of(segment.clusters, begin, count);
+  for (size_t g = 0; g < group_; ++g) {
+    EstimateLogMass(mass + g * count, sums, part_.terms->variance ? request_.norms[g] : 0.0f,
+                    mass + g * count);
+  }
+  read_.bytes_read += count * (part_.shape.head_dim * 2 + 3 * sizeof(float));
+}
+
+void ClusterSelector::OpenBest() {
+  const auto budget = static_cast<size_t>(part_.options.estimated_clusters_share *
+                                          static_cast<double>(part_.node_count()));
+  const size_t supers =
+      std::max<size_t>(1, budget * super_count_ / std::max<size_t>(1, part_.node_count()));
+  s_.super_pool.clear();
+  for (uint32_t i = 0; i < super_count_; ++i) {
+    if (s_.super_state[i] != SuperState::kWhole) continue;
+    float priority = kNegativeInfinity;
+    for (size_t g = 0; g < group_; ++g) {
+      priority = std::max(priority, s_.super_log_mass[g * super_count_ + i] - s_.log_total[g]);
+    }
+    if (priority > log_share_min_) s_.super_pool.push_back({priority, i});
+  }
+  if (s_.super_pool.size() > supers) {
+    std::nth_element(s_.super_pool.begin(), s_.super_pool.begin() + supers, s_.super_pool.end(),
+                     HigherPriority);
+    s_.super_pool.resize(supers);
+  }
+  for (const ClusterCandidate& best : s_.super_pool) OpenSuper(best.node);
+}
+
+void ClusterSelector::AddToPool(uint32_t node, float priority) {
+  if (s_.node_state[node] != NodeState::kEstimated || s_.in_pool[node] != 0) return;
+  if (priority <= log_share_min_) return;
+  s_.in_pool[node] = 1;
+  s_.pool.push_back({priority, node});
+}
+
+void ClusterSelector::PoolNeedles() {
+  s_.floors.resize(group_);
+  const float log_needle_min = request_.best_keys ? kNegativeInfinity : kLogNeedleShareMin;
+  for (size_t g = 0; g < group_; ++g) s_.floors[g] = s_.log_total[g] + log_needle_min;
+  FindNeedleCandidates(part_, request_.queries, s_.super_logits, request_.range, s_.floors,
+                       request_.needle_candidates, s_.needles, read_);
+  const size_t head_dim = part_.shape.head_dim;
+  for (size_t g = 0; g < group_; ++g) {
+    std::vector<NeedleCandidate>& best = s_.needles.best[g];
+    for (NeedleCandidate& needle : best) {
+      const VectorsView keys = part_.segments[needle.segment]->key_rows();
+      ScoreVectors(request_.queries.data() + g * head_dim, 1, keys.rows(needle.row, 1),
+                   &needle.logit);
+      s_.log_total[g] = std::max(s_.log_total[g], needle.logit);
+    }
+    std::sort(best.begin(), best.end(),
+              [](const NeedleCandidate& a, const NeedleCandidate& b) { return a.logit > b.logit; });
+    read_.bytes_read += best.size() * part_.segments[0]->key_rows().row_bytes();
+    for (const NeedleCandidate& needle : best) {
+      const size_t node = needle.segment * part_.clusters_per_segment +
+                          part_.segments[needle.segment]->cluster_of_row(needle.row);
+      const float log_share = needle.logit - s_.log_total[g];
+      if (log_share < log_needle_min) break;
+      AddToPool(static_cast<uint32_t>(node), log_share + kNeedleBonus);
+    }
+  }
+}
+
+void ClusterSelector::PoolGraphHits() {
+  if (part_.graph == nullptr || part_.node_count() < part_.options.graph_clusters_min) return;
+  const size_t width = std::clamp(exact_budget(), kGraphWidthMin, kGraphWidthMax);
+  const size_t head_dim = part_.shape.head_dim;
+  for (size_t g = 0; g < group_; ++g) {
+    uint64_t visits = 0;
+    part_.graph->Search(request_.queries.data() + g * head_dim, part_.centroids(), width, s_.graph,
+                        s_.graph_best, visits);
+    for (const ScoredNode& hit : s_.graph_best) {
+      const ClusterSums& sums = part_.segment_of_node(hit.node).clusters;
+      float log_mass = 0;
+      EstimateLogMass(&hit.score, GroupSums::Of(sums, hit.node % part_.clusters_per_segment, 1),
+                      part_.terms->variance ? request_.norms[g] : 0.0f, &log_mass);
+      AddToPool(hit.node, log_mass - s_.log_total[g]);
+    }
+    read_.graph_visits += visits;
+    read_.bytes_read += visits * head_dim * 2;
+  }
+}
+
+void ClusterSelector::PoolOpened() {
+  for (const OpenedSuper& open : s_.opened) {
+    const float* mass = s_.opened_log_mass.data() + open.offset * group_;
+    for (uint32_t i = 0; i < open.count; ++i) {
+      float priority = kNegativeInfinity;
+      for (size_t g = 0; g < group_; ++g) {
+        priority = std::max(priority, mass[g * open.count + i] - s_.log_total[g]);
+      }
+      AddToPool(open.first_node + i, priority);
+    }
+  }
+}
+
+size_t ClusterSelector::exact_budget() const {
+  const auto share = static_cast<size_t>(part_.options.exact_clusters_share *
+                                         static_cast<double>(part_.node_count()));
+  return std::max(share, part_.options.exact_clusters_min);
+}
+
+size_t ClusterSelector::SuperOfNode(size_t node) const {
+  const size_t index = node / part_.clusters_per_segment;
+  const size_t local = node % part_.clusters_per_segment;
+  const std::vector<uint32_t>& begin = part_.segments[index]->super_cluster_begin;
+  const auto after = std::upper_bound(begin.begin(), begin.end(), local);
+  return index * part_.super_clusters_per_segment + static_cast<size_t>(after - begin.begin() - 1);
+}
+
+void ClusterSelector::ChooseExact() {
+  const size_t budget = exact_budget();
+  if (s_.pool.size() > budget) {
+    std::nth_element(s_.pool.begin(), s_.pool.begin() + budget, s_.pool.end(), HigherPriority);
+    s_.pool.resize(budget);
+  }
+  std::sort(s_.pool.begin(), s_.pool.end(), HigherPriority);
+  double rest = 0;
+  while (!request_.best_keys && !s_.pool.empty()) {
+    rest += std::exp(double{s_.pool.back().priority});
+    if (rest > part_.options.negligible_share) break;
+    s_.pool.pop_back();
+  }
+  for (const ClusterCandidate& chosen : s_.pool) {
+    OpenSuper(SuperOfNode(chosen.node));
+    s_.node_state[chosen.node] = NodeState::kExact;
+  }
+  s_.exact.assign(s_.pool.begin(), s_.pool.end());
+}
+
+}  // namespace attic

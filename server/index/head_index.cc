@@ -1,0 +1,346 @@
+#include "server/index/head_index.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <new>
+#include <utility>
+
+#include "base/check.h"
+#include "base/mutex.h"
+#include "base/status_macros.h"
+#include "server/index/graph_growth.h"
+#include "server/index/head_snapshot.h"
+#include "server/index/indexed_part.h"
+#include "server/index/pooled_terms.h"
+#include "server/index/segment_builder.h"
+#include "server/index/tail.h"
+#include "server/index/training_reservoir.h"
+
+namespace attic {
+namespace {
+
+constexpr int64_t kChunkTokensMax = 1024;
+
+// The largest divisor of the segment length that is a reasonable allocation.
+size_t ChunkTokens(int64_t segment_tokens) {
+  int64_t chunk = std::min(segment_tokens, kChunkTokensMax);
+  while (segment_tokens % chunk != 0) --chunk;
+  return static_cast<size_t>(chunk);
+}
+
+SegmentOptions MakeSegmentOptions(const IndexOptions& options) {
+  SegmentOptions result;
+  const int64_t clusters = std::max<int64_t>(1, options.segment_tokens / options.cluster_tokens);
+  const int64_t supers = std::max<int64_t>(1, clusters / options.super_cluster_clusters);
+  result.clusters = static_cast<size_t>(clusters);
+  result.super_clusters = static_cast<size_t>(supers);
+  result.kmeans_iterations = options.kmeans_iterations;
+  return result;
+}
+
+// Appends the positions of `segment` below `end` to a tail that ends where the segment begins.
+void ReturnToTail(const Segment& segment, int64_t end, Tail& tail) {
+  const VectorsView keys = segment.key_rows(), values = segment.value_rows();
+  for (int64_t position = segment.begin_position; position < end; ++position) {
+    const size_t row = segment.FindRow(position);
+    AppendToTail(keys.rows(row, 1), values.rows(row, 1), tail);
+  }
+}
+
+// Two locks, taken in this order: writer_mutex_ serialises everything that changes the head and is
+// held while rows are copied; mutex_ covers only the hand-over of what readers see.
+class HeadIndexImpl : public HeadIndex {
+ public:
+  HeadIndexImpl(const HeadShape& shape, const IndexOptions& options)
+      : shape_(shape),
+        options_(options),
+        segment_options_(MakeSegmentOptions(options)),
+        rotation_(std::make_shared<const SignRotation>(shape.head_dim)),
+        pooled_(shape.head_dim, shape.value_dim),
+        tail_({shape.element_type, shape.head_dim, shape.value_dim,
+               ChunkTokens(options.segment_tokens)},
+              0),
+        training_(shape.head_dim, options.training_queries_max, options.graph.seed),
+        graph_growth_(shape.head_dim, options.graph, options.graph_clusters_min) {
+    part_ = MakePart({}, nullptr);
+  }
+
+  void Append(const VectorsView& keys, const VectorsView& values) override {
+    ATTIC_CHECK(keys.count == values.count && keys.dim == shape_.head_dim &&
+                values.dim == shape_.value_dim && keys.type == shape_.element_type &&
+                values.type == shape_.element_type);
+    MutexLock writer(writer_mutex_);
+    for (size_t done = 0; done < keys.count;) {
+      Tail::Room room = Reserve();
+      room.rows = std::min(room.rows, keys.count - done);
+      FillRoom(tail_shape(), room, keys, values, done);
+      Advance(room.rows);
+      done += room.rows;
+    }
+  }
+
+  void AddTrainingQueries(std::span<const float> queries) override {
+    MutexLock lock(training_mutex_);
+    training_.Add(queries);
+  }
+
+  int64_t token_count() const override {
+    MutexLock lock(mutex_);
+    return tail_.end_position();
+  }
+
+  int64_t pending_segments() const override {
+    MutexLock lock(mutex_);
+    return tail_.token_count() / options_.segment_tokens;
+  }
+
+  std::shared_ptr<const HeadSnapshot> Snapshot() const override {
+    MutexLock lock(mutex_);
+    if (snapshot_ == nullptr || snapshot_->part() != part_ ||
+        snapshot_->token_count() != tail_.end_position()) {
+      snapshot_ = std::make_shared<const IndexedHeadSnapshot>(part_, tail_.View());
+    }
+    return snapshot_;
+  }
+
+  absl::StatusOr<bool> BuildNext() override {
+    try {
+      return BuildSegmentAndGraph();
+    } catch (const std::bad_alloc&) {
+      graph_growth_.Restart();
+      return absl::ResourceExhaustedError("memory ran out while a segment was built");
+    }
+  }
+
+  void Truncate(int64_t position) override;
+  std::unique_ptr<HeadIndex> Fork(int64_t position) const override;
+  MemoryUse memory_use() const override;
+
+ private:
+  using SegmentList = std::vector<std::shared_ptr<const Segment>>;
+
+  const TailShape& tail_shape() const { return tail_.shape(); }  // never changes
+
+  Tail::Room Reserve() {
+    MutexLock lock(mutex_);
+    return tail_.Reserve();
+  }
+  void Advance(size_t rows) {
+    MutexLock lock(mutex_);
+    tail_.Advance(rows);
+  }
+
+  std::shared_ptr<const IndexedPart> MakePart(SegmentList segments,
+                                              std::shared_ptr<const QueryAwareGraph> graph) const
+      ATTIC_REQUIRES(writer_mutex_);
+  std::shared_ptr<const IndexedPart> part() const {
+    MutexLock lock(mutex_);
+    return part_;
+  }
+
+  absl::StatusOr<bool> BuildSegmentAndGraph();
+  bool BuildSegmentFromTail();
+  absl::StatusOr<bool> GrowGraph();
+  std::vector<float> TrainingQueries() const {
+    MutexLock lock(training_mutex_);
+    return training_.queries();
+  }
+
+  const HeadShape shape_;
+  const IndexOptions options_;
+  const SegmentOptions segment_options_;
+  const std::shared_ptr<const SignRotation> rotation_;
+
+  mutable Mutex writer_mutex_;
+  SummaryTables tables_ ATTIC_GUARDED_BY(writer_mutex_);
+  PooledTerms pooled_ ATTIC_GUARDED_BY(writer_mutex_);
+  uint64_t front_cuts_ ATTIC_GUARDED_BY(writer_mutex_) = 0;    // of the next segment's tokens
+  uint64_t segment_cuts_ ATTIC_GUARDED_BY(writer_mutex_) = 0;  // of segments
+
+  mutable Mutex mutex_;
+  Tail tail_ ATTIC_GUARDED_BY(mutex_);
+  std::shared_ptr<const IndexedPart> part_ ATTIC_GUARDED_BY(mutex_);
+  mutable std::shared_ptr<const IndexedHeadSnapshot> snapshot_ ATTIC_GUARDED_BY(mutex_);
+
+  mutable Mutex training_mutex_;
+  TrainingReservoir training_ ATTIC_GUARDED_BY(training_mutex_);
+
+  // Only BuildNext touches these.
+  GraphGrowth graph_growth_;
+  uint64_t graph_segment_cuts_ = 0;
+  std::atomic<uint64_t> builder_bytes_{0};
+};
+
+std::shared_ptr<const IndexedPart> HeadIndexImpl::MakePart(
+    SegmentList segments, std::shared_ptr<const QueryAwareGraph> graph) const {
+  auto part = std::make_shared<IndexedPart>();
+  part->shape = shape_;
+  part->options = options_;
+  part->clusters_per_segment = segment_options_.clusters;
+  part->super_clusters_per_segment = segment_options_.super_clusters;
+  part->segments = std::move(segments);
+  part->tables = tables_.Views();
+  part->terms = pooled_.Terms();
+  part->graph = std::move(graph);
+  part->rotation = rotation_;
+  return part;
+}
+
+absl::StatusOr<bool> HeadIndexImpl::BuildSegmentAndGraph() {
+  if (!BuildSegmentFromTail()) return false;
+  absl::StatusOr<bool> grown = GrowGraph();
+  builder_bytes_.store(graph_growth_.memory_bytes(), std::memory_order_relaxed);
+  // Without a newer graph searches go on through super-clusters, so the segment stands.
+  if (!grown.ok()) graph_growth_.Restart();
+  return true;
+}
+
+bool HeadIndexImpl::BuildSegmentFromTail() {
+  uint64_t front_cuts;
+  TailView tail;
+  {
+    MutexLock writer(writer_mutex_);
+    MutexLock lock(mutex_);
+    front_cuts = front_cuts_;
+    tail = tail_.View();
+  }
+  const int64_t tokens = options_.segment_tokens;
+  if (tail.token_count() < tokens) return false;
+  const int64_t begin = tail.begin_position();
+  const auto rows = static_cast<size_t>(tokens);
+  std::vector<std::byte> keys(rows * tail_shape().key_row_bytes());
+  std::vector<std::byte> values(rows * tail_shape().value_row_bytes());
+  tail.Copy({begin, begin + tokens}, keys.data(), values.data());
+  const std::shared_ptr<const Segment> segment =
+      BuildSegment({keys.data(), shape_.element_type, rows, shape_.head_dim},
+                   {values.data(), shape_.element_type, rows, shape_.value_dim}, begin,
+                   segment_options_, *rotation_);
+  const TermErrors errors = MeasureTerms(*segment, shape_.logit_scale, TrainingQueries());
+
+  MutexLock writer(writer_mutex_);
+  if (front_cuts_ != front_cuts) return true;  // what was built is gone; there may be more to do
+  const std::shared_ptr<const IndexedPart> old = part();
+  SegmentList segments = old->segments;
+  segments.push_back(segment);
+  tables_.Append(*segment);
+  pooled_.Add(*segment, errors);
+  std::shared_ptr<const IndexedPart> next = MakePart(std::move(segments), old->graph);
+  MutexLock lock(mutex_);
+  tail_.DropFront(tokens);
+  part_ = std::move(next);
+  return true;
+}
+
+absl::StatusOr<bool> HeadIndexImpl::GrowGraph() {
+  std::shared_ptr<const IndexedPart> from;
+  {
+    MutexLock writer(writer_mutex_);
+    from = part();
+    if (graph_segment_cuts_ != segment_cuts_) graph_growth_.Restart();
+    graph_segment_cuts_ = segment_cuts_;
+  }
+  const size_t published = from->graph == nullptr ? 0 : from->graph->node_count();
+  ATTIC_ASSIGN_OR_RETURN(std::shared_ptr<const QueryAwareGraph> graph,
+                         graph_growth_.Grow(from->centroids(), published, pending_segments() == 0,
+                                            [this] { return TrainingQueries(); }));
+  if (graph == nullptr) return false;
+  MutexLock writer(writer_mutex_);
+  if (graph_segment_cuts_ != segment_cuts_) return false;
+  std::shared_ptr<const IndexedPart> next = MakePart(part()->segments, std::move(graph));
+  MutexLock lock(mutex_);
+  part_ = std::move(next);
+  return true;
+}
+
+void HeadIndexImpl::Truncate(int64_t position) {
+  MutexLock writer(writer_mutex_);
+  const std::shared_ptr<const IndexedPart> old = part();
+  const int64_t indexed = old->token_count();
+  if (position < indexed + options_.segment_tokens) ++front_cuts_;
+  if (position >= indexed) {
+    MutexLock lock(mutex_);
+    ATTIC_CHECK(position <= tail_.end_position());
+    tail_.Truncate(position);
+    return;
+  }
+  ATTIC_CHECK(position >= 0);
+  ++segment_cuts_;
+  const auto kept = static_cast<size_t>(position / options_.segment_tokens);
+  SegmentList segments(old->segments.begin(), old->segments.begin() + kept);
+  Tail tail(tail_shape(), static_cast<int64_t>(kept) * options_.segment_tokens);
+  ReturnToTail(*old->segments[kept], position, tail);
+  tables_.Truncate(kept, old->segments.size());
+  pooled_.Truncate(segments);
+  const bool graph_fits =
+      old->graph != nullptr && old->graph->node_count() <= kept * segment_options_.clusters;
+  std::shared_ptr<const IndexedPart> next =
+      MakePart(std::move(segments), graph_fits ? old->graph : nullptr);
+  MutexLock lock(mutex_);
+  tail_ = std::move(tail);
+  part_ = std::move(next);
+}
+
+std::unique_ptr<HeadIndex> HeadIndexImpl::Fork(int64_t position) const {
+  auto fork = std::make_unique<HeadIndexImpl>(shape_, options_);
+  MutexLock fork_writer(fork->writer_mutex_);
+  {
+    MutexLock writer(writer_mutex_);
+    const std::shared_ptr<const IndexedPart> old = part();
+    const bool cuts_segment = position < old->token_count();
+    const size_t kept = cuts_segment ? static_cast<size_t>(position / options_.segment_tokens)
+                                     : old->segments.size();
+    fork->tables_ = tables_.Prefix(kept, old->segments.size());
+    SegmentList segments(old->segments.begin(), old->segments.begin() + kept);
+    fork->pooled_ = pooled_;
+    if (cuts_segment) fork->pooled_.Truncate(segments);
+    const bool graph_fits =
+        old->graph != nullptr && old->graph->node_count() <= kept * segment_options_.clusters;
+    auto part = fork->MakePart(std::move(segments), graph_fits ? old->graph : nullptr);
+    Tail tail(tail_shape(), part->token_count());
+    if (cuts_segment) {
+      ReturnToTail(*old->segments[kept], position, tail);
+    } else {
+      MutexLock lock(mutex_);
+      tail = tail_.Prefix(position);
+    }
+    MutexLock fork_lock(fork->mutex_);
+    fork->part_ = std::move(part);
+    fork->tail_ = std::move(tail);
+  }
+  MutexLock training(training_mutex_);
+  MutexLock fork_training(fork->training_mutex_);
+  fork->training_ = training_;
+  return fork;
+}
+
+MemoryUse HeadIndexImpl::memory_use() const {
+  MemoryUse use;
+  std::shared_ptr<const IndexedPart> part;
+  {
+    MutexLock writer(writer_mutex_);
+    use.summaries_bytes += tables_.memory_bytes();
+    MutexLock lock(mutex_);
+    use.tail_bytes = tail_.memory_bytes();
+    part = part_;
+  }
+  for (const auto& segment : part->segments) {
+    use.vectors_bytes += segment->vectors_bytes();
+    use.summaries_bytes += segment->summaries_bytes();
+    use.codes_bytes += segment->codes.memory_bytes();
+  }
+  use.graph_bytes = builder_bytes_.load(std::memory_order_relaxed);
+  if (part->graph != nullptr) use.graph_bytes += part->graph->memory_bytes();
+  return use;
+}
+
+}  // namespace
+
+std::unique_ptr<HeadIndex> HeadIndex::Create(const HeadShape& shape, const IndexOptions& options) {
+  ATTIC_CHECK(shape.head_dim > 0 && shape.value_dim > 0 && shape.group > 0);
+  ATTIC_CHECK(options.segment_tokens > 0 && options.segment_tokens <= Segment::kTokensMax);
+  ATTIC_CHECK(options.cluster_tokens > 0 && options.super_cluster_clusters > 0);
+  return std::make_unique<HeadIndexImpl>(shape, options);
+}
+
+}  // namespace attic

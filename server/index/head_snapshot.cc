@@ -1,0 +1,139 @@
+#include "server/index/head_snapshot.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "attention/exact_attention.h"
+#include "attention/vector_kernels.h"
+#include "base/check.h"
+#include "server/index/indexed_attention.h"
+#include "server/index/indexed_search.h"
+
+namespace attic {
+namespace {
+
+void PrepareScratch(const HeadShape& shape, std::span<const float> queries,
+                    SearchScratch& scratch) {
+  scratch.queries.assign(queries.begin(), queries.end());
+  for (float& x : scratch.queries) x *= shape.logit_scale;
+  scratch.norms.resize(shape.group);
+  while (scratch.accumulators.size() > shape.group) scratch.accumulators.pop_back();
+  while (scratch.accumulators.size() < shape.group) scratch.accumulators.emplace_back(0);
+  for (size_t g = 0; g < shape.group; ++g) {
+    const float* query = scratch.queries.data() + g * shape.head_dim;
+    scratch.norms[g] = std::sqrt(Dot(query, query, shape.head_dim));
+    scratch.accumulators[g].Reset(shape.value_dim);
+  }
+}
+
+// exact_log_mass in coverage becomes the share of what the accumulators hold.
+void FinishAnswer(const HeadShape& shape, const SearchScratch& scratch, HeadAnswer& answer) {
+  for (size_t g = 0; g < shape.group; ++g) {
+    const std::span<float> output(answer.output.data() + g * shape.value_dim, shape.value_dim);
+    answer.log_sum_exp[g] = scratch.accumulators[g].Finish(output);
+    const float missing = answer.coverage[g] - answer.log_sum_exp[g];
+    const bool empty = answer.log_sum_exp[g] == kEmptyLogSumExp;
+    answer.coverage[g] = empty ? 1.0f : std::min(1.0f, std::exp(missing));
+  }
+}
+
+}  // namespace
+
+IndexedHeadSnapshot::IndexedHeadSnapshot(std::shared_ptr<const IndexedPart> part, TailView tail)
+    : part_(std::move(part)), tail_(std::move(tail)) {
+  ATTIC_CHECK(part_->token_count() == tail_.begin_position());
+}
+
+PositionRange IndexedHeadSnapshot::Clip(PositionRange range) const {
+  const int64_t begin = std::clamp<int64_t>(range.begin, 0, token_count());
+  return {begin, std::clamp<int64_t>(range.end, begin, token_count())};
+}
+
+bool IndexedHeadSnapshot::ScansExactly(PositionRange range, AttendMode mode) const {
+  return mode == AttendMode::kExact || part_->segments.empty() ||
+         range.end - range.begin <= part_->options.exact_scan_tokens_max;
+}
+
+void IndexedHeadSnapshot::Attend(std::span<const float> queries, PositionRange range,
+                                 AttendMode mode, absl::Time deadline, SearchScratch& scratch,
+                                 HeadAnswer& answer) const {
+  const HeadShape& shape = part_->shape;
+  ATTIC_CHECK(queries.size() == size_t{shape.group} * shape.head_dim);
+  range = Clip(range);
+  answer.output.resize(size_t{shape.group} * shape.value_dim);
+  answer.log_sum_exp.resize(shape.group);
+  answer.coverage.resize(shape.group);
+  answer.degraded = false;
+  answer.read = {};
+  answer.read.tokens = static_cast<uint64_t>(range.end - range.begin);
+  PrepareScratch(shape, queries, scratch);
+  tail_.ForEachRun(range, [&](int64_t, const VectorsView& keys, const VectorsView& values) {
+    ScanExact(scratch.queries.data(), 1.0f, keys, values, scratch.accumulators, scratch.scan);
+    answer.read.exact_tokens += keys.count;
+    answer.read.bytes_read += keys.bytes() + values.bytes();
+  });
+  PositionRange rest{range.begin, std::min(range.end, part_->token_count())};
+  if (ScansExactly(range, mode)) {
+    for (const auto& segment : part_->segments) {
+      if (rest.begin >= rest.end || DeadlineIsNear(deadline)) break;
+      if (segment->end_position() <= rest.begin) continue;
+      AttendSegmentExactly(*segment, rest, scratch, answer.read);
+      rest.begin = segment->end_position();
+    }
+  }
+  if (rest.begin < rest.end) {
+    // In exact mode something is left only when time ran out: then it is estimated.
+    answer.degraded = !AttendIndexed(*part_, rest, deadline, scratch, answer.coverage, answer.read);
+  } else {
+    for (size_t g = 0; g < shape.group; ++g) {
+      answer.coverage[g] = LogSumExpOf(scratch.accumulators[g]);
+    }
+  }
+  FinishAnswer(shape, scratch, answer);
+}
+
+void IndexedHeadSnapshot::Search(std::span<const float> queries, PositionRange range,
+                                 AttendMode mode, size_t k, SearchScratch& scratch,
+                                 std::vector<std::vector<SearchHit>>& hits,
+                                 ReadStatistics& read) const {
+  const HeadShape& shape = part_->shape;
+  ATTIC_CHECK(queries.size() == size_t{shape.group} * shape.head_dim);
+  range = Clip(range);
+  read = {};
+  read.tokens = static_cast<uint64_t>(range.end - range.begin);
+  const SearchParameters search{queries, shape.group, range, k};
+  if (ScansExactly(range, mode)) {
+    SearchExactly(*part_, tail_, search, scratch, hits, read);
+    return;
+  }
+  SearchIndexed(*part_, tail_, search, scratch, hits, read);
+  const size_t wanted = std::min<size_t>(k, read.tokens);
+  for (const auto& found : hits) {
+    if (found.size() < wanted) {
+      SearchExactly(*part_, tail_, search, scratch, hits, read);
+      return;
+    }
+  }
+}
+
+void IndexedHeadSnapshot::CopyVectors(int64_t position, std::byte* key, std::byte* value) const {
+  ATTIC_CHECK(position >= 0 && position < token_count());
+  if (position >= tail_.begin_position()) {
+    tail_.Copy({position, position + 1}, key, value);
+    return;
+  }
+  const auto after =
+      std::upper_bound(part_->segments.begin(), part_->segments.end(), position,
+                       [](int64_t p, const auto& segment) { return p < segment->end_position(); });
+  const Segment& segment = **after;
+  const size_t row = segment.FindRow(position);
+  std::memcpy(key, segment.key_rows().row(row), segment.key_rows().row_bytes());
+  std::memcpy(value, segment.value_rows().row(row), segment.value_rows().row_bytes());
+}
+
+void SearchScratchDeleter::operator()(SearchScratch* scratch) const { delete scratch; }
+
+SearchScratchPtr MakeSearchScratch() { return SearchScratchPtr(new SearchScratch); }
+
+}  // namespace attic

@@ -1,0 +1,53 @@
+// The terms of a head's estimates, learnt from its segments: the matrices B, and which terms pay.
+#ifndef ATTIC_SERVER_INDEX_POOLED_TERMS_H_
+#define ATTIC_SERVER_INDEX_POOLED_TERMS_H_
+
+#include <array>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "server/index/estimation.h"
+#include "server/index/segment.h"
+
+namespace attic {
+
+// Errors of the estimate over one segment against exact attention over it, summed over queries, for
+// the four combinations of terms: index = variance + 2 * pooled.
+struct TermErrors {
+  std::array<double, 4> error = {};
+  bool measured = false;
+};
+
+// Measures on a few of `training_queries` (n, head_dim), with the segment's own matrix B. The
+// heaviest clusters count as exact, as they would in a search.
+TermErrors MeasureTerms(const Segment& segment, float logit_scale,
+                        std::span<const float> training_queries);
+
+// Sums over the segments of a head. Not thread-safe.
+class PooledTerms {
+ public:
+  PooledTerms(size_t head_dim, size_t value_dim);
+
+  void Add(const Segment& segment, const TermErrors& errors);
+  // Keeps what the first segments contributed, which are `kept`.
+  void Truncate(std::span<const std::shared_ptr<const Segment>> kept);
+
+  std::shared_ptr<const EstimateTerms> Terms() const;
+
+ private:
+  struct LevelSums {
+    std::vector<double> cross;  // (head_dim, value_dim)
+    double scatter = 0;
+    void Add(const ClusterSums& sums);
+    std::vector<float> Matrix() const;
+  };
+  size_t matrix_size_;
+  LevelSums clusters_;
+  LevelSums super_clusters_;
+  std::vector<TermErrors> errors_;  // (segments)
+};
+
+}  // namespace attic
+
+#endif  // ATTIC_SERVER_INDEX_POOLED_TERMS_H_

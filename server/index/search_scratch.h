@@ -1,0 +1,29 @@
+// Buffers of one searching thread.
+#ifndef ATTIC_SERVER_INDEX_SEARCH_SCRATCH_H_
+#define ATTIC_SERVER_INDEX_SEARCH_SCRATCH_H_
+
+#include <vector>
+
+#include "attention/exact_attention.h"
+#include "attention/partial_attention.h"
+#include "server/index/cluster_selection.h"
+
+namespace attic {
+
+class SearchScratch {
+ public:
+  ScanScratch scan;
+  std::vector<AttentionAccumulator> accumulators;  // (group)
+  std::vector<float> queries;                      // (group, head_dim), times the logit scale
+  std::vector<float> norms;                        // (group)
+  std::vector<float> log_mass;                     // (group)
+  ClusterSelection selection;
+  std::vector<float> mass;       // (group, super-clusters), then per opened super-cluster
+  std::vector<float> sums;       // (group, value_dim)
+  std::vector<float> direction;  // (value_dim)
+  std::vector<float> scores;     // (group, rows of a block)
+};
+
+}  // namespace attic
+
+#endif  // ATTIC_SERVER_INDEX_SEARCH_SCRATCH_H_

@@ -1,0 +1,46 @@
+// A bounded uniform sample of the queries a head has seen.
+#ifndef ATTIC_SERVER_INDEX_TRAINING_RESERVOIR_H_
+#define ATTIC_SERVER_INDEX_TRAINING_RESERVOIR_H_
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <random>
+#include <span>
+#include <vector>
+
+namespace attic {
+
+// Not thread-safe.
+class TrainingReservoir {
+ public:
+  TrainingReservoir(size_t dim, size_t count_max, uint64_t seed)
+      : dim_(dim), count_max_(count_max), random_(seed) {}
+
+  // Adds queries (n, dim). Every query ever added is kept with the same probability (Vitter's
+  // algorithm R).
+  void Add(std::span<const float> queries) {
+    for (size_t at = 0; at + dim_ <= queries.size(); at += dim_, ++seen_) {
+      const std::span<const float> query = queries.subspan(at, dim_);
+      if (seen_ < count_max_) {
+        kept_.insert(kept_.end(), query.begin(), query.end());
+        continue;
+      }
+      const uint64_t slot = std::uniform_int_distribution<uint64_t>(0, seen_)(random_);
+      if (slot < count_max_) std::copy(query.begin(), query.end(), kept_.begin() + slot * dim_);
+    }
+  }
+
+  const std::vector<float>& queries() const { return kept_; }  // (kept, dim)
+
+ private:
+  size_t dim_;
+  size_t count_max_;
+  uint64_t seen_ = 0;
+  std::mt19937_64 random_;
+  std::vector<float> kept_;
+};
+
+}  // namespace attic
+
+#endif  // ATTIC_SERVER_INDEX_TRAINING_RESERVOIR_H_
