@@ -47,11 +47,12 @@ class TestVectors {
   VectorsView view_;
 };
 
-// Calls body() once with every instruction set this machine supports, then restores the best one.
+// Calls body() once with every instruction set this machine supports, best first, then restores the
+// best one.
 template <class Body>
 void ForEachTarget(Body body) {
-  for (int64_t rest = hwy::SupportedTargets(); rest != 0; rest &= rest - 1) {
-    hwy::SetSupportedTargetsForTest(rest & -rest);
+  for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
+    hwy::SetSupportedTargetsForTest(target);
     hwy::GetChosenTarget().Update(hwy::SupportedTargets());
     body();
   }

@@ -1,0 +1,111 @@
+#include "base/thread_pool.h"
+
+#include <atomic>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include "base/mutex.h"
+#include "gtest/gtest.h"
+
+namespace attic {
+namespace {
+
+TEST(ThreadPoolTest, ZeroMeansOnePerHardwareThread) {
+  ThreadPool pool(0);
+  EXPECT_GE(pool.thread_count(), 1u);
+  ThreadPool three(3);
+  EXPECT_EQ(three.thread_count(), 3u);
+}
+
+TEST(ThreadPoolTest, ParallelForRunsEveryItemOnce) {
+  ThreadPool pool(3);
+  for (const size_t count : {0, 1, 2, 3, 10, 1000}) {
+    std::vector<int> runs(count, 0);  // an item's own element: a second run would be a race
+    pool.ParallelFor(count, [&](size_t i) { ++runs[i]; });
+    EXPECT_EQ(runs, std::vector<int>(count, 1));
+  }
+}
+
+TEST(ThreadPoolTest, OneItemRunsInTheCaller) {
+  ThreadPool pool(2);
+  std::thread::id ran_on;
+  pool.ParallelFor(1, [&](size_t) { ran_on = std::this_thread::get_id(); });
+  EXPECT_EQ(ran_on, std::this_thread::get_id());
+}
+
+// Items that wait for each other finish only when they run at the same time.
+TEST(ThreadPoolTest, ItemsRunAtTheSameTime) {
+  ThreadPool pool(3);
+  std::atomic<int> arrived{0};
+  pool.ParallelFor(4, [&](size_t) {
+    arrived.fetch_add(1);
+    while (arrived.load() < 4) std::this_thread::yield();
+  });
+  EXPECT_EQ(arrived.load(), 4);
+}
+
+TEST(ThreadPoolTest, NestedLoopsDoNotDeadlock) {
+  ThreadPool pool(2);
+  std::atomic<int> sum{0};
+  pool.ParallelFor(8, [&](size_t) {
+    pool.ParallelFor(8, [&](size_t) {
+      pool.ParallelFor(4, [&](size_t i) { sum.fetch_add(static_cast<int>(i)); });
+    });
+  });
+  EXPECT_EQ(sum.load(), 8 * 8 * (0 + 1 + 2 + 3));
+}
+
+TEST(ThreadPoolTest, LoopsFromSeveralThreadsDoNotMix) {
+  ThreadPool pool(2);
+  constexpr size_t kItems = 64;
+  std::vector<std::thread> callers;
+  std::atomic<int> wrong{0};
+  for (int caller = 0; caller < 4; ++caller) {
+    callers.emplace_back([&pool, &wrong, caller] {
+      for (int round = 0; round < 50; ++round) {
+        std::vector<int> out(kItems, -1);
+        pool.ParallelFor(kItems, [&](size_t i) { out[i] = caller; });
+        for (const int value : out) wrong.fetch_add(value != caller);
+      }
+    });
+  }
+  for (std::thread& thread : callers) thread.join();
+  EXPECT_EQ(wrong.load(), 0);
+}
+
+TEST(ThreadPoolTest, LoopInsideATaskOfAFullPool) {
+  ThreadPool pool(1);
+  Mutex mutex;
+  CondVar finished;
+  int sum = 0;
+  bool done = false;
+  pool.Schedule([&] {
+    std::atomic<int> inner{0};
+    pool.ParallelFor(100, [&](size_t i) { inner.fetch_add(static_cast<int>(i)); });
+    MutexLock lock(mutex);
+    sum = inner.load();
+    done = true;
+    finished.NotifyAll();
+  });
+  MutexLock lock(mutex);
+  while (!done) finished.Wait(mutex);
+  EXPECT_EQ(sum, 4950);
+}
+
+TEST(ThreadPoolTest, DestructorFinishesQueuedTasks) {
+  std::atomic<int> ran{0};
+  {
+    ThreadPool pool(2);
+    for (int i = 0; i < 500; ++i) {
+      pool.Schedule([&ran, &pool] {
+        ran.fetch_add(1);
+        if (ran.load() == 1) pool.Schedule([&ran] { ran.fetch_add(1000); });
+      });
+    }
+  }
+  EXPECT_GE(ran.load(), 500);
+}
+
+}  // namespace
+}  // namespace attic
