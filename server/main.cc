@@ -73,7 +73,7 @@ sigset_t BlockEndSignals() {
 
 int Serve(const Flags& flags) {
   const sigset_t signals = BlockEndSignals();
-  CaptureGrpcLog();
+  CaptureLibraryLogs();
   auto server = StoreServer::Start(flags.server);
   if (!server.ok()) {
     Log(LogLevel::kError, "start_failed", {{"error", std::string(server.status().message())}});

@@ -1,5 +1,6 @@
 #include "server/service/log.h"
 
+#include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
 
 #include <cstdio>
@@ -38,6 +39,12 @@ void LogFromGrpc(gpr_log_func_args* args) {
   Log(level, "grpc", {{"message", args->message}});
 }
 
+void LogFromProtobuf(google::protobuf::LogLevel level, const char*, int,
+                     const std::string& message) {
+  if (level < google::protobuf::LOGLEVEL_ERROR) return;
+  Log(LogLevel::kError, "protobuf", {{"message", message}});
+}
+
 }  // namespace
 
 std::string FormatLogLine(LogLevel level, const std::string& event,
@@ -62,9 +69,10 @@ void Log(LogLevel level, const std::string& event,
   std::fwrite(line.data(), 1, line.size(), stderr);
 }
 
-void CaptureGrpcLog() {
+void CaptureLibraryLogs() {
   gpr_set_log_verbosity(GPR_LOG_SEVERITY_ERROR);
   gpr_set_log_function(LogFromGrpc);
+  google::protobuf::SetLogHandler(LogFromProtobuf);
 }
 
 }  // namespace attic

@@ -19,8 +19,8 @@ void Log(LogLevel level, const std::string& event,
 std::string FormatLogLine(LogLevel level, const std::string& event,
                           std::initializer_list<std::pair<const char*, std::string>> fields);
 
-// Sends gRPC's own log messages here too; information below warnings is dropped.
-void CaptureGrpcLog();
+// Sends the errors that gRPC and protobuf report here too, and drops what else they would print.
+void CaptureLibraryLogs();
 
 }  // namespace attic
 
