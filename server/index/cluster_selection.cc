@@ -49,7 +49,7 @@ ClusterSelector::ClusterSelector(const IndexedPart& part, const SelectionRequest
 void ClusterSelector::Begin() {
   s_.super_state.assign(super_count_, SuperState::kWhole);
   s_.node_state.assign(part_.node_count(), NodeState::kEstimated);
-  s_.in_pool.assign(part_.node_count(), 0);
+  s_.pool_slot.assign(part_.node_count(), 0);
   s_.opened.clear();
   s_.opened_log_mass.clear();
   s_.exact.clear();
@@ -180,10 +180,15 @@ void ClusterSelector::OpenBest() {
 }
 
 void ClusterSelector::AddToPool(uint32_t node, float priority) {
-  if (s_.node_state[node] != NodeState::kEstimated || s_.in_pool[node] != 0) return;
-  if (priority <= log_share_min_) return;
-  s_.in_pool[node] = 1;
+  if (s_.node_state[node] != NodeState::kEstimated || priority <= log_share_min_) return;
+  uint32_t& slot = s_.pool_slot[node];
+  if (slot != 0) {
+    float& known = s_.pool[slot - 1].priority;
+    known = std::max(known, priority);
+    return;
+  }
   s_.pool.push_back({priority, node});
+  slot = static_cast<uint32_t>(s_.pool.size());
 }
 
 void ClusterSelector::PoolNeedles() {

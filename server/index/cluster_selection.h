@@ -48,7 +48,7 @@ struct ClusterSelection {
 
   std::vector<ClusterCandidate> pool;
   std::vector<ClusterCandidate> super_pool;
-  std::vector<uint8_t> in_pool;  // (nodes)
+  std::vector<uint32_t> pool_slot;  // (nodes): 1 + index in pool, 0 when not there
   std::vector<float> buffer;
   std::vector<float> floors;
   NeedleScratch needles;

@@ -1,0 +1,445 @@
+#include "server/index/head_index.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <set>
+#include <thread>
+
+#include "absl/time/clock.h"
+#include "attention/exact_attention.h"
+#include "tests/unit/index/synthetic_head.h"
+
+namespace attic {
+namespace {
+
+constexpr double kExactTolerance = 1e-4;
+
+struct Oracle {
+  std::vector<double> output;
+  double log_sum_exp;
+};
+
+// A head, everything appended to it, and comparisons with the oracle.
+class Fixture {
+ public:
+  explicit Fixture(uint64_t seed, uint32_t group = 2, ElementType type = ElementType::kBFloat16,
+                   IndexOptions options = SmallOptions())
+      : options_(options) {
+    std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
+    synthetic_.head_dim = 48;
+    synthetic_.value_dim = 40;
+    synthetic_.topics = 60;
+    synthetic_.query_length = 12;
+    synthetic_.element_type = type;
+    synthetic_.seed = seed;
+    source_ = std::make_unique<SyntheticHead>(synthetic_);
+    shape_.head_dim = 48;
+    shape_.value_dim = 40;
+    shape_.group = group;
+    shape_.element_type = type;
+    shape_.logit_scale = source_->logit_scale();
+    head_ = HeadIndex::Create(shape_, options_);
+    scratch_ = MakeSearchScratch();
+  }
+
+  static IndexOptions SmallOptions() {
+    IndexOptions options;
+    options.segment_tokens = 256;
+    options.cluster_tokens = 8;
+    options.super_cluster_clusters = 8;
+    options.exact_scan_tokens_max = 0;
+    options.exact_clusters_min = 24;
+    options.estimated_clusters_share = 0.3;
+    options.graph_clusters_min = 128;
+    return options;
+  }
+
+  void Append(size_t count) {
+    std::vector<float> keys, values;
+    source_->AppendTokens(count, keys, values);
+    AppendRows(keys, values);
+  }
+
+  void AppendRows(const std::vector<float>& keys, const std::vector<float>& values) {
+    const std::vector<std::byte> k = Narrow(keys, shape_.element_type);
+    const std::vector<std::byte> v = Narrow(values, shape_.element_type);
+    const size_t count = keys.size() / shape_.head_dim;
+    head_->Append({k.data(), shape_.element_type, count, shape_.head_dim},
+                  {v.data(), shape_.element_type, count, shape_.value_dim});
+    keys_.insert(keys_.end(), k.begin(), k.end());
+    values_.insert(values_.end(), v.begin(), v.end());
+  }
+
+  void Forget(int64_t position) {
+    keys_.resize(static_cast<size_t>(position) * key_bytes());
+    values_.resize(static_cast<size_t>(position) * value_bytes());
+  }
+
+  void BuildAll() {
+    while (head_->BuildNext().value()) {
+    }
+  }
+
+  std::vector<float> Queries() {
+    std::vector<float> queries;
+    for (uint32_t g = 0; g < shape_.group; ++g) {
+      const std::vector<float> query = source_->Query();
+      queries.insert(queries.end(), query.begin(), query.end());
+    }
+    return queries;
+  }
+
+  Oracle Reference(std::span<const float> query, PositionRange range) const {
+    const int64_t end = std::min(range.end, count());
+    const auto begin = static_cast<size_t>(range.begin);
+    const auto n = static_cast<size_t>(std::max<int64_t>(0, end - range.begin));
+    Oracle oracle;
+    oracle.output.resize(shape_.value_dim);
+    oracle.log_sum_exp = ReferenceAttention(query, shape_.logit_scale, keys().rows(begin, n),
+                                            values().rows(begin, n), oracle.output);
+    return oracle;
+  }
+
+  HeadAnswer Attend(const HeadSnapshot& snapshot, std::span<const float> queries,
+                    PositionRange range, AttendMode mode,
+                    absl::Time deadline = absl::InfiniteFuture()) {
+    HeadAnswer answer;
+    snapshot.Attend(queries, range, mode, deadline, *scratch_, answer);
+    return answer;
+  }
+
+  // Largest error over the group, of output relative to its length and of log_sum_exp.
+  double Error(const HeadAnswer& answer, std::span<const float> queries,
+               PositionRange range) const {
+    double worst = 0;
+    for (size_t g = 0; g < shape_.group; ++g) {
+      const Oracle oracle = Reference(queries.subspan(g * shape_.head_dim, shape_.head_dim), range);
+      double difference = 0, length = 1e-30;
+      for (size_t i = 0; i < shape_.value_dim; ++i) {
+        const double d = answer.output[g * shape_.value_dim + i] - oracle.output[i];
+        difference += d * d;
+        length += oracle.output[i] * oracle.output[i];
+      }
+      worst = std::max(worst, std::sqrt(difference / length));
+      if (std::isfinite(oracle.log_sum_exp) || std::isfinite(answer.log_sum_exp[g])) {
+        worst = std::max(worst, std::abs(answer.log_sum_exp[g] - oracle.log_sum_exp));
+      }
+    }
+    return worst;
+  }
+
+  double ErrorOf(PositionRange range, AttendMode mode) {
+    const std::vector<float> queries = Queries();
+    return Error(Attend(*head_->Snapshot(), queries, range, mode), queries, range);
+  }
+
+  int64_t count() const { return static_cast<int64_t>(keys_.size() / key_bytes()); }
+  size_t key_bytes() const { return shape_.head_dim * ElementBytes(shape_.element_type); }
+  size_t value_bytes() const { return shape_.value_dim * ElementBytes(shape_.element_type); }
+  VectorsView keys() const {
+    return {keys_.data(), shape_.element_type, static_cast<size_t>(count()), shape_.head_dim};
+  }
+  VectorsView values() const {
+    return {values_.data(), shape_.element_type, static_cast<size_t>(count()), shape_.value_dim};
+  }
+  HeadIndex& head() { return *head_; }
+  void set_head(std::unique_ptr<HeadIndex> head) { head_ = std::move(head); }
+  SyntheticHead& source() { return *source_; }
+  SearchScratch& scratch() { return *scratch_; }
+  const HeadShape& shape() const { return shape_; }
+
+ private:
+  const IndexOptions options_;
+  SyntheticOptions synthetic_;
+  HeadShape shape_;
+  std::unique_ptr<SyntheticHead> source_;
+  std::unique_ptr<HeadIndex> head_;
+  SearchScratchPtr scratch_;
+  std::vector<std::byte> keys_, values_;
+};
+
+IndexOptions AllExactOptions() {
+  IndexOptions options = Fixture::SmallOptions();
+  options.exact_clusters_share = 1.0;
+  options.estimated_clusters_share = 1.0;
+  options.negligible_share = 0;
+  return options;
+}
+
+const PositionRange kRanges[] = {{0, 3000},   {4, 2990},    {0, 256},     {255, 257},  {300, 300},
+                                 {700, 1900}, {2400, 2900}, {2600, 9999}, {1024, 2048}};
+
+TEST(HeadIndexTest, AnEmptyHeadAnswersNothing) {
+  Fixture f(1);
+  const std::vector<float> queries = f.Queries();
+  const HeadAnswer answer = f.Attend(*f.head().Snapshot(), queries, {}, AttendMode::kIndexed);
+  EXPECT_THAT(answer.log_sum_exp, testing::Each(kEmptyLogSumExp));
+  EXPECT_THAT(answer.output, testing::Each(0.0f));
+  EXPECT_FALSE(f.head().BuildNext().value());
+}
+
+TEST(HeadIndexTest, ExactModeEqualsTheOracleForEveryTypeGroupAndRange) {
+  for (ElementType type : {ElementType::kFloat32, ElementType::kBFloat16, ElementType::kFloat16}) {
+    for (uint32_t group : {1u, 3u, 4u}) {
+      Fixture f(group + 10 * static_cast<uint64_t>(type), group, type);
+      f.Append(2700);
+      f.BuildAll();
+      EXPECT_EQ(f.head().Snapshot()->indexed_tokens(), 2560);
+      for (const PositionRange& range : kRanges) {
+        EXPECT_LT(f.ErrorOf(range, AttendMode::kExact), kExactTolerance)
+            << range.begin << " " << range.end;
+      }
+    }
+  }
+}
+
+TEST(HeadIndexTest, WithEveryClusterExactTheIndexedModeEqualsTheOracle) {
+  Fixture f(3, 2, ElementType::kBFloat16, AllExactOptions());
+  f.Append(2700);
+  f.BuildAll();
+  for (const PositionRange& range : kRanges) {
+    EXPECT_LT(f.ErrorOf(range, AttendMode::kIndexed), kExactTolerance)
+        << range.begin << " " << range.end;
+  }
+}
+
+TEST(HeadIndexTest, TheErrorOfEstimatesIsBounded) {
+  Fixture f(4, 4);
+  f.Append(6000);
+  for (int i = 0; i < 64; ++i) f.head().AddTrainingQueries(f.source().Query());
+  f.BuildAll();
+  for (const PositionRange& range : kRanges) {
+    EXPECT_LT(f.ErrorOf(range, AttendMode::kIndexed), 0.6) << range.begin << " " << range.end;
+  }
+  double sum = 0;
+  for (int i = 0; i < 50; ++i) sum += f.ErrorOf({}, AttendMode::kIndexed);
+  std::printf("mean of the group's worst error %f\n", sum / 50);
+  EXPECT_LT(sum / 50, 0.3);
+}
+
+TEST(HeadIndexTest, CoverageIsTheExactShareOfTheMass) {
+  Fixture f(5);
+  f.Append(2700);
+  f.BuildAll();
+  const std::vector<float> queries = f.Queries();
+  const HeadAnswer exact = f.Attend(*f.head().Snapshot(), queries, {}, AttendMode::kExact);
+  EXPECT_THAT(exact.coverage, testing::Each(testing::FloatNear(1.0f, 1e-5f)));
+  EXPECT_EQ(exact.read.exact_tokens, 2700u);
+  const HeadAnswer indexed = f.Attend(*f.head().Snapshot(), queries, {}, AttendMode::kIndexed);
+  EXPECT_LT(indexed.read.exact_tokens, 2700u);
+  EXPECT_LT(indexed.read.bytes_read, exact.read.bytes_read);
+  for (float coverage : indexed.coverage) {
+    EXPECT_GT(coverage, 0.1f);
+    EXPECT_LT(coverage, 1.0f);
+  }
+}
+
+TEST(HeadIndexTest, ShortRangesAreScannedExactly) {
+  IndexOptions options = Fixture::SmallOptions();
+  options.exact_scan_tokens_max = 1000;
+  Fixture f(6, 2, ElementType::kBFloat16, options);
+  f.Append(2700);
+  f.BuildAll();
+  EXPECT_LT(f.ErrorOf({100, 1100}, AttendMode::kIndexed), kExactTolerance);
+}
+
+TEST(HeadIndexTest, ADeadlineInThePastDegradesButLeavesNoTokenOut) {
+  Fixture f(7);
+  f.Append(2700);
+  f.BuildAll();
+  const std::vector<float> queries = f.Queries();
+  for (AttendMode mode : {AttendMode::kIndexed, AttendMode::kExact}) {
+    const HeadAnswer answer =
+        f.Attend(*f.head().Snapshot(), queries, {3, 2650}, mode, absl::InfinitePast());
+    EXPECT_TRUE(answer.degraded);
+    EXPECT_LT(f.Error(answer, queries, {3, 2650}), 1.5);
+    const HeadAnswer later =
+        f.Attend(*f.head().Snapshot(), queries, {3, 2650}, mode, absl::Now() + absl::Seconds(100));
+    EXPECT_FALSE(later.degraded);
+  }
+}
+
+TEST(HeadIndexTest, TruncateForgetsAndGoesOn) {
+  Fixture f(8);
+  f.Append(2700);
+  f.BuildAll();
+  const auto before = f.head().Snapshot();
+  const std::vector<float> queries = f.Queries();
+  const HeadAnswer old_answer = f.Attend(*before, queries, {}, AttendMode::kExact);
+  for (int64_t position : {2650, 2560, 2300, 1024, 1}) {
+    f.head().Truncate(position);
+    f.Forget(position);
+    EXPECT_EQ(f.head().token_count(), position);
+    EXPECT_LT(f.ErrorOf({}, AttendMode::kExact), kExactTolerance) << position;
+    f.Append(400);
+    f.BuildAll();
+    EXPECT_LT(f.ErrorOf({}, AttendMode::kExact), kExactTolerance) << position;
+    EXPECT_LT(f.ErrorOf({}, AttendMode::kIndexed), 0.7) << position;
+  }
+  const HeadAnswer again = f.Attend(*before, queries, {}, AttendMode::kExact);
+  EXPECT_EQ(again.output, old_answer.output) << "a snapshot changed after it was taken";
+}
+
+TEST(HeadIndexTest, ForksGoTheirOwnWays) {
+  for (int64_t position : {2700, 2600, 2560, 2000, 0}) {
+    Fixture f(9);
+    f.Append(2700);
+    f.BuildAll();
+    std::unique_ptr<HeadIndex> fork = f.head().Fork(position);
+    f.Append(300);
+    f.BuildAll();
+    EXPECT_LT(f.ErrorOf({}, AttendMode::kExact), kExactTolerance);
+    f.Forget(position);
+    f.set_head(std::move(fork));
+    EXPECT_EQ(f.head().token_count(), position);
+    EXPECT_LT(f.ErrorOf({}, AttendMode::kExact), kExactTolerance) << position;
+    f.Append(700);
+    f.BuildAll();
+    EXPECT_LT(f.ErrorOf({}, AttendMode::kExact), kExactTolerance) << position;
+    EXPECT_LT(f.ErrorOf({}, AttendMode::kIndexed), 0.7) << position;
+  }
+}
+
+TEST(HeadIndexTest, CopyVectorsFindsEveryPosition) {
+  Fixture f(10);
+  f.Append(700);
+  f.BuildAll();
+  const auto snapshot = f.head().Snapshot();
+  std::vector<std::byte> key(f.key_bytes()), value(f.value_bytes());
+  for (int64_t position = 0; position < 700; ++position) {
+    snapshot->CopyVectors(position, key.data(), value.data());
+    const auto row = static_cast<size_t>(position);
+    EXPECT_EQ(std::memcmp(key.data(), f.keys().row(row), key.size()), 0) << position;
+    EXPECT_EQ(std::memcmp(value.data(), f.values().row(row), value.size()), 0) << position;
+  }
+}
+
+TEST(HeadIndexTest, SearchFindsTheBestKeys) {
+  Fixture f(11);
+  f.Append(5000);
+  f.BuildAll();
+  const size_t k = 10;
+  size_t found = 0, wanted = 0;
+  for (int i = 0; i < 40; ++i) {
+    const std::vector<float> queries = f.Queries();
+    for (const PositionRange& range : {PositionRange{}, PositionRange{100, 4000}}) {
+      std::vector<std::vector<SearchHit>> exact, indexed;
+      ReadStatistics read;
+      f.head().Snapshot()->Search(queries, range, AttendMode::kExact, k, f.scratch(), exact, read);
+      f.head().Snapshot()->Search(queries, range, AttendMode::kIndexed, k, f.scratch(), indexed,
+                                  read);
+      ASSERT_EQ(exact.size(), 2u);
+      for (size_t g = 0; g < 2; ++g) {
+        ASSERT_EQ(exact[g].size(), k);
+        ASSERT_EQ(indexed[g].size(), k);
+        std::set<int64_t> positions;
+        for (const SearchHit& hit : indexed[g]) {
+          EXPECT_TRUE(positions.insert(hit.position).second);
+          EXPECT_GE(hit.position, range.begin);
+          EXPECT_LT(hit.position, range.end);
+        }
+        for (const SearchHit& hit : exact[g]) found += positions.count(hit.position);
+        wanted += k;
+      }
+    }
+  }
+  std::printf("found %zu of %zu\n", found, wanted);
+  EXPECT_GT(found, wanted * 95 / 100);
+}
+
+TEST(HeadIndexTest, FindsIsolatedKeys) {
+  Fixture f(12, 2);
+  std::vector<float> keys, values;
+  f.source().AppendTokens(20000, keys, values);
+  const size_t needles = 60;
+  std::vector<std::vector<float>> queries;
+  for (size_t i = 0; i < needles; ++i) {
+    std::vector<float> key, query;
+    f.source().Needle(key, query);
+    std::copy(key.begin(), key.end(), keys.begin() + (i * 331) * f.shape().head_dim);
+    queries.push_back(query);
+  }
+  f.AppendRows(keys, values);
+  f.BuildAll();
+  size_t answered = 0;
+  for (size_t i = 0; i + 1 < needles; i += 2) {
+    std::vector<float> pair = queries[i];
+    pair.insert(pair.end(), queries[i + 1].begin(), queries[i + 1].end());
+    const HeadAnswer answer = f.Attend(*f.head().Snapshot(), pair, {}, AttendMode::kIndexed);
+    answered += f.Error(answer, pair, {}) < 0.1;
+  }
+  EXPECT_GE(answered, needles / 2 * 99 / 100);
+}
+
+// One appender, one builder and two searchers; every answer must be that of the prefix its
+// snapshot holds.
+TEST(HeadIndexTest, SearchesRunBesideAppendsAndBuilds) {
+  Fixture f(13);
+  std::vector<float> keys, values;
+  constexpr size_t kTokens = 4000;
+  f.source().AppendTokens(kTokens, keys, values);
+  const std::vector<std::byte> k = Narrow(keys, ElementType::kBFloat16);
+  const std::vector<std::byte> v = Narrow(values, ElementType::kBFloat16);
+  const VectorsView key_view{k.data(), ElementType::kBFloat16, kTokens, f.shape().head_dim};
+  const VectorsView value_view{v.data(), ElementType::kBFloat16, kTokens, f.shape().value_dim};
+  const std::vector<float> queries = f.Queries();
+  std::atomic<bool> done = false;
+  std::atomic<int> answers = 0;
+  const auto search = [&](AttendMode mode, double tolerance) {
+    const SearchScratchPtr scratch = MakeSearchScratch();
+    std::vector<double> output(f.shape().value_dim);
+    do {
+      const auto snapshot = f.head().Snapshot();
+      HeadAnswer answer;
+      snapshot->Attend(queries, {}, mode, absl::InfiniteFuture(), *scratch, answer);
+      const auto n = static_cast<size_t>(snapshot->token_count());
+      const double expected =
+          ReferenceAttention(std::span(queries).first(f.shape().head_dim), f.shape().logit_scale,
+                             key_view.rows(0, n), value_view.rows(0, n), output);
+      if (n != 0) {
+        EXPECT_NEAR(answer.log_sum_exp[0], expected, tolerance) << n;
+      }
+      ++answers;
+    } while (!done);
+  };
+  std::thread exact([&] { search(AttendMode::kExact, kExactTolerance); });
+  std::thread indexed([&] { search(AttendMode::kIndexed, 0.7); });
+  std::thread build([&] {
+    while (!done) {
+      if (!f.head().BuildNext().value()) std::this_thread::yield();
+    }
+  });
+  for (size_t at = 0; at < kTokens;) {
+    const size_t n = std::min<size_t>(kTokens - at, 1 + at % 97);
+    f.head().Append(key_view.rows(at, n), value_view.rows(at, n));
+    if (at % 7 == 0) f.head().AddTrainingQueries(queries);
+    at += n;
+    if (at % 5 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  while (f.head().pending_segments() > 0) std::this_thread::yield();
+  done = true;
+  exact.join();
+  indexed.join();
+  build.join();
+  EXPECT_EQ(f.head().Snapshot()->indexed_tokens(), 3840);
+  std::printf("%d answers\n", answers.load());
+}
+
+TEST(HeadIndexTest, MemoryIsAccountedFor) {
+  Fixture f(14);
+  f.Append(2700);
+  EXPECT_EQ(f.head().memory_use().vectors_bytes, 0u);
+  f.BuildAll();
+  const MemoryUse use = f.head().memory_use();
+  EXPECT_EQ(use.vectors_bytes, 2560 * (f.key_bytes() + f.value_bytes()));
+  EXPECT_GT(use.summaries_bytes, 0u);
+  EXPECT_GT(use.codes_bytes, 2560u * 8);
+  EXPECT_GT(use.graph_bytes, 0u);
+}
+
+}  // namespace
+}  // namespace attic
