@@ -24,11 +24,11 @@ def make_head(tokens, seed=1):
 
     def image(states):
         matrix = generator.standard_normal((HIDDEN, HEAD_DIM), dtype=np.float32)
-        return states @ matrix / np.sqrt(HIDDEN)
+        return states @ matrix * np.float32(HIDDEN**-0.5)
 
     keys = image(hidden) + generator.standard_normal(HEAD_DIM, dtype=np.float32)
     values = image(hidden)
-    queries = image(hidden[::QUERY_STRIDE]) * 1.5
+    queries = np.float32(1.5) * image(hidden[::QUERY_STRIDE])
     return queries, keys, values
 
 
