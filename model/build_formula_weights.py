@@ -9,10 +9,11 @@ The hidden vector of a token has five sections:
     answer [60]    written by the last layer, read by lm_head
 
 Sliding layer 0 adds P_i code(t - i) for i = 1, 2, 3 (4 bytes), layer 1 for 4, 8, 12 (16 bytes),
-layer 2 for 16 at a quarter of the weight (32 bytes), with P_i random orthogonal matrices, and writes the same
-sum seen from t - 1 into `previous`. Rotation makes a head look at one exact offset: query and key
-are constants, and their product peaks where the rotated query meets the key. The last layer looks
-for earlier tokens whose `previous` equals the `code` of the query, and answers with their byte.
+layer 2 for 16 at a quarter of the weight (32 bytes), with P_i random orthogonal matrices, and
+writes the same sum seen from t - 1 into `previous`. Rotation makes a head look at one exact
+offset: query and key are constants, and their product peaks where the rotated query meets the
+key. The last layer looks for earlier tokens whose `previous` equals the `code` of the
+query, and answers with their byte.
 
     python model/build_formula_weights.py --out model/recall
 """
@@ -57,7 +58,8 @@ HEAD_JOBS = [
     [(4, CODE, 1.0), (8, CODE, 1.0), (12, CODE, 1.0), None],
     [(16, CODE, FAR_WEIGHT), (1, PREVIOUS, 1.0), (17, PREVIOUS, FAR_WEIGHT), None],
 ]
-CODE_ENERGY = [1.0, 4.0, 16.0, 16.0 + 16.0 * FAR_WEIGHT**2]  # squared norm of the code section before each layer
+# Squared norm of the code section before each layer.
+CODE_ENERGY = [1.0, 4.0, 16.0, 16.0 + 16.0 * FAR_WEIGHT**2]
 SLIDING_LAYERS = len(HEAD_JOBS)
 
 

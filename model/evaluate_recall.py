@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from recall_text import TEMPLATES, hide, needle_names, random_digits, real_text
+from recall_text import HELD_OUT, TEMPLATES, hide, needle_names, random_digits, real_text
 from reference_decoder import Decoder, load_model, prefill
 
 QUESTION_ROOM_TOKENS = 128
@@ -21,7 +21,8 @@ def haystack(rng, tokens, needles, templates, near_share):
     """Returns (token ids int32 [tokens], [(question, digits)])."""
     names = needle_names(rng, needles, near_share)
     answers = [random_digits(rng) for _ in names]
-    kinds = [TEMPLATES[templates[i % len(templates)]] for i in range(needles)]
+    order = rng.permutation(templates)
+    kinds = [TEMPLATES[order[i % len(order)]] for i in range(needles)]
     statements = [s.format(name=n, digits=d) for (s, _), n, d in zip(kinds, names, answers)]
     depths = (np.arange(needles) + 0.5) / needles
     text = real_text(tokens - sum(len(s) + 2 for s in statements))
@@ -43,7 +44,7 @@ def answer(decoder, question, digits_count):
     return bytes(out).decode("latin-1")
 
 
-def measure(decoder, tokens, questions):
+def measure(decoder, tokens, questions, verbose=True):
     """Prefills tokens [n], asks every question from there; returns (right, digits right)."""
     prefill(decoder, tokens)
     state = decoder.snapshot()
@@ -53,7 +54,7 @@ def measure(decoder, tokens, questions):
         got = answer(decoder, question, len(digits))
         right += got == digits
         digits_right += sum(a == b for a, b in zip(got, digits))
-        if got != digits:
+        if verbose and got != digits:
             print(f"  wrong: {question.strip()!r} wanted {digits} got {got!r}", flush=True)
     return right, digits_right
 
@@ -73,13 +74,16 @@ def main():
     parser.add_argument("--tokens", type=int, default=65_536)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--needles", type=int, default=20)
-    parser.add_argument("--templates", type=int, nargs="+", default=[0],
-                        help=f"indices into TEMPLATES, 0 to {len(TEMPLATES) - 1}")
+    parser.add_argument("--templates", default="plain",
+                        help=f'"plain", "all", "held-out" or indices 0 to {len(TEMPLATES) - 1} '
+                             'with commas between: pairs of statement and question')
     parser.add_argument("--near", type=float, default=0.0,
                         help="share of names that are one letter away from another name")
     args = parser.parse_args()
     start = time.monotonic()
-    right, digits = evaluate(args.model, args.tokens, args.seed, args.needles, args.templates,
+    sets = {"plain": [0], "all": range(len(TEMPLATES)), "held-out": HELD_OUT}
+    templates = sets.get(args.templates) or [int(i) for i in args.templates.split(",")]
+    right, digits = evaluate(args.model, args.tokens, args.seed, args.needles, templates,
                              args.near)
     print(f"tokens {args.tokens} seed {args.seed} templates {args.templates} near {args.near}: "
           f"{right} of {args.needles} needles, {digits} of {4 * args.needles} digits, "

@@ -1,21 +1,30 @@
 """Real text, names and needles: what the recall model is trained and measured on."""
 
 import pathlib
+import re
 import sysconfig
 
 import numpy as np
 
-# (statement, question) pairs; the answer's digits follow the question. The first one is the
-# plain template, the one the formula weights are made for.
-TEMPLATES = [
-    ("The code of {name} is {digits}.", "The code of {name} is "),
-    ("The code of {name} is {digits}.", "What is the code of {name}? It is "),
-    ("{name}'s code: {digits}.", "{name}'s code: "),
-    ("{name}'s code: {digits}.", "The code of {name} is "),
-    ("Remember: the code for {name} is {digits}.", "The code for {name} is "),
-    ("Remember: the code for {name} is {digits}.", "Tell me the code of {name}: "),
-    ("For {name} use the code {digits}.", "The code of {name} is "),
+STATEMENTS = [
+    "The code of {name} is {digits}.",
+    "{name}'s code: {digits}.",
+    "Remember: the code for {name} is {digits}.",
+    "{name} has the code {digits}.",
+    "For {name} enter {digits}.",
 ]
+# The answer's digits follow the question.
+QUESTIONS = [
+    "The code of {name} is ",
+    "What is the code of {name}? It is ",
+    "{name}'s code: ",
+    "Tell me the code for {name}: ",
+    "{name} has the code ",
+]
+# (statement, question) pairs. The first is the plain template, which the formula weights are made
+# for. HELD_OUT pairs are never trained on.
+TEMPLATES = [(s, q) for s in STATEMENTS for q in QUESTIONS]
+HELD_OUT = [i for i in range(len(TEMPLATES)) if i % 7 == 5]
 TEXT_SUFFIXES = {".py", ".pod", ".txt", ".md", ".rst", ".html", ""}
 CONSONANTS = "bcdfghjklmnprstvwz"
 VOWELS = "aeiou"
@@ -43,7 +52,7 @@ def real_text(limit_bytes, skip_bytes=0, file_bytes=60_000):
                 continue
             with open(path, "rb") as file:
                 data = np.frombuffer(file.read(file_bytes), np.uint8)
-            if np.mean(data > 126, dtype=float) > 0.02 or np.any(data == 0) or len(data) == 0:
+            if len(data) == 0 or np.mean(data > 126, dtype=float) > 0.02 or np.any(data == 0):
                 continue
             pieces.append(data[data < 127])
             total += len(pieces[-1])
@@ -54,22 +63,34 @@ def real_text(limit_bytes, skip_bytes=0, file_bytes=60_000):
 
 def random_name(rng, syllables=3):
     """A made-up word such as "bakuto"."""
-    return "".join(rng.choice(list(CONSONANTS)) + rng.choice(list(VOWELS)) for _ in range(syllables))
+    letters = [CONSONANTS, VOWELS] * syllables
+    return "".join(kind[rng.integers(len(kind))] for kind in letters)
 
 
 def near_name(rng, name):
     """A name that differs from `name` in one letter of the same kind."""
     at = int(rng.integers(len(name)))
-    letters = VOWELS if name[at] in VOWELS else CONSONANTS
-    return name[:at] + rng.choice([c for c in letters if c != name[at]]) + name[at + 1 :]
+    letters = (VOWELS if name[at] in VOWELS else CONSONANTS).replace(name[at], "")
+    return name[:at] + letters[rng.integers(len(letters))] + name[at + 1 :]
 
 
-def needle_names(rng, count, near_share=0.0, syllables=3):
-    """`count` distinct names, about near_share of them one letter away from another one."""
+def text_words(text):
+    """Distinct lower-case words of 4 to 8 letters of text [n], sorted."""
+    words = set(re.findall(r"\b[a-z]{4,8}\b", text.tobytes().decode("ascii")))
+    return sorted(words)
+
+
+def needle_names(rng, count, near_share=0.0, syllables=3, words=None):
+    """`count` distinct names, about near_share of them one letter away from another one.
+
+    Names are made up, or drawn from `words` where given.
+    """
     names = []
     while len(names) < count:
-        near = names and rng.random() < near_share
-        name = near_name(rng, rng.choice(names)) if near else random_name(rng, syllables)
+        if names and rng.random() < near_share:
+            name = near_name(rng, names[rng.integers(len(names))])
+        else:
+            name = words[rng.integers(len(words))] if words else random_name(rng, syllables)
         if name not in names:
             names.append(name)
     return names
@@ -77,7 +98,7 @@ def needle_names(rng, count, near_share=0.0, syllables=3):
 
 def random_digits(rng, count=4):
     """`count` decimal digits as text."""
-    return "".join(rng.choice(list("0123456789"), count))
+    return "".join(str(digit) for digit in rng.integers(0, 10, count))
 
 
 def hide(text, statements, depths):

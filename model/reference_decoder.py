@@ -133,6 +133,7 @@ class Decoder:
         self.bfloat16_kv = bfloat16_kv
         self.dtype = tensors["model.embed_tokens.weight"].dtype
         self.position = 0
+        self.last_query = None  # [Q, D] of the latest token at the latest full layer, / sqrt(D)
         shape = (config["num_key_value_heads"], config["head_dim"])
         self.cache = []
         for kind in config["layer_types"]:
@@ -164,7 +165,7 @@ class Decoder:
         layers = self.config["num_hidden_layers"]
         for layer in range(layers):
             keep = {"all": len(tokens), "last": 1, "none": 0}[logits_for]
-            x = self._layer(layer, x, keep if layer == layers - 1 else len(tokens))
+            x = self.block(layer, x, keep if layer == layers - 1 else len(tokens))
         self.position += len(tokens)
         if logits_for == "none":
             return None
@@ -183,8 +184,11 @@ class Decoder:
             y = rotate(y, positions, self.config["rope_theta"])
         return y
 
-    def _layer(self, layer, x, keep):
-        """One block over x [T, H]; only the last `keep` tokens go past its attention."""
+    def block(self, layer, x, keep):
+        """One block over x [T, H]; its keys and values are appended.
+
+        Only the last `keep` tokens go past its attention; returns [keep, H].
+        """
         name = f"model.layers.{layer}."
         weight = self.tensors
         config = self.config
@@ -202,6 +206,7 @@ class Decoder:
         q = self.project(layer, normed[first:], "q", positions[first:]) / np.sqrt(dim)
         q = q.astype(self.dtype)
         if full:
+            self.last_query = q[-1]
             context = config["log_length_scaling_training_context"]
             out = full_attention(q, *self.cache[layer], self.position + first, context)
         else:
