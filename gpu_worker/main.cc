@@ -25,8 +25,6 @@
 namespace attic::worker {
 namespace {
 
-constexpr absl::Duration kDrainTimeout = absl::Seconds(30);
-
 struct Flags {
   std::string model;
   std::string store = "127.0.0.1:7400";
@@ -34,6 +32,7 @@ struct Flags {
   std::string backend = "cpu";
   std::string prefill_mode = "indexed";
   size_t threads = 0;
+  double drain_seconds = 5;
   bool allow_insecure_remote = false;
   DecoderOptions decoder;
   WorkerLimits limits;
@@ -52,6 +51,7 @@ void AddFlags(CLI::App& app, Flags& flags) {
                  "Latest tokens kept on the worker")
       ->capture_default_str();
   app.add_option("--threads", flags.threads, "Computing threads; 0: one per hardware thread")
+      ->check(CLI::Range(0, 4096))
       ->capture_default_str();
   app.add_option("--chunk", flags.decoder.chunk_tokens, "Tokens of one pass of prefill")
       ->capture_default_str();
@@ -60,6 +60,10 @@ void AddFlags(CLI::App& app, Flags& flags) {
       ->check(CLI::IsMember({"indexed", "exact"}))
       ->capture_default_str();
   app.add_option("--sequences", flags.limits.sequences_max, "Sequences open at a time")
+      ->capture_default_str();
+  app.add_option("--drain-seconds", flags.drain_seconds,
+                 "How long calls may run on after SIGTERM or SIGINT")
+      ->check(CLI::Range(0.0, 3600.0))
       ->capture_default_str();
   app.add_flag("--allow-insecure-remote", flags.allow_insecure_remote,
                "Serve plain text without authentication beyond this machine");
@@ -146,7 +150,7 @@ absl::Status Serve(Flags& flags) {
   sigwait(&signals, &signal);
   // Calls in progress may finish; new ones are refused.
   server->GetHealthCheckService()->SetServingStatus(false);
-  server->Shutdown(absl::ToChronoTime(absl::Now() + kDrainTimeout));
+  server->Shutdown(absl::ToChronoTime(absl::Now() + absl::Seconds(flags.drain_seconds)));
   server->Wait();
   return absl::OkStatus();
 }

@@ -141,12 +141,10 @@ absl::Status Sequence::Prefill(std::span<const uint32_t> tokens,
                                const std::function<absl::Status()>& progress) {
   ATTIC_RETURN_IF_ERROR(CheckUsable());
   ATTIC_RETURN_IF_ERROR(CheckTokens(tokens, "token_ids"));
-  const absl::Status read =
-      Read(tokens, decoder_.options_.prefill_mode, decoder_.options_.attend_budget, progress);
-  ATTIC_RETURN_IF_ERROR(broken_);
+  ATTIC_RETURN_IF_ERROR(
+      Read(tokens, decoder_.options_.prefill_mode, decoder_.options_.attend_budget, progress));
   broken_ = state_.store->Flush();
-  ATTIC_RETURN_IF_ERROR(broken_);
-  return read;
+  return broken_;
 }
 
 absl::Status Sequence::Decode(std::span<const uint32_t> prompt, const DecodeOptions& options,

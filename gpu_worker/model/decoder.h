@@ -96,8 +96,8 @@ class Sequence {
   int64_t acknowledged() const { return state_.store->acknowledged(); }
 
   // Appends tokens, and returns when the store has acknowledged them. `progress` is called between
-  // chunks; its error ends the call, with the tokens before it read. INVALID_ARGUMENT for a token
-  // id outside the vocabulary.
+  // chunks; its error ends the call at once, with the tokens before it read. INVALID_ARGUMENT for a
+  // token id outside the vocabulary.
   absl::Status Prefill(std::span<const uint32_t> tokens,
                        const std::function<absl::Status()>& progress);
 
