@@ -39,7 +39,7 @@ ClusterSelector::ClusterSelector(const IndexedPart& part, const SelectionRequest
                                  ClusterSelection& selection, ReadStatistics& read)
     : part_(part),
       request_(request),
-      group_(request.norms.size()),
+      group_(request.other_log_mass.size()),
       super_count_(part.super_cluster_count()),
       log_share_min_(request.best_keys || part.options.negligible_share <= 0 ? kNegativeInfinity
                                                                              : kLogShareMin),
@@ -55,6 +55,7 @@ void ClusterSelector::Begin() {
   s_.exact.clear();
   s_.partial.clear();
   s_.pool.clear();
+  SetNorms();
   ScoreSuperClusters();
   for (size_t i = 0; i < part_.segments.size(); ++i) MarkSegment(i);
   UpdateTotals();
@@ -101,14 +102,25 @@ void ClusterSelector::MarkSegment(size_t index) {
   }
 }
 
+void ClusterSelector::SetNorms() {
+  const EstimateTerms& terms = *part_.terms;
+  const size_t head_dim = part_.shape.head_dim;
+  s_.super_norms.resize(group_);
+  s_.cluster_norms.resize(group_);
+  for (size_t g = 0; g < group_; ++g) {
+    const std::span<const float> query = request_.queries.subspan(g * head_dim, head_dim);
+    s_.super_norms[g] = DeviationNorm(terms.variance, terms.super_clusters, query);
+    s_.cluster_norms[g] = DeviationNorm(terms.variance, terms.clusters, query);
+  }
+}
+
 void ClusterSelector::ScoreSuperClusters() {
   s_.super_logits.resize(group_ * super_count_);
   s_.super_log_mass.resize(group_ * super_count_);
   ScoreVectors(request_.queries.data(), group_, part_.super_centroids(), s_.super_logits.data());
   for (size_t g = 0; g < group_; ++g) {
     EstimateLogMass(s_.super_logits.data() + g * super_count_, part_.super_sums(),
-                    part_.terms->variance ? request_.norms[g] : 0.0f,
-                    s_.super_log_mass.data() + g * super_count_);
+                    s_.super_norms[g], s_.super_log_mass.data() + g * super_count_);
   }
   read_.bytes_read += super_count_ * (part_.shape.head_dim * 2 + 3 * sizeof(float));
 }
@@ -151,8 +163,7 @@ void ClusterSelector::OpenSuper(size_t super_cluster) {
   ScoreVectors(request_.queries.data(), group_, part_.centroids().rows(first_node, count), mass);
   const GroupSums sums = GroupSums::Of(segment.clusters, begin, count);
   for (size_t g = 0; g < group_; ++g) {
-    EstimateLogMass(mass + g * count, sums, part_.terms->variance ? request_.norms[g] : 0.0f,
-                    mass + g * count);
+    EstimateLogMass(mass + g * count, sums, s_.cluster_norms[g], mass + g * count);
   }
   read_.bytes_read += count * (part_.shape.head_dim * 2 + 3 * sizeof(float));
 }
@@ -231,7 +242,7 @@ void ClusterSelector::PoolGraphHits() {
       const ClusterSums& sums = part_.segment_of_node(hit.node).clusters;
       float log_mass = 0;
       EstimateLogMass(&hit.score, GroupSums::Of(sums, hit.node % part_.clusters_per_segment, 1),
-                      part_.terms->variance ? request_.norms[g] : 0.0f, &log_mass);
+                      s_.cluster_norms[g], &log_mass);
       AddToPool(hit.node, log_mass - s_.log_total[g]);
     }
     read_.graph_visits += visits;

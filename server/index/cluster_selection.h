@@ -44,6 +44,8 @@ struct ClusterSelection {
   std::vector<float> opened_log_mass;   // per opened super-cluster (group, count)
   std::vector<ClusterCandidate> exact;  // nodes in state kExact, best first
   std::vector<uint32_t> partial;        // nodes in state kPartial
+  std::vector<float> super_norms;       // (group): DeviationNorm of the super-clusters
+  std::vector<float> cluster_norms;     // (group): DeviationNorm of the clusters
   std::vector<float> log_total;         // (group): estimated log_sum_exp over everything
 
   std::vector<ClusterCandidate> pool;
@@ -57,8 +59,8 @@ struct ClusterSelection {
 };
 
 struct SelectionRequest {
-  std::span<const float> queries;         // (group, head_dim), times the logit scale
-  std::span<const float> norms;           // (group): |q|
+  std::span<const float> queries;  // (group, head_dim), times the logit scale
+
   std::span<const float> other_log_mass;  // (group): log_sum_exp of what is attended elsewhere
   PositionRange range;
   size_t needle_candidates = 0;
@@ -79,6 +81,7 @@ class ClusterSelector {
 
  private:
   void MarkSegment(size_t index);
+  void SetNorms();
   void ScoreSuperClusters();
   void UpdateTotals();
   void OpenSuper(size_t super_cluster);

@@ -66,6 +66,9 @@ ClusterSums MakeClusterSums(std::vector<uint32_t> row_begin, const FloatRows& ro
   sums.cross.resize(head_dim * rows.value_dim);
   MultiplyOuter(residuals.data(), rows.values.data(), head_dim, rows.value_dim,
                 rows.keys.size() / head_dim, sums.cross.data());
+  sums.covariance.resize(head_dim * head_dim);
+  MultiplyOuter(residuals.data(), residuals.data(), head_dim, head_dim, rows.keys.size() / head_dim,
+                sums.covariance.data());
   sums.centroids = Narrow(centroids);
   sums.mean_values = Narrow(mean_values);
   return sums;

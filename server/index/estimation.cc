@@ -1,10 +1,24 @@
 #include "server/index/estimation.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "attention/vector_kernels.h"
 
 namespace attic {
+
+float DeviationNorm(VarianceTerm variance, const LevelTerms& level, std::span<const float> query) {
+  if (variance == VarianceTerm::kNone) return 0.0f;
+  const size_t dim = query.size();
+  if (variance == VarianceTerm::kEqual || level.covariance.empty()) {
+    return std::sqrt(Dot(query.data(), query.data(), dim));
+  }
+  float square = 0;
+  for (size_t i = 0; i < dim; ++i) {
+    square += query[i] * Dot(level.covariance.data() + i * dim, query.data(), dim);
+  }
+  return std::sqrt(std::max(square, 0.0f));
+}
 
 void EstimateLogMass(const float* logits, const GroupSums& groups, float norm, float* log_mass) {
   for (size_t i = 0; i < groups.count; ++i) {

@@ -1,8 +1,9 @@
 // Attention of a query over a group of rows known only by its sums.
 //
 // q is the query times the logit scale. With n rows k_i = c + e_i, values v_i with sum V, s2 the
-// mean of e_i^2 over rows and dimensions: were e_i.q normal with deviation sigma = |q| sqrt(s2),
-// then sum_i exp(k_i.q) = n exp(c.q + sigma^2 / 2).
+// mean of e_i^2 over rows and dimensions: were e_i.q normal with deviation sigma = sqrt(s2 q'Cq),
+// then sum_i exp(k_i.q) = n exp(c.q + sigma^2 / 2). C is the shape of the covariance of keys inside
+// groups, pooled over a head and scaled to a mean diagonal of one (or the unit matrix).
 // A mean over n rows does not reach the tail of the normal distribution that carries this: beyond
 // sigma = L = sqrt(2 log n) its largest row dominates and growth is linear (the freezing of the
 // random energy model, Derrida 1981). So, with m = min(sigma, L),
@@ -14,7 +15,7 @@
 #define ATTIC_SERVER_INDEX_ESTIMATION_H_
 
 #include <cstddef>
-#include <memory>
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -22,13 +23,29 @@
 
 namespace attic {
 
-// Which terms are used, and the matrix B of each level. Immutable once published.
-struct EstimateTerms {
-  bool variance = true;                     // false: m = 0 in the mass
-  bool pooled = true;                       // false: no B
-  std::vector<float> cluster_matrix;        // (head_dim, value_dim), empty before any segment
-  std::vector<float> super_cluster_matrix;  // likewise
+// What is pooled over all groups of one level, clusters or super-clusters. Empty before any
+// segment.
+struct LevelTerms {
+  std::vector<float> first_order;  // B: (head_dim, value_dim)
+  std::vector<float> covariance;   // C: (head_dim, head_dim)
 };
+
+enum class VarianceTerm : uint8_t {
+  kNone,    // m = 0
+  kEqual,   // C is the unit matrix
+  kPooled,  // C as measured
+};
+
+// Immutable once published.
+struct EstimateTerms {
+  VarianceTerm variance = VarianceTerm::kPooled;
+  bool first_order = true;  // false: no B
+  LevelTerms clusters;
+  LevelTerms super_clusters;
+};
+
+// sqrt(q'Cq), so that sigma = DeviationNorm() * sqrt(s2); 0 without a variance term.
+float DeviationNorm(VarianceTerm variance, const LevelTerms& level, std::span<const float> query);
 
 // The sums of consecutive groups that estimates need; arrays of equal length.
 struct GroupSums {
@@ -43,12 +60,12 @@ struct GroupSums {
   }
 };
 
-// log mass of every group from `logits` (count) = c.q; in place allowed. `norm` is |q|, or 0 to
-// leave the variance out.
+// log mass of every group from `logits` (count) = c.q; in place allowed. `norm` is
+// DeviationNorm().
 void EstimateLogMass(const float* logits, const GroupSums& groups, float norm, float* log_mass);
 
 // sum over groups of mass * s2 * m / sigma: the factor of B'q in the numerator. `mass` is already
-// exponentiated, zero for groups to leave out. `norm` is |q|.
+// exponentiated, zero for groups to leave out.
 float SpreadMass(const float* mass, const GroupSums& groups, float norm);
 
 // out (value_dim) = B'q, zeros without a matrix.

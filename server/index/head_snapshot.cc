@@ -17,12 +17,10 @@ void PrepareScratch(const HeadShape& shape, std::span<const float> queries,
                     SearchScratch& scratch) {
   scratch.queries.assign(queries.begin(), queries.end());
   for (float& x : scratch.queries) x *= shape.logit_scale;
-  scratch.norms.resize(shape.group);
+
   while (scratch.accumulators.size() > shape.group) scratch.accumulators.pop_back();
   while (scratch.accumulators.size() < shape.group) scratch.accumulators.emplace_back(0);
   for (size_t g = 0; g < shape.group; ++g) {
-    const float* query = scratch.queries.data() + g * shape.head_dim;
-    scratch.norms[g] = std::sqrt(Dot(query, query, shape.head_dim));
     scratch.accumulators[g].Reset(shape.value_dim);
   }
 }

@@ -29,7 +29,7 @@ class EstimateAdder {
  public:
   EstimateAdder(const IndexedPart& part, SearchScratch& scratch, ReadStatistics& read)
       : part_(part),
-        group_(scratch.norms.size()),
+        group_(scratch.accumulators.size()),
         value_dim_(part.shape.value_dim),
         selection_(scratch.selection),
         scratch_(scratch),
@@ -49,7 +49,7 @@ class EstimateAdder {
       AttentionAccumulator& accumulator = scratch_.accumulators[g];
       AddScaled(1.0f, scratch_.sums.data() + g * value_dim_, value_dim_,
                 accumulator.numerator().data());
-      if (part_.terms->pooled) AddFirstOrder(g);
+      if (part_.terms->first_order) AddFirstOrder(g);
     }
   }
 
@@ -112,21 +112,21 @@ class EstimateAdder {
   }
 
   void AddFirstOrder(size_t g) {
-    const float norm = scratch_.norms[g];
     const size_t head_dim = part_.shape.head_dim;
     const std::span<const float> query(scratch_.queries.data() + g * head_dim, head_dim);
     float* numerator = scratch_.accumulators[g].numerator().data();
-    const float super_spread = SpreadMass(SuperMass(g).data(), part_.super_sums(), norm);
-    FirstOrderDirection(part_.terms->super_cluster_matrix, query, scratch_.direction);
+    const float super_spread =
+        SpreadMass(SuperMass(g).data(), part_.super_sums(), selection_.super_norms[g]);
+    FirstOrderDirection(part_.terms->super_clusters.first_order, query, scratch_.direction);
     AddScaled(super_spread, scratch_.direction.data(), value_dim_, numerator);
     float spread = 0;
     for (const OpenedSuper& open : selection_.opened) {
       const ClusterSums& sums = part_.segment_of_node(open.first_node).clusters;
       const size_t first = open.first_node % part_.clusters_per_segment;
-      spread +=
-          SpreadMass(OpenedMass(open, g).data(), GroupSums::Of(sums, first, open.count), norm);
+      spread += SpreadMass(OpenedMass(open, g).data(), GroupSums::Of(sums, first, open.count),
+                           selection_.cluster_norms[g]);
     }
-    FirstOrderDirection(part_.terms->cluster_matrix, query, scratch_.direction);
+    FirstOrderDirection(part_.terms->clusters.first_order, query, scratch_.direction);
     AddScaled(spread, scratch_.direction.data(), value_dim_, numerator);
   }
 
@@ -171,10 +171,10 @@ float LogSumExpOf(const AttentionAccumulator& accumulator) {
 
 bool AttendIndexed(const IndexedPart& part, PositionRange range, absl::Time deadline,
                    SearchScratch& scratch, std::span<float> exact_log_mass, ReadStatistics& read) {
-  const size_t group = scratch.norms.size();
+  const size_t group = scratch.accumulators.size();
   scratch.log_mass.resize(group);
   for (size_t g = 0; g < group; ++g) scratch.log_mass[g] = LogSumExpOf(scratch.accumulators[g]);
-  const SelectionRequest request{scratch.queries, scratch.norms, scratch.log_mass, range,
+  const SelectionRequest request{scratch.queries, scratch.log_mass, range,
                                  part.options.needle_candidates};
   ClusterSelection& selection = scratch.selection;
   ClusterSelector selector(part, request, selection, read);

@@ -18,7 +18,7 @@ bool DeadlineIsNear(absl::Time deadline);
 float LogSumExpOf(const AttentionAccumulator& accumulator);
 
 // Adds every position of `range` held by `part` to scratch.accumulators: the clusters that matter
-// exactly, all others by estimate. scratch.queries and scratch.norms are set, and the accumulators
+// exactly, all others by estimate. scratch.queries is set, and the accumulators
 // hold what was attended elsewhere, all of it exactly. Sets exact_log_mass (group) to the
 // log_sum_exp of all that is exact. Returns false when the deadline cut the exact part short.
 bool AttendIndexed(const IndexedPart& part, PositionRange range, absl::Time deadline,

@@ -106,23 +106,17 @@ void SearchIndexed(const IndexedPart& part, const TailView& tail, const SearchPa
   HitCollector collector(search, scratch, hits, read);
   collector.AddTail(tail);
   if (!part.segments.empty()) {
-    const size_t head_dim = part.shape.head_dim;
     const float logit_scale = std::abs(part.shape.logit_scale);
     const float scale = logit_scale > 0 ? logit_scale : 1.0f;
     scratch.queries.assign(search.queries.begin(), search.queries.end());
-    scratch.norms.resize(search.group);
+
     for (float& x : scratch.queries) x *= scale;
-    for (size_t g = 0; g < search.group; ++g) {
-      const float* query = scratch.queries.data() + g * head_dim;
-      scratch.norms[g] = std::sqrt(Dot(query, query, head_dim));
-    }
+
     scratch.log_mass.assign(search.group, kEmptyLogSumExp);
     const SelectionRequest request{scratch.queries,
-                                   scratch.norms,
-                                   scratch.log_mass,
-                                   search.range,
-                                   std::max(part.options.needle_candidates, 2 * search.k),
-                                   true};
+
+                                   scratch.log_mass, search.range,
+                                   std::max(part.options.needle_candidates, 2 * search.k), true};
     const ClusterSelection& selection = scratch.selection;
     ClusterSelector selector(part, request, scratch.selection, read);
     selector.Begin();

@@ -12,25 +12,25 @@ namespace {
 constexpr size_t kMeasuredQueries = 8;
 constexpr size_t kExactClustersDivisor = 64;  // one cluster in so many counts as exact
 constexpr double kErrorMax = 1.0;             // of one query, so that none decides alone
-constexpr size_t kCombinations = 4;
 
-bool HasVariance(size_t combination) { return (combination & 1) != 0; }
-bool HasPooled(size_t combination) { return (combination & 2) != 0; }
+VarianceTerm VarianceOf(size_t combination) { return static_cast<VarianceTerm>(combination % 3); }
+bool HasFirstOrder(size_t combination) { return combination >= 3; }
 
-std::vector<float> MatrixOf(std::span<const double> cross, double scatter) {
-  std::vector<float> matrix(cross.size());
+template <typename T>
+std::vector<float> Divide(const std::vector<T>& sums, double scatter) {
+  std::vector<float> matrix(sums.size());
   if (scatter <= 0) return matrix;
-  for (size_t i = 0; i < cross.size(); ++i) matrix[i] = static_cast<float>(cross[i] / scatter);
+  for (size_t i = 0; i < sums.size(); ++i) matrix[i] = static_cast<float>(sums[i] / scatter);
   return matrix;
 }
 
 // The attention of one query over one segment: exactly, and by estimate.
 class SegmentTrial {
  public:
-  SegmentTrial(const Segment& segment, std::span<const float> matrix, std::vector<float> query)
+  SegmentTrial(const Segment& segment, const LevelTerms& terms, std::vector<float> query)
       : segment_(segment),
         query_(std::move(query)),
-        norm_(std::sqrt(Dot(query_.data(), query_.data(), query_.size()))),
+        terms_(terms),
         weights_(segment.tokens),
         logits_(segment.clusters.count),
         direction_(segment.value_dim),
@@ -42,7 +42,7 @@ class SegmentTrial {
     ScoreVectors(query_.data(), 1, centroids, logits_.data());
     shift_ = MaxElement(weights_);
     exact_mass_ = ExpInPlace(shift_, weights_);
-    FirstOrderDirection(matrix, query_, direction_);
+    FirstOrderDirection(terms.first_order, query_, direction_);
     AddWeightedVectors(weights_.data(), 1, segment.value_rows(), exact_.data());
     ChooseExact();
   }
@@ -51,8 +51,8 @@ class SegmentTrial {
   double Error(size_t combination) const {
     const ClusterSums& sums = segment_.clusters;
     std::vector<float> mass(sums.count);
-    EstimateLogMass(logits_.data(), GroupSums::Of(sums, 0, sums.count),
-                    HasVariance(combination) ? norm_ : 0.0f, mass.data());
+    const float norm = DeviationNorm(VarianceOf(combination), terms_, query_);
+    EstimateLogMass(logits_.data(), GroupSums::Of(sums, 0, sums.count), norm, mass.data());
     for (size_t c = 0; c < sums.count; ++c) {
       mass[c] = is_exact_[c] ? 0.0f : std::exp(std::min(mass[c] - shift_, 80.0f));
     }
@@ -61,8 +61,8 @@ class SegmentTrial {
     const VectorsView means{sums.mean_values.data(), ElementType::kBFloat16, sums.count,
                             segment_.value_dim};
     AddWeightedVectors(mass.data(), 1, means, numerator.data());
-    if (HasPooled(combination)) {
-      const float spread = SpreadMass(mass.data(), GroupSums::Of(sums, 0, sums.count), norm_);
+    if (HasFirstOrder(combination)) {
+      const float spread = SpreadMass(mass.data(), GroupSums::Of(sums, 0, sums.count), norm);
       AddScaled(spread, direction_.data(), direction_.size(), numerator.data());
     }
     double difference = 0, length = 1e-30;
@@ -96,7 +96,7 @@ class SegmentTrial {
 
   const Segment& segment_;
   const std::vector<float> query_;
-  const float norm_;
+  const LevelTerms& terms_;
   float shift_ = 0;
   float exact_mass_ = 0;
   float exact_part_mass_ = 0;
@@ -112,14 +112,15 @@ TermErrors MeasureTerms(const Segment& segment, float logit_scale,
   const size_t dim = segment.head_dim;
   const size_t count = training_queries.size() / dim;
   const size_t measured = std::min(count, kMeasuredQueries);
-  const std::vector<double> cross(segment.clusters.cross.begin(), segment.clusters.cross.end());
-  const std::vector<float> matrix = MatrixOf(cross, segment.clusters.scatter);
+  const double scatter = segment.clusters.scatter;
+  const LevelTerms terms{Divide(segment.clusters.cross, scatter),
+                         Divide(segment.clusters.covariance, scatter)};
   for (size_t i = 0; i < measured; ++i) {
     const float* query = training_queries.data() + (i * count / measured) * dim;
     std::vector<float> scaled(query, query + dim);
     for (float& x : scaled) x *= logit_scale;
-    const SegmentTrial trial(segment, matrix, std::move(scaled));
-    for (size_t c = 0; c < kCombinations; ++c) errors.error[c] += trial.Error(c);
+    const SegmentTrial trial(segment, terms, std::move(scaled));
+    for (size_t c = 0; c < kTermCombinations; ++c) errors.error[c] += trial.Error(c);
   }
   errors.measured = measured > 0;
   return errors;
@@ -127,12 +128,16 @@ TermErrors MeasureTerms(const Segment& segment, float logit_scale,
 
 void PooledTerms::LevelSums::Add(const ClusterSums& sums) {
   for (size_t i = 0; i < cross.size(); ++i) cross[i] += sums.cross[i];
+  for (size_t i = 0; i < covariance.size(); ++i) covariance[i] += sums.covariance[i];
   scatter += sums.scatter;
 }
 
-std::vector<float> PooledTerms::LevelSums::Matrix() const { return MatrixOf(cross, scatter); }
+LevelTerms PooledTerms::LevelSums::Terms() const {
+  return {Divide(cross, scatter), Divide(covariance, scatter)};
+}
 
-PooledTerms::PooledTerms(size_t head_dim, size_t value_dim) : matrix_size_(head_dim * value_dim) {
+PooledTerms::PooledTerms(size_t head_dim, size_t value_dim)
+    : head_dim_(head_dim), value_dim_(value_dim) {
   Truncate({});
 }
 
@@ -144,7 +149,8 @@ void PooledTerms::Add(const Segment& segment, const TermErrors& errors) {
 
 void PooledTerms::Truncate(std::span<const std::shared_ptr<const Segment>> kept) {
   errors_.resize(kept.size());
-  clusters_ = super_clusters_ = {std::vector<double>(matrix_size_, 0.0), 0};
+  clusters_ = super_clusters_ = {std::vector<double>(head_dim_ * value_dim_, 0.0),
+                                 std::vector<double>(head_dim_ * head_dim_, 0.0), 0};
   for (const auto& segment : kept) {
     clusters_.Add(segment->clusters);
     super_clusters_.Add(segment->super_clusters);
@@ -153,20 +159,20 @@ void PooledTerms::Truncate(std::span<const std::shared_ptr<const Segment>> kept)
 
 std::shared_ptr<const EstimateTerms> PooledTerms::Terms() const {
   auto terms = std::make_shared<EstimateTerms>();
-  std::array<double, kCombinations> total = {};
+  std::array<double, kTermCombinations> total = {};
   bool measured = false;
   for (const TermErrors& errors : errors_) {
     measured |= errors.measured;
-    for (size_t c = 0; c < kCombinations; ++c) total[c] += errors.error[c];
+    for (size_t c = 0; c < kTermCombinations; ++c) total[c] += errors.error[c];
   }
   if (measured) {
     const size_t best =
         static_cast<size_t>(std::min_element(total.begin(), total.end()) - total.begin());
-    terms->variance = HasVariance(best);
-    terms->pooled = HasPooled(best);
+    terms->variance = VarianceOf(best);
+    terms->first_order = HasFirstOrder(best);
   }
-  terms->cluster_matrix = clusters_.Matrix();
-  terms->super_cluster_matrix = super_clusters_.Matrix();
+  terms->clusters = clusters_.Terms();
+  terms->super_clusters = super_clusters_.Terms();
   return terms;
 }
 

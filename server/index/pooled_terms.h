@@ -3,6 +3,7 @@
 #define ATTIC_SERVER_INDEX_POOLED_TERMS_H_
 
 #include <array>
+#include <cstddef>
 #include <memory>
 #include <span>
 #include <vector>
@@ -13,13 +14,14 @@
 namespace attic {
 
 // Errors of the estimate over one segment against exact attention over it, summed over queries, for
-// the four combinations of terms: index = variance + 2 * pooled.
+// every combination of terms: index = variance term + 3 * first order.
+inline constexpr size_t kTermCombinations = 6;
 struct TermErrors {
-  std::array<double, 4> error = {};
+  std::array<double, kTermCombinations> error = {};
   bool measured = false;
 };
 
-// Measures on a few of `training_queries` (n, head_dim), with the segment's own matrix B. The
+// Measures on a few of `training_queries` (n, head_dim), with the segment's own pooled terms. The
 // heaviest clusters count as exact, as they would in a search.
 TermErrors MeasureTerms(const Segment& segment, float logit_scale,
                         std::span<const float> training_queries);
@@ -37,12 +39,13 @@ class PooledTerms {
 
  private:
   struct LevelSums {
-    std::vector<double> cross;  // (head_dim, value_dim)
+    std::vector<double> cross;       // (head_dim, value_dim)
+    std::vector<double> covariance;  // (head_dim, head_dim)
     double scatter = 0;
     void Add(const ClusterSums& sums);
-    std::vector<float> Matrix() const;
+    LevelTerms Terms() const;
   };
-  size_t matrix_size_;
+  size_t head_dim_, value_dim_;
   LevelSums clusters_;
   LevelSums super_clusters_;
   std::vector<TermErrors> errors_;  // (segments)

@@ -15,8 +15,8 @@ class SearchScratch {
   ScanScratch scan;
   std::vector<AttentionAccumulator> accumulators;  // (group)
   std::vector<float> queries;                      // (group, head_dim), times the logit scale
-  std::vector<float> norms;                        // (group)
-  std::vector<float> log_mass;                     // (group)
+
+  std::vector<float> log_mass;  // (group)
   ClusterSelection selection;
   std::vector<float> mass;       // (group, super-clusters), then per opened super-cluster
   std::vector<float> sums;       // (group, value_dim)

@@ -16,7 +16,8 @@ uint64_t Bytes(const std::vector<T>& v) {
 
 uint64_t ClusterSums::memory_bytes() const {
   return Bytes(row_begin) + Bytes(centroids) + Bytes(mean_values) + Bytes(log_count) +
-         Bytes(deviation) + Bytes(deviation_limit) + Bytes(radius) + Bytes(cross);
+         Bytes(deviation) + Bytes(deviation_limit) + Bytes(radius) + Bytes(cross) +
+         Bytes(covariance);
 }
 
 size_t Segment::FindRow(int64_t position) const {

@@ -28,6 +28,7 @@ struct ClusterSums {
   std::vector<float> deviation_limit;  // (count): sqrt(2 log n), see estimation.h
   std::vector<float> radius;           // (count): largest |e_i|
   std::vector<float> cross;            // (head_dim, value_dim): sum over groups and rows e_i v_i'
+  std::vector<float> covariance;       // (head_dim, head_dim): sum over groups and rows e_i e_i'
   double scatter = 0;                  // sum over groups of n * deviation^2
 
   size_t rows(size_t group) const { return row_begin[group + 1] - row_begin[group]; }
