@@ -1,14 +1,10 @@
 // attic-worker: flags to wiring to serve.
-#include <cblas.h>
 #include <pthread.h>
-#include <unistd.h>
 
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <thread>
 
 #include "CLI/CLI.hpp"
@@ -74,19 +70,6 @@ bool IsLoopback(const std::string& address) {
   const std::string host = address.substr(0, address.rfind(':'));
   return host == "localhost" || host == "[::1]" || host.starts_with("127.") ||
          address.starts_with("unix:");
-}
-
-// OpenBLAS 0.3.21 takes newer AMD processors for Haswell and leaves AVX-512 unused, which costs a
-// third of the speed of prefill. It reads the variable while it is loaded, hence the new start.
-void UseWideBlasKernels(char** argv) {
-  const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  if (!has_avx512 || std::string_view(openblas_get_corename()) != "Haswell") return;
-  if (setenv("OPENBLAS_CORETYPE", "SkylakeX", /*overwrite=*/0) != 0) return;
-  if (std::string_view(getenv("OPENBLAS_CORETYPE")) != "SkylakeX") return;
-  if (getenv("ATTIC_WORKER_RESTARTED") != nullptr) return;
-  setenv("ATTIC_WORKER_RESTARTED", "1", 1);
-  execv("/proc/self/exe", argv);
 }
 
 sigset_t StopSignals() {
@@ -159,7 +142,6 @@ absl::Status Serve(Flags& flags) {
 }  // namespace attic::worker
 
 int main(int argc, char** argv) {
-  attic::worker::UseWideBlasKernels(argv);
   CLI::App app("Runs a decoder whose long context lives in an Attic store.");
   attic::worker::Flags flags;
   attic::worker::AddFlags(app, flags);
