@@ -27,6 +27,8 @@ absl::Status FromWire(const v1::Error& error);
 v1::Fingerprint ToWire(const Fingerprint& fingerprint);
 absl::StatusOr<Fingerprint> FromWire(const v1::Fingerprint& fingerprint);
 
+// Of a request: "up to the watermark" travels as end = 0, and the empty range [0, 0) as [1, 1).
+// The range of an answer travels as it is.
 v1::PositionRange ToWire(const PositionRange& range);
 PositionRange FromWire(const v1::PositionRange& range);
 

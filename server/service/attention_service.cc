@@ -18,6 +18,8 @@ namespace {
 
 // How soon an append that waits for the builder is tried again.
 constexpr std::chrono::milliseconds kAppendRetry(5);
+// And how long before it is refused.
+constexpr absl::Duration kAppendWaitMax = absl::Minutes(1);
 
 class AppendStream final : public RequestStream<v1::AppendRequest, v1::AppendResponse> {
  public:
@@ -26,6 +28,11 @@ class AppendStream final : public RequestStream<v1::AppendRequest, v1::AppendRes
 
  private:
   void Handle(ExchangePtr exchange) override {
+    give_up_ = absl::Now() + kAppendWaitMax;
+    Queue(exchange);
+  }
+
+  void Queue(const ExchangePtr& exchange) {
     const absl::Status queued =
         context_.append_executor.Schedule([this, exchange] { Work(exchange); });
     if (!queued.ok()) Answer(exchange, queued);
@@ -34,10 +41,12 @@ class AppendStream final : public RequestStream<v1::AppendRequest, v1::AppendRes
   void Work(const ExchangePtr& exchange) {
     absl::StatusOr<AppendAck> ack = Append(exchange->request);
     // Waiting for the builder in here would keep a thread from other sessions' appends.
-    if (absl::IsDeadlineExceeded(ack.status()) && !cancelled()) {
-      retry_ = std::make_unique<grpc::Alarm>();
-      retry_->Set(std::chrono::system_clock::now() + kAppendRetry,
-                  [this, exchange](bool) { Handle(exchange); });
+    if (absl::IsDeadlineExceeded(ack.status()) && absl::Now() < give_up_ && !cancelled()) {
+      // Held here too: the stream may be gone before Set returns.
+      const auto alarm = std::make_shared<grpc::Alarm>();
+      retry_ = alarm;
+      alarm->Set(std::chrono::system_clock::now() + kAppendRetry,
+                 [this, exchange](bool) { Queue(exchange); });
       return;
     }
     if (ack.ok()) {
@@ -62,8 +71,9 @@ class AppendStream final : public RequestStream<v1::AppendRequest, v1::AppendRes
   }
 
   const AttentionContext& context_;
-  // Set by the one request in flight.
-  std::unique_ptr<grpc::Alarm> retry_;
+  // Of the one request in flight.
+  absl::Time give_up_;
+  std::shared_ptr<grpc::Alarm> retry_;
 };
 
 class AttendStreamReactor final : public RequestStream<v1::AttendRequest, v1::AttendResponse> {

@@ -1,0 +1,111 @@
+#include "server/service/attend_request.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "absl/time/clock.h"
+
+namespace attic {
+namespace {
+
+// Records the deadline it is asked with, and answers every item with its session's id as boot id.
+class FakeStore : public SessionStore {
+ public:
+  absl::StatusOr<std::vector<AttendAnswer>> Attend(std::span<const AttendItem> items,
+                                                   absl::Time deadline) override {
+    deadline_ = deadline;
+    std::vector<AttendAnswer> answers(items.size());
+    for (size_t i = 0; i < items.size(); ++i) {
+      answers[i].output.assign(1, static_cast<float>(items[i].min_watermark));
+      answers[i].log_sum_exp = {0};
+      answers[i].coverage = {1};
+    }
+    return answers;
+  }
+  absl::StatusOr<SessionDescription> OpenSession(const OpenSessionRequest&) override {
+    return absl::UnimplementedError("");
+  }
+  absl::StatusOr<SessionDescription> DescribeSession(const std::string&) override {
+    return absl::UnimplementedError("");
+  }
+  std::vector<SessionDescription> ListSessions(const std::string&, size_t) override { return {}; }
+  absl::StatusOr<SessionDescription> ForkSession(const std::string&, int64_t,
+                                                 const std::string&) override {
+    return absl::UnimplementedError("");
+  }
+  absl::StatusOr<SessionDescription> TruncateSession(const std::string&, int64_t) override {
+    return absl::UnimplementedError("");
+  }
+  absl::Status CloseSession(const std::string&) override { return absl::UnimplementedError(""); }
+  absl::StatusOr<AppendAck> Append(const AppendBatch&, absl::Time) override {
+    return absl::UnimplementedError("");
+  }
+  absl::StatusOr<SearchAnswer> Search(const SearchRequest&, absl::Time) override {
+    return absl::UnimplementedError("");
+  }
+  StoreStatus Status() override { return {}; }
+  absl::Status WaitForBuilds(absl::Time) override { return absl::OkStatus(); }
+
+  absl::Time deadline_;
+};
+
+class AttendRequestTest : public ::testing::Test {
+ protected:
+  absl::Status Answer(absl::Time deadline = absl::InfiniteFuture()) {
+    return AnswerAttend(store_, {.boot_id = "boot", .epoch = 4}, request_, arrival_, deadline,
+                        response_);
+  }
+
+  FakeStore store_;
+  const absl::Time arrival_ = absl::FromUnixSeconds(1'000'000);
+  v1::AttendRequest request_;
+  v1::AttendResponse response_;
+};
+
+TEST_F(AttendRequestTest, MalformedItemsFailAndTheOthersKeepTheirPlaces) {
+  request_.set_request_id(77);
+  for (int i = 0; i < 4; ++i) {
+    v1::AttendItem* item = request_.add_items();
+    item->set_min_watermark(i);
+    if (i % 2 == 0) item->set_queries("123");
+  }
+  ASSERT_TRUE(Answer().ok());
+  EXPECT_EQ(response_.request_id(), 77u);
+  EXPECT_EQ(response_.boot_id(), "boot");
+  EXPECT_EQ(response_.epoch(), 4u);
+  ASSERT_EQ(response_.items_size(), 4);
+  for (const int refused : {0, 2}) EXPECT_NE(response_.items(refused).error().code(), 0);
+  for (const int answered : {1, 3}) {
+    const float expected = static_cast<float>(answered);
+    EXPECT_EQ(response_.items(answered).output(),
+              std::string(reinterpret_cast<const char*>(&expected), sizeof(expected)));
+  }
+}
+
+TEST_F(AttendRequestTest, TheBudgetCountsFromTheArrival) {
+  request_.add_items();
+  ASSERT_TRUE(Answer().ok());
+  EXPECT_EQ(store_.deadline_, absl::InfiniteFuture());
+  request_.set_budget_us(500);
+  ASSERT_TRUE(Answer().ok());
+  EXPECT_EQ(store_.deadline_, arrival_ + absl::Microseconds(500));
+  const absl::Time sooner = arrival_ + absl::Microseconds(100);
+  ASSERT_TRUE(Answer(sooner).ok());
+  EXPECT_EQ(store_.deadline_, sooner);
+  request_.set_budget_us(UINT64_MAX);
+  ASSERT_TRUE(Answer().ok());
+  EXPECT_EQ(store_.deadline_, absl::InfiniteFuture());
+}
+
+TEST_F(AttendRequestTest, AnotherEpochIsRefused) {
+  request_.add_items();
+  request_.set_epoch(4);
+  EXPECT_TRUE(Answer().ok());
+  request_.set_epoch(5);
+  EXPECT_EQ(Answer().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+}  // namespace
+}  // namespace attic
