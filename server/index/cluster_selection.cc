@@ -15,9 +15,7 @@ constexpr float kLogShareMin = -13.8f;  // one in a million
 // A key found by its code counts for more than its share, because the estimate of its cluster
 // does not contain it.
 constexpr float kNeedleBonus = 2.0f;
-constexpr float kLogNeedleShareMin = -11.5f;  // one in 100,000
-constexpr size_t kGraphWidthMax = 256;
-constexpr size_t kGraphWidthMin = 32;
+constexpr float kLogNeedleShareMin = -9.2f;  // one in 10,000
 
 bool HigherPriority(const ClusterCandidate& a, const ClusterCandidate& b) {
   return a.priority > b.priority;
@@ -232,7 +230,7 @@ void ClusterSelector::PoolNeedles() {
 
 void ClusterSelector::PoolGraphHits() {
   if (part_.graph == nullptr || part_.node_count() < part_.options.graph_clusters_min) return;
-  const size_t width = std::clamp(exact_budget(), kGraphWidthMin, kGraphWidthMax);
+  const size_t width = std::min(exact_budget(), part_.options.graph_search_width);
   const size_t head_dim = part_.shape.head_dim;
   for (size_t g = 0; g < group_; ++g) {
     uint64_t visits = 0;

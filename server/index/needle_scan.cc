@@ -1,8 +1,6 @@
 #include "server/index/needle_scan.h"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 
 #include "server/index/bfloat16.h"
 
@@ -36,6 +34,7 @@ class NeedleScan {
   void ScanSegment(size_t index) {
     const Segment& segment = *part_.segments[index];
     const size_t blocks = segment.codes.block_count();
+    check_positions_ = range_.begin > segment.begin_position || range_.end < segment.end_position();
     scratch_.thresholds.resize(group_ * blocks);
     scratch_.block_base.resize(blocks);
     scratch_.hits.resize(group_ * blocks * kCodeBlockRows);
@@ -62,32 +61,32 @@ class NeedleScan {
 
   // The largest q.c among the super-clusters with rows in each block.
   void SetBlockBases(const Segment& segment, const float* base_logits) {
-    const ClusterSums& supers = segment.super_clusters;
-    std::fill(scratch_.block_base.begin(), scratch_.block_base.end(),
-              -std::numeric_limits<float>::infinity());
-    for (size_t s = 0; s < supers.count; ++s) {
-      const size_t begin = supers.row_begin[s], end = supers.row_begin[s + 1];
-      if (begin == end) continue;
-      for (size_t b = begin / kCodeBlockRows; b <= (end - 1) / kCodeBlockRows; ++b) {
-        scratch_.block_base[b] = std::max(scratch_.block_base[b], base_logits[s]);
-      }
+    const uint32_t* super_begin = segment.super_clusters.row_begin.data();
+    for (size_t b = 0; b < scratch_.block_base.size(); ++b) {
+      size_t super = segment.block_super_cluster[b];
+      float base = base_logits[super];
+      const size_t end = std::min((b + 1) * kCodeBlockRows, segment.tokens);
+      while (super_begin[super + 1] < end) base = std::max(base, base_logits[++super]);
+      scratch_.block_base[b] = base;
     }
   }
 
   // The smallest code sum with which a row of the block could reach the floor: from
   // base + f (step * sum + offset) >= floor with the block's largest f.
   void SetThresholds(const SignCodes& codes, size_t g) {
-    const SignQuery& query = scratch_.sign_queries[g];
+    const float inverse_step = 1.0f / scratch_.sign_queries[g].step;
+    const float offset = scratch_.sign_queries[g].offset;
     const float floor = scratch_.floors[g];
-    const float inverse_step = 1.0f / query.step;
     const size_t blocks = codes.block_count();
+    const float* base = scratch_.block_base.data();
+    const float* inverse = codes.block_inverse.data();
     uint16_t* thresholds = scratch_.thresholds.data() + g * blocks;
     for (size_t b = 0; b < blocks; ++b) {
-      const float missing = floor - scratch_.block_base[b];
-      const float factor = std::max(codes.block_factor[b], std::numeric_limits<float>::min());
-      const float sum = (missing / factor - query.offset) * inverse_step;
-      const float needed = missing > 0 ? std::max(sum, 0.0f) : 0.0f;
-      thresholds[b] = needed < kSkipCodeBlock ? static_cast<uint16_t>(needed) : kSkipCodeBlock;
+      const float missing = floor - base[b];
+      const float sum = (missing * inverse[b] - offset) * inverse_step;
+      const float needed = missing > 0 ? sum : 0.0f;
+      const float clamped = std::min(std::max(needed, 0.0f), float{kSkipCodeBlock});
+      thresholds[b] = static_cast<uint16_t>(static_cast<int32_t>(clamped));
     }
   }
 
@@ -101,8 +100,10 @@ class NeedleScan {
     const float logit = BaseLogits(index, hit.query)[super] +
                         factor * (query.step * static_cast<float>(hit.sum) + query.offset);
     if (logit < scratch_.floors[hit.query]) return;
-    const int64_t position = segment.position(hit.row);
-    if (position < range_.begin || position >= range_.end) return;
+    if (check_positions_) {
+      const int64_t position = segment.position(hit.row);
+      if (position < range_.begin || position >= range_.end) return;
+    }
     std::vector<NeedleCandidate>& best = scratch_.best[hit.query];
     best.push_back({logit, static_cast<uint32_t>(index), hit.row});
     if (best.size() >= 2 * count_) Prune(hit.query);
@@ -124,6 +125,7 @@ class NeedleScan {
   const PositionRange range_;
   const size_t count_;
   NeedleScratch& scratch_;
+  bool check_positions_ = false;  // of the segment being scanned
 };
 
 }  // namespace

@@ -57,6 +57,7 @@ struct Segment {
   std::vector<uint32_t> super_cluster_begin;  // (super_clusters.count + 1): first cluster of each
 
   SignCodes codes;  // of every row, relative to the centroid of its super-cluster
+  std::vector<uint16_t> block_super_cluster;  // (code blocks): super-cluster of the first row
 
   int64_t end_position() const { return begin_position + static_cast<int64_t>(tokens); }
   PositionRange range() const { return {begin_position, end_position()}; }

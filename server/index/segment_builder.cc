@@ -9,6 +9,7 @@
 #include "attention/vector_kernels.h"
 #include "base/check.h"
 #include "server/index/cluster_sums.h"
+#include "server/index/index_kernels.h"
 #include "server/index/kmeans.h"
 
 namespace attic {
@@ -115,6 +116,10 @@ std::shared_ptr<const Segment> BuildSegment(const VectorsView& keys, const Vecto
   segment->super_cluster_begin = std::move(layout.super_cluster_begin);
   segment->codes =
       MakeSignCodes(rotation, SuperResiduals(segment->super_clusters, std::move(rows)));
+  for (size_t row = 0, super = 0; row < segment->tokens; row += kCodeBlockRows) {
+    while (row >= segment->super_clusters.row_begin[super + 1]) ++super;
+    segment->block_super_cluster.push_back(static_cast<uint16_t>(super));
+  }
   return segment;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <limits>
 #include <random>
 
 #include "base/check.h"
@@ -56,7 +57,8 @@ SignCodes MakeSignCodes(const SignRotation& rotation, std::span<const float> res
   const size_t block_count = (rows + kCodeBlockRows - 1) / kCodeBlockRows;
   codes.blocks.assign(block_count * codes.code_bytes * kCodeBlockRows, 0);
   codes.factor.resize(rows);
-  codes.block_factor.assign(block_count, 0.0f);
+  codes.block_inverse.resize(block_count);
+  std::vector<float> block_factor(block_count, std::numeric_limits<float>::min());
   std::vector<float> rotated(rotation.code_dim());
   for (size_t row = 0; row < rows; ++row) {
     rotation.Apply(residuals.data() + row * dim, rotated.data());
@@ -72,8 +74,10 @@ SignCodes MakeSignCodes(const SignRotation& rotation, std::span<const float> res
     }
     const float factor = absolutes > 0 ? static_cast<float>(squares / absolutes) : 0.0f;
     codes.factor[row] = NarrowToBFloat16(factor);
-    codes.block_factor[block] =
-        std::max(codes.block_factor[block], WidenBFloat16(codes.factor[row]));
+    block_factor[block] = std::max(block_factor[block], WidenBFloat16(codes.factor[row]));
+  }
+  for (size_t block = 0; block < block_count; ++block) {
+    codes.block_inverse[block] = 1.0f / block_factor[block];
   }
   return codes;
 }

@@ -35,14 +35,14 @@ class SignRotation {
 
 // The codes of consecutive rows, in blocks of kCodeBlockRows (index_kernels.h).
 struct SignCodes {
-  size_t code_bytes = 0;            // per row: code_dim / 8
-  std::vector<uint8_t> blocks;      // (blocks, code_bytes, kCodeBlockRows), zero-padded
-  std::vector<uint16_t> factor;     // (rows) bfloat16: f
-  std::vector<float> block_factor;  // (blocks): largest f in the block
+  size_t code_bytes = 0;             // per row: code_dim / 8
+  std::vector<uint8_t> blocks;       // (blocks, code_bytes, kCodeBlockRows), zero-padded
+  std::vector<uint16_t> factor;      // (rows) bfloat16: f
+  std::vector<float> block_inverse;  // (blocks): 1 / largest f in the block
 
-  size_t block_count() const { return block_factor.size(); }
+  size_t block_count() const { return block_inverse.size(); }
   uint64_t memory_bytes() const {
-    return blocks.size() + factor.size() * sizeof(uint16_t) + block_factor.size() * sizeof(float);
+    return blocks.size() + factor.size() * sizeof(uint16_t) + block_inverse.size() * sizeof(float);
   }
 };
 
