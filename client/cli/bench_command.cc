@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/status_macros.h"
+#include "client/cli/bench/bench_vectors.h"
 #include "client/cli/bench_attend.h"
 #include "client/cli/command.h"
 #include "client/cli/progress.h"
@@ -128,12 +129,39 @@ void AddAttend(CLI::App& bench, SelectedCommand& selected) {
   });
 }
 
+void AddVectors(CLI::App& bench, SelectedCommand& selected) {
+  auto options = std::make_shared<VectorsBenchOptions>();
+  BenchDataOptions& data = options->data;
+  CLI::App* command = bench.add_subcommand(
+      "vectors", "Indexes and their peers on one head's queries, keys and values (.npy files)");
+  command->add_option("--queries", data.queries_path, "(n, head_dim) float16 or float32")
+      ->required();
+  command->add_option("--keys", data.keys_path, "(tokens, head_dim)")->required();
+  command->add_option("--values", data.values_path, "(tokens, value_dim)")->required();
+  command->add_option("--train", data.train, "First queries, which teach the indexes")
+      ->capture_default_str();
+  command->add_option("--test", data.test, "Queries measured, at most, after those")
+      ->capture_default_str();
+  command->add_option("--k", data.k, "Of recall@k")->capture_default_str();
+  command->add_option("--ef", options->widths, "Search widths of the graphs (default: k to 8k)");
+  command->add_option("--logit-scale", data.logit_scale,
+                      "Logits are this times q.k (default: 1/sqrt(head_dim))");
+  command->callback([&selected, options] {
+    selected.run = [&selected, options]() -> absl::StatusOr<int> {
+      options->json = selected.global.json;
+      ATTIC_RETURN_IF_ERROR(BenchVectors(*options, std::cout));
+      return 0;
+    };
+  });
+}
+
 }  // namespace
 
 void AddBenchCommand(CLI::App& app, SelectedCommand& selected) {
   CLI::App* bench = app.add_subcommand("bench", "Measure attention and vector search");
   bench->require_subcommand(1);
   AddAttend(*bench, selected);
+  AddVectors(*bench, selected);
 }
 
 }  // namespace attic::cli

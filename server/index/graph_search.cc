@@ -101,8 +101,9 @@ void SearchGraph(const GraphView& graph, const float* query, const VectorsView& 
     std::pop_heap(scratch.frontier.begin(), scratch.frontier.end(), BestOnTop);
     scratch.frontier.pop_back();
     const uint32_t begin = graph.offsets[next.node];
-    const size_t count = TakeUnvisited(
-        graph.neighbors.subspan(begin, graph.offsets[next.node + 1] - begin), scratch);
+    const auto neighbors = graph.neighbors.subspan(begin, graph.offsets[next.node + 1] - begin);
+    scratch.links_read += neighbors.size();
+    const size_t count = TakeUnvisited(neighbors, scratch);
     visits += count;
     ScoreAndOffer(vectors, count, ef, scratch);
     if (!scratch.frontier.empty()) {

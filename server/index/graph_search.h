@@ -32,6 +32,7 @@ struct GraphSearchScratch {
   std::vector<float> packed_query;
   std::vector<uint32_t> unvisited;  // neighbours to score
   std::vector<float> scores;
+  uint64_t links_read = 0;  // over all searches; for statistics of bytes read
 };
 
 // The `ef` best nodes found, best first, into `best` (replaced). Adds the number of vectors scored

@@ -15,7 +15,8 @@ namespace attic {
 namespace {
 
 constexpr size_t kFirstCapacity = 1024;
-// Share by which R^2 exceeds the largest squared norm of the first insert.
+constexpr size_t kProgressNodes = 256;
+// Factor by which R^2 exceeds the largest squared norm of the first insert.
 constexpr double kRadiusSquaredHeadroom = 1.2;
 // What hnswlib keeps per node beside rows and links: label map entry (bucket, node of the list),
 // lock, level, visited mark, pointer to upper links.
@@ -98,7 +99,8 @@ absl::Status HnswBuilder::Reserve(const VectorsView& rows) {
   return absl::OkStatus();
 }
 
-absl::Status HnswBuilder::Insert(const VectorsView& rows) {
+absl::Status HnswBuilder::Insert(const VectorsView& rows,
+                                 const std::function<void(size_t)>& progress) {
   ATTIC_CHECK(rows.dim == dim_);
   if (rows.count <= node_count_) return absl::OkStatus();
   if (broken_) return absl::ResourceExhaustedError("graph: an earlier insert ran out of memory");
@@ -116,6 +118,7 @@ absl::Status HnswBuilder::Insert(const VectorsView& rows) {
       augmented.back() = static_cast<float>(std::sqrt(std::max(0.0, rest)));
       index_->graph.addPoint(augmented.data(), node_count_);
       ++node_count_;
+      if (progress && node_count_ % kProgressNodes == 0) progress(node_count_);
     }
   } catch (const std::exception& error) {
     broken_ = true;

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -36,8 +37,8 @@ class HnswBuilder {
 
   // Inserts rows [node_count(), rows.count). rows.dim == dim. RESOURCE_EXHAUSTED over nodes_max
   // (nothing is inserted) or when memory is short (rows before the failing one are; every later
-  // Insert fails).
-  absl::Status Insert(const VectorsView& rows);
+  // Insert fails). Calls progress(node_count()), unless empty, now and then.
+  absl::Status Insert(const VectorsView& rows, const std::function<void(size_t)>& progress);
 
   size_t node_count() const { return node_count_; }
 

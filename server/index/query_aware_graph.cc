@@ -52,12 +52,13 @@ QueryAwareGraphBuilder::QueryAwareGraphBuilder(size_t dim, const GraphOptions& o
 
 QueryAwareGraphBuilder::~QueryAwareGraphBuilder() = default;
 
-absl::Status QueryAwareGraphBuilder::Insert(const VectorsView& vectors) {
+absl::Status QueryAwareGraphBuilder::Insert(const VectorsView& vectors,
+                                            const std::function<void(size_t)>& progress) {
   if (vectors.dim != dim_) {
     return absl::InvalidArgumentError(
         absl::StrCat("graph: vectors have dim ", vectors.dim, ", the graph has ", dim_));
   }
-  return hnsw_.Insert(vectors);
+  return hnsw_.Insert(vectors, progress);
 }
 
 absl::StatusOr<std::shared_ptr<const QueryAwareGraph>> QueryAwareGraphBuilder::Publish(

@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -69,7 +70,9 @@ class QueryAwareGraphBuilder {
   // RESOURCE_EXHAUSTED over options.nodes_max (then nothing was inserted) or when memory is short
   // (then nothing more can be inserted, but graphs published earlier stay good). INVALID_ARGUMENT
   // when vectors.dim is not the dimension of the graph.
-  absl::Status Insert(const VectorsView& vectors);
+  // progress(node_count()), unless empty, is called now and then.
+  absl::Status Insert(const VectorsView& vectors,
+                      const std::function<void(size_t)>& progress = nullptr);
 
   // The graph over the rows inserted so far. `training_queries` is (n, dim) float32, of which at
   // most options.training_queries_max evenly strided ones are used; n == 0 gives a graph without

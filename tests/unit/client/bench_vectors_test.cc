@@ -95,7 +95,7 @@ TEST(BenchVectorsTest, ReportsEveryIndexWithinSaneRanges) {
       EXPECT_GT(index["bytes_share"].get<double>(), 0.0) << names.back();
       EXPECT_GT(index["query_ms"].get<double>(), 0.0) << names.back();
       if (!index["output_error"].is_null()) {
-        EXPECT_LT(index["output_error"].get<double>(), 1.5) << names.back();
+        EXPECT_LT(index["output_error"].get<double>(), 5.0) << names.back();
       }
     }
     EXPECT_THAT(names, testing::ElementsAre("exact/scan", "clustered/attend", "clustered/search 20",
@@ -109,6 +109,8 @@ TEST(BenchVectorsTest, ReportsEveryIndexWithinSaneRanges) {
     EXPECT_GT(indexes[4]["recall"].get<double>(), 0.95);
     EXPECT_GT(indexes[4]["recall"].get<double>(), indexes[6]["recall"].get<double>());
     EXPECT_GT(indexes[4]["coverage_true"].get<double>(), indexes[3]["coverage_true"].get<double>());
+    EXPECT_LT(indexes[1]["output_error"].get<double>(), 0.5);
+    EXPECT_LT(indexes[4]["output_error"].get<double>(), indexes[3]["output_error"].get<double>());
     EXPECT_LT(indexes[4]["keys_share"].get<double>(), 0.5);
     EXPECT_NEAR(indexes[1]["coverage_estimated"].get<double>(),
                 indexes[1]["coverage_true"].get<double>(), 0.15);
