@@ -7,6 +7,8 @@
 namespace attic {
 namespace {
 
+constexpr size_t kPrefetchHits = 12;
+
 class NeedleScan {
  public:
   NeedleScan(const IndexedPart& part, size_t group, std::span<const float> super_logits,
@@ -45,7 +47,12 @@ class NeedleScan {
     const size_t hits = ScanCodeBlocks(segment.codes.blocks.data(), blocks,
                                        segment.codes.code_bytes, scratch_.tables.data(), group_,
                                        scratch_.thresholds.data(), scratch_.hits.data());
-    for (size_t i = 0; i < hits; ++i) Consider(index, segment, scratch_.hits[i]);
+    for (size_t i = 0; i < hits; ++i) {
+      // Hits are scattered, so without this each would wait for memory.
+      const size_t ahead = scratch_.hits[std::min(i + kPrefetchHits, hits - 1)].row;
+      __builtin_prefetch(segment.codes.factor.data() + std::min(ahead, segment.tokens - 1));
+      Consider(index, segment, scratch_.hits[i]);
+    }
   }
 
   // Keeps the best `count` of each query.
