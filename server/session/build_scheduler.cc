@@ -45,21 +45,25 @@ void BuildScheduler::Run() {
     }
     absl::StatusOr<bool> built = false;
     if (target != nullptr) built = target->BuildNext();
+    if (target != nullptr) {
+      MutexLock lock(mutex_);
+      target->scheduled_ = false;
+      if (!built.ok()) {
+        last_error_ = built.status();
+        target->retry_after_ = absl::Now() + retry_delay_;
+      } else if (*built && target->pending_segments() > 0) {
+        // To the back of the queue: every head gets its turn.
+        target->scheduled_ = true;
+        queue_.push_back(target);
+      }
+    }
+    // Freed without the lock, and before the build counts as ended: who waits for builds may rely
+    // on the memory of a closed session being back.
+    target.reset();
     {
       MutexLock lock(mutex_);
       --running_;
       ++builds_;
-      if (target != nullptr) {
-        target->scheduled_ = false;
-        if (!built.ok()) {
-          last_error_ = built.status();
-          target->retry_after_ = absl::Now() + retry_delay_;
-        } else if (*built && target->pending_segments() > 0) {
-          // To the back of the queue: every head gets its turn.
-          target->scheduled_ = true;
-          queue_.push_back(target);
-        }
-      }
     }
     built_.NotifyAll();
   }

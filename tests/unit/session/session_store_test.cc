@@ -281,6 +281,7 @@ TEST_F(SessionStoreTest, MemoryLimitIsNamedAndNothingIsHalfApplied) {
   EXPECT_EQ(store_->DescribeSession("s")->watermark, watermark);
   // Closing gives the memory back.
   ASSERT_TRUE(store_->CloseSession("s").ok());
+  ASSERT_TRUE(store_->WaitForBuilds(absl::Now() + absl::Seconds(60)).ok());
   ASSERT_TRUE(store_->OpenSession(request_).ok());
   EXPECT_TRUE(Append(0, 100).ok());
 }
