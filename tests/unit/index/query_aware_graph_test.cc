@@ -6,7 +6,6 @@
 #include <limits>
 #include <set>
 #include <string>
-#include <thread>
 
 #include "tests/unit/index/attention_like_data.h"
 
@@ -230,27 +229,6 @@ TEST(QueryAwareGraphTest, PlainHnswFindsKeysByTheirOwnDirection) {
   EXPECT_GE(recall, 0.8);
   EXPECT_GT(visits, 100u * 400);
   EXPECT_LT(visits, 100u * 2000);
-}
-
-TEST(QueryAwareGraphTest, ConcurrentSearchesWhileTheGraphGrows) {
-  auto random = SeededRandom(15);
-  const auto data = MakeAttentionLikeData(3000, 300, 16, random);
-  QueryAwareGraphBuilder builder(data.dim, GraphOptions{.construction_width = 40});
-  ASSERT_TRUE(builder.Insert(data.keys_view().rows(0, 2000)).ok());
-  const auto graph =
-      Published(builder, data.keys_view(), std::span(data.queries).first(200 * data.dim));
-  const Quality alone = Measure(*graph, data, data.keys_view(), 200, 300, 40);
-  std::vector<Quality> together(3);
-  std::vector<std::thread> threads;
-  for (Quality& quality : together) {
-    threads.emplace_back([&] { quality = Measure(*graph, data, data.keys_view(), 200, 300, 40); });
-  }
-  EXPECT_TRUE(builder.Insert(data.keys_view()).ok());
-  for (std::thread& thread : threads) thread.join();
-  for (const Quality& quality : together) {
-    EXPECT_EQ(quality.recall, alone.recall);
-    EXPECT_EQ(quality.visits, alone.visits);
-  }
 }
 
 TEST(QueryAwareGraphTest, SearchDoesNotGrowItsBuffersAfterWarmUp) {
