@@ -2,7 +2,6 @@
 #ifndef ATTIC_CLIENT_CLI_QUERY_SOURCE_H_
 #define ATTIC_CLIENT_CLI_QUERY_SOURCE_H_
 
-#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -12,19 +11,8 @@
 
 namespace attic::cli {
 
-struct NpyArray {
-  std::vector<size_t> shape;
-  std::vector<float> values;  // row-major
-};
-
-// Reads a .npy file (format 1.0 to 3.0) of little-endian float32 or float64 in C order.
-//   NOT_FOUND when there is no such file; INVALID_ARGUMENT when it is none of these, is cut short,
-//   or has more than kNpyValuesMax values
-absl::StatusOr<NpyArray> ReadNpy(const std::string& path);
-inline constexpr size_t kNpyValuesMax = size_t{1} << 26;
-
-// The queries (q_heads, head_dim) in the file. Accepts that shape, or (n, q_heads, head_dim), of
-// which the first is taken.
+// The queries (q_heads, head_dim) in a .npy file of float16 or float32. Errors name the file: those
+// of ReadNpyMatrix, and INVALID_ARGUMENT when the shape is another.
 absl::StatusOr<std::vector<float>> ReadQueries(const std::string& path,
                                                const Fingerprint& fingerprint);
 

@@ -86,7 +86,7 @@ void AddSearchCommand(CLI::App& app, SelectedCommand& selected) {
   command->add_option("session", arguments->session_id, "Session id")->required();
   command->add_option("--layer", arguments->layer, "Layer (default: the first stored)");
   command->add_option("--queries", arguments->queries_path,
-                      ".npy file of float32 queries (q_heads, head_dim)");
+                      ".npy file of float16 or float32 queries (q_heads, head_dim)");
   command->add_flag("--random", arguments->random, "Random queries");
   command->add_option("--seed", arguments->seed, "Seed of --random")->capture_default_str();
   command->add_option("-k", arguments->k, "Keys per query head")->capture_default_str();

@@ -44,12 +44,13 @@ class GrpcWorkerClient final : public WorkerClient {
     ATTIC_ASSIGN_OR_RETURN(
         const v1::ModelDescription response,
         Call<v1::ModelDescription>(v1::GetModelRequest(), &v1::WorkerService::Stub::GetModel));
-    WorkerModel model{.parameters = response.parameters(),
-                      .vocab_size = response.vocab_size(),
-                      .sink_tokens = response.sink_tokens(),
-                      .window_tokens = response.window_tokens(),
-                      .backend = response.backend()};
+    WorkerModel model;
     ATTIC_ASSIGN_OR_RETURN(model.fingerprint, wire::FromWire(response.fingerprint()));
+    model.parameters = response.parameters();
+    model.vocab_size = response.vocab_size();
+    model.sink_tokens = response.sink_tokens();
+    model.window_tokens = response.window_tokens();
+    model.backend = response.backend();
     const auto& types = response.layer_types();
     model.full_attention_layers =
         static_cast<uint32_t>(std::count(types.begin(), types.end(), "full_attention"));
