@@ -19,7 +19,7 @@ namespace attic {
 
 // Thread-safe. Both handlers run on gRPC's threads, one at a time and without locks held;
 // on_response may move from its argument. on_finished is called exactly once, last: whoever the
-// handlers refer to must live until then. The stream keeps itself alive until then as well.
+// handlers refer to, and the stub, must live until then. The stream keeps itself alive until then.
 template <typename Request, typename Response>
 class BidiStream final : public grpc::ClientBidiReactor<Request, Response> {
  public:
@@ -33,7 +33,7 @@ class BidiStream final : public grpc::ClientBidiReactor<Request, Response> {
   static std::shared_ptr<BidiStream> Start(Handlers handlers, Open open) {
     std::shared_ptr<BidiStream> stream(new BidiStream(std::move(handlers)));
     stream->self_ = stream;
-    open(&stream->context_, stream.get());
+    stream->Open(open);
     stream->AddHold();  // writes may start at any time until Close
     stream->StartRead(&stream->response_);
     stream->StartCall();
@@ -66,10 +66,19 @@ class BidiStream final : public grpc::ClientBidiReactor<Request, Response> {
   }
 
   // Ends the stream; on_finished follows soon.
-  void Cancel() { context_.TryCancel(); }
+  void Cancel() ATTIC_EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    if (context_ != nullptr) context_->TryCancel();
+  }
 
  private:
   explicit BidiStream(Handlers handlers) : handlers_(std::move(handlers)) {}
+
+  template <typename OpenStub>
+  void Open(OpenStub open) ATTIC_EXCLUDES(mutex_) {
+    MutexLock lock(mutex_);
+    open(context_.get(), this);
+  }
 
   void OnReadDone(bool ok) override {
     if (!ok) return Close();
@@ -93,6 +102,12 @@ class BidiStream final : public grpc::ClientBidiReactor<Request, Response> {
 
   void OnDone(const grpc::Status& status) override {
     Close();
+    {
+      // The context shares the channel, whose destruction joins gRPC's threads: were it to go last,
+      // it would end on one of them. After on_finished the owner may drop the channel.
+      MutexLock lock(mutex_);
+      context_ = nullptr;
+    }
     const std::shared_ptr<BidiStream> self = std::move(self_);
     handlers_.on_finished(FromGrpc(status));
   }
@@ -108,12 +123,14 @@ class BidiStream final : public grpc::ClientBidiReactor<Request, Response> {
   }
 
   const Handlers handlers_;
-  grpc::ClientContext context_;
   std::shared_ptr<BidiStream> self_;
   Response response_;  // of the read in progress
   Request request_;    // of the write in progress; written to only by whoever set writing_
 
   Mutex mutex_;
+  // Null once the stream has finished.
+  std::unique_ptr<grpc::ClientContext> context_ ATTIC_GUARDED_BY(mutex_) =
+      std::make_unique<grpc::ClientContext>();
   std::deque<Request> queue_ ATTIC_GUARDED_BY(mutex_);
   bool writing_ ATTIC_GUARDED_BY(mutex_) = false;
   bool closed_ ATTIC_GUARDED_BY(mutex_) = false;

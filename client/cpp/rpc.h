@@ -16,7 +16,8 @@
 
 namespace attic {
 
-// The same code (Abseil's and gRPC's numbers are equal) and message.
+// The same code (Abseil's and gRPC's numbers are equal) and message, except that CANCELLED becomes
+// UNAVAILABLE: this library cancels no call that somebody waits for, so the peer did, going away.
 absl::Status FromGrpc(const grpc::Status& status);
 
 // The time until `deadline` for waiting on a condition: not negative, at most an hour, so that
