@@ -1,9 +1,11 @@
-# Targets of one shape: attic_library and attic_executable set warnings, include root and sanitizers.
+# Targets of one shape: attic_library and attic_executable set warnings, include root and
+# sanitizers.
 
 find_program(CCACHE_PROGRAM ccache)
 if(CCACHE_PROGRAM)
   set(CMAKE_CXX_COMPILER_LAUNCHER
-      ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${CCACHE_PROGRAM})
+      ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1
+      ${CCACHE_PROGRAM})
 endif()
 
 if(ATTIC_SANITIZE)

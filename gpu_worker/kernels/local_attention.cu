@@ -171,6 +171,28 @@ __device__ inline void AddValues(const Rows<T>& values, int64_t begin, int token
   }
 }
 
+// The warps add their shares one after the other: the same order, so the same result, every time.
+template <int kHeads, int kSpans>
+__device__ void AddWarpSums(const float (&sums)[kHeads][kSpans][kLaneElements],
+                            float (&outputs)[kHeads][kSpans * kSpan]) {
+  const int lane = threadIdx.x % 32;
+  for (int warp = 0; warp < kWarps; ++warp) {
+    if (threadIdx.x / 32 == warp) {
+#pragma unroll
+      for (int g = 0; g < kHeads; ++g) {
+#pragma unroll
+        for (int s = 0; s < kSpans; ++s) {
+#pragma unroll
+          for (int i = 0; i < kLaneElements; ++i) {
+            outputs[g][s * kSpan + lane * kLaneElements + i] += sums[g][s][i];
+          }
+        }
+      }
+    }
+    __syncthreads();
+  }
+}
+
 template <typename T, int kHeads, int kSpans>
 __global__ void __launch_bounds__(kThreads) LocalAttentionKernel(LocalAttentionLaunch a) {
   __shared__ float queries[kHeads][2 * kSpan];
@@ -221,23 +243,7 @@ __global__ void __launch_bounds__(kThreads) LocalAttentionKernel(LocalAttentionL
     __syncthreads();
   }
 
-  // The warps add their shares one after the other: the same order, so the same result, every time.
-  const int lane = threadIdx.x % 32;
-  for (int warp = 0; warp < kWarps; ++warp) {
-    if (threadIdx.x / 32 == warp) {
-#pragma unroll
-      for (int g = 0; g < kHeads; ++g) {
-#pragma unroll
-        for (int s = 0; s < kSpans; ++s) {
-#pragma unroll
-          for (int i = 0; i < kLaneElements; ++i) {
-            outputs[g][s * kSpan + lane * kLaneElements + i] += sums[g][s][i];
-          }
-        }
-      }
-    }
-    __syncthreads();
-  }
+  AddWarpSums<kHeads, kSpans>(sums, outputs);
   for (int i = threadIdx.x; i < heads * a.head_dim; i += kThreads) {
     const int g = i / a.head_dim, d = i % a.head_dim;
     const int64_t row = (query * a.q_heads + first_head + g) * a.splits + blockIdx.x;
