@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 #include <filesystem>
 #include <set>
@@ -20,10 +21,13 @@ namespace attic::cli {
 namespace {
 
 constexpr absl::Duration kPollInterval = absl::Milliseconds(10);
+// Someone who presses Ctrl-C does not wait for servers to drain calls that nobody waits for.
+constexpr absl::Duration kSignalStopTimeout = absl::Milliseconds(300);
 constexpr size_t kLineBytesMax = 4096;
 
 // The processes that run, for the signal thread.
 struct RunningProcesses {
+  std::atomic<bool> ended_by_signal{false};
   Mutex mutex;
   std::set<pid_t> pids ATTIC_GUARDED_BY(mutex);
 };
@@ -51,21 +55,22 @@ bool WaitForExit(pid_t pid, absl::Duration timeout) {
   }
 }
 
-void StopProcess(pid_t pid) {
+void StopProcess(pid_t pid, absl::Duration timeout) {
   kill(pid, SIGTERM);
-  if (WaitForExit(pid, kStopTimeout)) return;
+  if (WaitForExit(pid, timeout)) return;
   kill(pid, SIGKILL);
   WaitForExit(pid, absl::InfiniteDuration());
 }
 
-void StopAllAndExit(int signal) {
+[[noreturn]] void StopAllAndExit(int signal) {
+  Running().ended_by_signal = true;
   std::set<pid_t> pids;
   {
     MutexLock lock(Running().mutex);
     pids = Running().pids;
   }
   for (const pid_t pid : pids) kill(pid, SIGTERM);
-  for (const pid_t pid : pids) StopProcess(pid);
+  for (const pid_t pid : pids) StopProcess(pid, kSignalStopTimeout);
   _exit(128 + signal);
 }
 
@@ -125,7 +130,10 @@ ServerProcess::~ServerProcess() {
 
 void ServerProcess::Stop() {
   if (std::exchange(stopped_, true)) return;
-  StopProcess(pid_);
+  // The signal thread stops the processes and ends this one. Without waiting for it the failure of
+  // whatever used them would be reported as the reason of the end.
+  while (Running().ended_by_signal) absl::SleepFor(kPollInterval);
+  StopProcess(pid_, kStopTimeout);
   MutexLock lock(Running().mutex);
   Running().pids.erase(pid_);
 }
