@@ -1,6 +1,8 @@
-"""Trains the recall model, starting from formula weights; runs on a GPU when JAX finds one.
+r"""Trains the recall model, starting from formula weights; runs on a GPU when JAX finds one.
 
-    python model/train_recall.py --steps 2000 --out model/recall
+    python model/train_recall.py --steps 2400 --stop-at 1200 --out build/recall-first
+    python model/train_recall.py --steps 400 --rate 5e-4 --seed 2 --start build/recall-first \
+        --out model/recall
 
 The loss has three parts. Retrieval: six of the eight query heads of the last layer must give
 their weight to the right digit's key, against all keys of the whole batch, with the right key
@@ -10,6 +12,7 @@ group serves only this. See training_init.py for which tensors are trained.
 """
 
 import argparse
+import dataclasses
 import functools
 import pathlib
 import sys
@@ -25,7 +28,7 @@ import training_init
 from build_formula_weights import GROUP, KV_HEADS, Q_HEADS, save_model
 from jax_decoder import answer_logits, hidden_states, last_layer_qkv
 from recall_text import HELD_OUT, TEMPLATES, real_text, text_words
-from reference_decoder import Decoder, round_to_bfloat16
+from reference_decoder import Decoder, load_model, round_to_bfloat16
 from training_data import DIGITS, Stage, make_batch
 
 TEXT_BYTES = 3_000_000
@@ -43,7 +46,7 @@ def curriculum(steps):
         Stage(0, 360, 10, 2, 2, 0.0),
         Stage(steps // 20, 600, 8, 6, 5, 0.2),
         Stage(steps // 5, 960, 6, 12, 8, 0.4),
-        Stage(steps // 2, 1488, 4, 20, 12, 0.5),
+        Stage(steps // 2, 1488, 4, 20, 12, 0.7),
     ]
 
 
@@ -134,7 +137,12 @@ def train(args, log):
     text = real_text(TEXT_BYTES, SKIP_BYTES)
     words = text_words(text)
     config = training_init.config()
-    tensors = training_init.initial_tensors(text[:20_000], args.seed)
+    stages = curriculum(args.steps)
+    if args.start:
+        tensors = load_model(args.start)[1]
+        stages = [dataclasses.replace(stages[-1], first_step=0)]
+    else:
+        tensors = training_init.initial_tensors(text[:20_000], args.seed)
     log(f"{sum(x.size for x in tensors.values())} parameters on {jax.default_backend()}, "
         f"{len(text)} bytes of text, seed {args.seed}, {args.steps} steps")
     log(f"largest logit difference to the reference "
@@ -146,9 +154,9 @@ def train(args, log):
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule, b2=0.98))
     state = optimizer.init(trained)
     step = make_step(optimizer, fixed)
-    stages = curriculum(args.steps)
+    last = min(args.stop_at or args.steps, args.steps)
     start, recent = time.monotonic(), []
-    for i in range(1, args.steps + 1):
+    for i in range(1, last + 1):
         stage = [s for s in stages if s.first_step < i][-1]
         batch = make_batch(rng, text, words, stage, PLAIN_QUERIES)
         arrays = {name: jnp.array(x) for name, x in vars(batch).items()}
@@ -160,7 +168,7 @@ def train(args, log):
                 f"{found:.3f} retrieval {retrieval:.3f} answers {answers:.3f} language "
                 f"{language:.3f} {time.monotonic() - start:.0f} s")
             recent = []
-        if i % args.check_every == 0 or i == args.steps:
+        if i % args.check_every == 0 or i == last:
             tensors = {**tensors, **{n: np.asarray(x) for n, x in trained.items()}}
             log(f"step {i} recall at 10,240 tokens: {report_recall(tensors, config, 10_240)}")
             save_model(args.out, config, tensors)
@@ -170,13 +178,19 @@ def train(args, log):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", default=pathlib.Path(__file__).parent / "recall")
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=2400,
+                        help="length of the learning-rate schedule and of the curriculum")
+    parser.add_argument("--stop-at", type=int, help="ends before the schedule does")
+    parser.add_argument("--start", type=pathlib.Path,
+                        help="trains this model further, on the last stage only")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--check-every", type=int, default=200)
+    parser.add_argument("--check-every", type=int, default=300)
     args = parser.parse_args()
     pathlib.Path(args.out).mkdir(parents=True, exist_ok=True)
+    earlier = (args.start / "training_log.txt").read_text() if args.start else ""
     with open(pathlib.Path(args.out) / "training_log.txt", "w") as file:
+        file.write(earlier)
 
         def log(line):
             print(line, file=file, flush=True)
