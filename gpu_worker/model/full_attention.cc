@@ -10,6 +10,8 @@
 namespace attic::worker {
 namespace {
 
+constexpr absl::Duration kRetryBudget = absl::Seconds(30);
+
 // The store's share of the mass times what it left unattended is all that is missing.
 double SmallestCoverage(const StoreAnswer& answer, const std::vector<float>& merged_log_sum_exp) {
   double smallest = 1.0;
@@ -18,6 +20,17 @@ double SmallestCoverage(const StoreAnswer& answer, const std::vector<float>& mer
     smallest = std::min(smallest, 1.0 - std::min(1.0, share) * (1.0 - answer.coverage[i]));
   }
   return smallest;
+}
+
+// Asks within the call's budget. An answer that is late or lost is asked for once more with time to
+// spare: a slow store costs time, never the sequence.
+absl::Status AskStore(const FullAttentionCall& call, const PositionRange& range,
+                      StoreSession& store, StoreAnswer& answer) {
+  const absl::Status first = store.Attend(call.slot, call.count, call.queries, range, call.mode,
+                                          absl::Now() + call.budget, answer);
+  if (!absl::IsDeadlineExceeded(first) && !absl::IsUnavailable(first)) return first;
+  return store.Attend(call.slot, call.count, call.queries, range, call.mode,
+                      absl::Now() + kRetryBudget, answer);
 }
 
 }  // namespace
@@ -35,10 +48,7 @@ absl::Status AttendFull(const AttentionShape& shape, int64_t sink_tokens,
   ATTIC_RETURN_IF_ERROR(local.StartAttend(call.slot, call.count, call.queries));
   StoreAnswer answer;
   absl::Status asked;
-  if (ask) {
-    asked = store->Attend(call.slot, call.count, call.queries, remote, call.mode,
-                          start + call.budget, answer);
-  }
+  if (ask) asked = AskStore(call, remote, *store, answer);
   PartialView other;
   if (ask && asked.ok()) other = {answer.output.data(), answer.log_sum_exp.data()};
   result.output.resize(call.count * shape.query_floats());

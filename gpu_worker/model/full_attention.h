@@ -35,6 +35,7 @@ struct FullAttentionResult {
 
 // Every token attends the sink, the window up to itself, and the store's positions
 // [sink_tokens, local.window_begin()). Waits for the store to hold those positions where needed.
+// DEADLINE_EXCEEDED and UNAVAILABLE only after a second question with 30 seconds for the answer.
 absl::Status AttendFull(const AttentionShape& shape, int64_t sink_tokens,
                         const FullAttentionCall& call, LocalCache& local, StoreSession* store,
                         FullAttentionResult& result);

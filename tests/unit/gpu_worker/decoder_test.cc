@@ -159,15 +159,24 @@ TEST_F(DecoderTest, StopsBetweenChunksWhenAsked) {
 TEST_F(DecoderTest, AStoreThatFailsBreaksTheSequence) {
   const auto sequence = *decoder_->Open("s");
   ASSERT_TRUE(sequence->Prefill(tokens_, Go).ok());
-  client_.refuse = true;
+  client_.refusals = 2;
   const auto ignore = [](const DecodedToken&) { return absl::OkStatus(); };
   EXPECT_EQ(sequence->Decode({}, {}, ignore).code(), absl::StatusCode::kUnavailable);
-  client_.refuse = false;
   const absl::Status later = sequence->Decode({}, {}, ignore);
   EXPECT_EQ(later.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(later.message()), testing::HasSubstr("refused by the test"));
   EXPECT_EQ(sequence->Fork("t").status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_TRUE(sequence->Close().ok());
+}
+
+TEST_F(DecoderTest, AsksAgainAfterALostAnswer) {
+  const auto sequence = *decoder_->Open("s");
+  ASSERT_TRUE(sequence->Prefill(tokens_, Go).ok());
+  const auto fork = *sequence->Fork("t");
+  const DecodeOptions options{.max_tokens = 5, .mode = AttendMode::kExact};
+  const auto expected = Ids(Decode(*fork, {}, options));
+  client_.refusals = 1;
+  EXPECT_EQ(Ids(Decode(*sequence, {}, options)), expected);
 }
 
 TEST_F(DecoderTest, RefusesBadOptions) {

@@ -30,7 +30,7 @@ class MemoryClient : public Client {
   // Counts items answered; with `indexed_scale` below 1 indexed answers are wrong by that factor.
   size_t items_answered = 0;
   float indexed_scale = 1.0f;
-  bool refuse = false;  // Attend fails with UNAVAILABLE
+  int refusals = 0;  // that many calls of Attend fail with UNAVAILABLE
   std::map<std::string, Session> sessions;
 
   absl::StatusOr<SessionDescription> OpenSession(const OpenSessionRequest& request) override {
@@ -67,7 +67,10 @@ class MemoryClient : public Client {
   }
   absl::StatusOr<std::vector<AttendAnswer>> Attend(std::span<const AttendItem> items,
                                                    absl::Time) override {
-    if (refuse) return absl::UnavailableError("refused by the test");
+    if (refusals > 0) {
+      --refusals;
+      return absl::UnavailableError("refused by the test");
+    }
     std::vector<AttendAnswer> answers;
     for (const AttendItem& item : items) answers.push_back(AttendOne(item));
     items_answered += items.size();
