@@ -17,14 +17,6 @@ if(ATTIC_SANITIZE)
   endif()
 endif()
 
-# Instruction sets Highway does not compile for. The kernels keep vectors in arrays, which types of
-# unknown size cannot be in. Sanitized kernels take minutes to compile for every set, so those
-# between the baseline, AVX2 and the newest AVX-512 are left out there.
-set(ATTIC_HWY_DISABLED_TARGETS "HWY_SVE|HWY_SVE2|HWY_SVE_256|HWY_SVE2_128|HWY_RVV")
-if(ATTIC_SANITIZE)
-  string(APPEND ATTIC_HWY_DISABLED_TARGETS "|HWY_SSSE3|HWY_SSE4|HWY_AVX3|HWY_AVX3_DL")
-endif()
-
 function(attic_target_settings name)
   target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR})
   target_compile_options(${name} PRIVATE

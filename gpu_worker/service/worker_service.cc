@@ -35,7 +35,7 @@ absl::StatusOr<std::vector<uint32_t>> ParseTokens(const std::string& bytes, cons
         absl::StrCat(field, ": more tokens than prefill_tokens_max (", tokens_max, ")"));
   }
   std::vector<uint32_t> tokens(bytes.size() / sizeof(uint32_t));
-  std::memcpy(tokens.data(), bytes.data(), bytes.size());
+  if (!tokens.empty()) std::memcpy(tokens.data(), bytes.data(), bytes.size());
   return tokens;
 }
 
