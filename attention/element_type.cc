@@ -155,8 +155,6 @@ HWY_EXPORT(Widen);
 HWY_EXPORT(Narrow);
 HWY_EXPORT(Finite);
 
-size_t ElementBytes(ElementType type) { return type == ElementType::kFloat32 ? 4 : 2; }
-
 const char* ElementTypeName(ElementType type) {
   switch (type) {
     case ElementType::kFloat32:

@@ -11,7 +11,7 @@ namespace attic {
 enum class ElementType : uint8_t { kFloat32 = 1, kBFloat16 = 2, kFloat16 = 3 };
 
 // Bytes of one element: 4, 2, 2.
-size_t ElementBytes(ElementType type);
+constexpr size_t ElementBytes(ElementType type) { return type == ElementType::kFloat32 ? 4 : 2; }
 
 // "float32", "bfloat16", "float16".
 const char* ElementTypeName(ElementType type);
