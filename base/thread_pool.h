@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -16,8 +17,17 @@ namespace attic {
 
 class ThreadPool {
  public:
+  enum class Placement : uint8_t {
+    kAnywhere,   // the kernel moves threads as it likes
+    kOnePerCpu,  // thread i stays on the i'th processor this process may use, modulo their number
+  };
+
   // threads == 0 means one per hardware thread. The threads start at once.
-  explicit ThreadPool(size_t threads);
+  //
+  // With kOnePerCpu a task goes to a thread on another processor than the caller's while one is
+  // free there. Left to the kernel, a helper for work of a millisecond may be queued behind the very
+  // thread that called it, because the other processor was busy for an instant.
+  explicit ThreadPool(size_t threads, Placement placement = Placement::kAnywhere);
   // Finishes the tasks already queued, then joins.
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -34,10 +44,18 @@ class ThreadPool {
   void ParallelFor(size_t count, const std::function<void(size_t)>& body);
 
  private:
-  void Run();
+  struct Worker {
+    int cpu = -1;  // -1: anywhere
+    CondVar wake;
+  };
+
+  void Run(size_t index);
+  // Takes an idle thread off the list, preferably not on processor `cpu`; null when all are busy.
+  Worker* TakeIdle(int cpu) ATTIC_REQUIRES(mutex_);
 
   Mutex mutex_;
-  CondVar wake_;
+  std::vector<std::unique_ptr<Worker>> workers_;  // constant after construction
+  std::vector<size_t> idle_ ATTIC_GUARDED_BY(mutex_);
   std::deque<std::function<void()>> tasks_ ATTIC_GUARDED_BY(mutex_);
   bool stopping_ ATTIC_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;

@@ -15,7 +15,7 @@ constexpr float kLogShareMin = -13.8f;  // one in a million
 // A key found by its code counts for more than its share, because the estimate of its cluster
 // does not contain it.
 constexpr float kNeedleBonus = 2.0f;
-constexpr float kLogNeedleShareMin = -9.2f;  // one in 10,000
+constexpr float kLogNeedleShareMin = -6.9f;  // one in 1,000
 
 bool HigherPriority(const ClusterCandidate& a, const ClusterCandidate& b) {
   return a.priority > b.priority;
@@ -53,6 +53,7 @@ void ClusterSelector::Begin() {
   s_.exact.clear();
   s_.partial.clear();
   s_.pool.clear();
+  s_.best_needle.assign(group_, kNegativeInfinity);
   SetNorms();
   ScoreSuperClusters();
   for (size_t i = 0; i < part_.segments.size(); ++i) MarkSegment(i);
@@ -60,9 +61,11 @@ void ClusterSelector::Begin() {
 }
 
 void ClusterSelector::Refine() {
+  // Codes need no more than the super-clusters, and where a single key outweighs everything there
+  // is nothing left to open.
+  PoolNeedles();
   OpenBest();
   UpdateTotals();
-  PoolNeedles();
   PoolGraphHits();
   PoolOpened();
   ChooseExact();
@@ -124,13 +127,15 @@ void ClusterSelector::ScoreSuperClusters() {
 }
 
 void ClusterSelector::UpdateTotals() {
+  s_.log_rest.resize(group_);
   s_.log_total.assign(request_.other_log_mass.begin(), request_.other_log_mass.end());
   for (size_t g = 0; g < group_; ++g) {
-    s_.buffer.clear();
+    s_.buffer.resize(super_count_);
     const float* super_mass = s_.super_log_mass.data() + g * super_count_;
+    const SuperState* states = s_.super_state.data();
+    float* buffer = s_.buffer.data();
     for (size_t i = 0; i < super_count_; ++i) {
-      s_.buffer.push_back(s_.super_state[i] == SuperState::kWhole ? super_mass[i]
-                                                                  : kNegativeInfinity);
+      buffer[i] = states[i] == SuperState::kWhole ? super_mass[i] : kNegativeInfinity;
     }
     for (const OpenedSuper& open : s_.opened) {
       const float* mass = s_.opened_log_mass.data() + open.offset * group_ + g * open.count;
@@ -139,7 +144,9 @@ void ClusterSelector::UpdateTotals() {
         s_.buffer.push_back(counts ? mass[i] : kNegativeInfinity);
       }
     }
-    s_.log_total[g] = LogAddExp(s_.log_total[g], LogSumExpInPlace(s_.buffer));
+    s_.log_rest[g] = LogSumExpInPlace(s_.buffer);
+    s_.log_total[g] =
+        std::max(LogAddExp(s_.log_total[g], s_.log_rest[g]), s_.best_needle[g]);
   }
 }
 
@@ -201,29 +208,19 @@ void ClusterSelector::AddToPool(uint32_t node, float priority) {
 }
 
 void ClusterSelector::PoolNeedles() {
-  s_.floors.resize(group_);
-  const float log_needle_min = request_.best_keys ? kNegativeInfinity : kLogNeedleShareMin;
-  for (size_t g = 0; g < group_; ++g) s_.floors[g] = s_.log_total[g] + log_needle_min;
-  FindNeedleCandidates(part_, request_.queries, s_.super_logits, request_.range, s_.floors,
-                       request_.needle_candidates, s_.needles, read_);
-  const size_t head_dim = part_.shape.head_dim;
+  const NeedleRequest needles{
+      .queries = request_.queries,
+      .super_logits = s_.super_logits,
+      .range = request_.range,
+      .log_share_min = request_.best_keys ? kNegativeInfinity : kLogNeedleShareMin,
+      .count = request_.needle_candidates};
+  FindNeedles(part_, needles, s_.log_total, s_.needles, read_);
   for (size_t g = 0; g < group_; ++g) {
-    std::vector<NeedleCandidate>& best = s_.needles.best[g];
-    for (NeedleCandidate& needle : best) {
-      const VectorsView keys = part_.segments[needle.segment]->key_rows();
-      ScoreVectors(request_.queries.data() + g * head_dim, 1, keys.rows(needle.row, 1),
-                   &needle.logit);
-      s_.log_total[g] = std::max(s_.log_total[g], needle.logit);
-    }
-    std::sort(best.begin(), best.end(),
-              [](const NeedleCandidate& a, const NeedleCandidate& b) { return a.logit > b.logit; });
-    read_.bytes_read += best.size() * part_.segments[0]->key_rows().row_bytes();
-    for (const NeedleCandidate& needle : best) {
+    if (!s_.needles.best[g].empty()) s_.best_needle[g] = s_.needles.best[g].front().logit;
+    for (const NeedleCandidate& needle : s_.needles.best[g]) {
       const size_t node = needle.segment * part_.clusters_per_segment +
                           part_.segments[needle.segment]->cluster_of_row(needle.row);
-      const float log_share = needle.logit - s_.log_total[g];
-      if (log_share < log_needle_min) break;
-      AddToPool(static_cast<uint32_t>(node), log_share + kNeedleBonus);
+      AddToPool(static_cast<uint32_t>(node), needle.logit - s_.log_total[g] + kNeedleBonus);
     }
   }
 }
@@ -233,6 +230,8 @@ void ClusterSelector::PoolGraphHits() {
   const size_t width = std::min(exact_budget(), part_.options.graph_search_width);
   const size_t head_dim = part_.shape.head_dim;
   for (size_t g = 0; g < group_; ++g) {
+    // All that sums know of beside what is found already is too little to search for.
+    if (s_.log_rest[g] - s_.log_total[g] < log_share_min_) continue;
     uint64_t visits = 0;
     part_.graph->Search(request_.queries.data() + g * head_dim, part_.centroids(), width, s_.graph,
                         s_.graph_best, visits);

@@ -47,12 +47,13 @@ struct ClusterSelection {
   std::vector<float> super_norms;       // (group): DeviationNorm of the super-clusters
   std::vector<float> cluster_norms;     // (group): DeviationNorm of the clusters
   std::vector<float> log_total;         // (group): estimated log_sum_exp over everything
+  std::vector<float> log_rest;          // (group): that of what sums stand for
+  std::vector<float> best_needle;       // (group): largest logit found by codes
 
   std::vector<ClusterCandidate> pool;
   std::vector<ClusterCandidate> super_pool;
   std::vector<uint32_t> pool_slot;  // (nodes): 1 + index in pool, 0 when not there
   std::vector<float> buffer;
-  std::vector<float> floors;
   NeedleScratch needles;
   GraphSearchScratch graph;
   std::vector<ScoredNode> graph_best;

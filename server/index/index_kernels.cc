@@ -56,24 +56,19 @@ size_t ArgMaxSum(const float* a, const float* b, size_t count, float& best) {
 
 #if HWY_TARGET == HWY_SCALAR
 
-size_t ScanCodeBlocks(const uint8_t* blocks, size_t block_count, size_t code_bytes,
-                      const uint8_t* tables, size_t query_count, const uint16_t* thresholds,
+size_t ScanCodeBlocks(const CodeBlock* blocks, size_t block_count, size_t code_bytes,
                       CodeHit* hits) {
-  const size_t table_bytes = 2 * code_bytes * kNibbleTableBytes;
   CodeHit* out = hits;
   for (size_t b = 0; b < block_count; ++b) {
-    for (size_t g = 0; g < query_count; ++g) {
-      for (size_t r = 0; r < kCodeBlockRows; ++r) {
-        const uint8_t* table = tables + g * table_bytes;
-        uint16_t sum = 0;
-        for (size_t p = 0; p < code_bytes; ++p, table += 2 * kNibbleTableBytes) {
-          const uint8_t code = blocks[(b * code_bytes + p) * kCodeBlockRows + r];
-          sum += table[code & 15] + table[kNibbleTableBytes + (code >> 4)];
-        }
-        if (sum < thresholds[g * block_count + b]) continue;
-        const uint32_t row = static_cast<uint32_t>(b * kCodeBlockRows + r);
-        *out++ = {row, static_cast<uint16_t>(g), sum};
+    for (size_t r = 0; r < kCodeBlockRows; ++r) {
+      const uint8_t* table = blocks[b].tables;
+      uint32_t sum = 0;
+      for (size_t p = 0; p < code_bytes; ++p, table += 2 * kNibbleTableBytes) {
+        const uint8_t code = blocks[b].codes[p * kCodeBlockRows + r];
+        sum += table[code & 15] + table[kNibbleTableBytes + (code >> 4)];
       }
+      if (sum < blocks[b].threshold) continue;
+      *out++ = {static_cast<uint16_t>(b), static_cast<uint16_t>(r), sum};
     }
   }
   return static_cast<size_t>(out - hits);
@@ -83,100 +78,70 @@ size_t ScanCodeBlocks(const uint8_t* blocks, size_t block_count, size_t code_byt
 
 // Code bytes whose table entries (at most 15 each, two per byte) add up within eight bits.
 constexpr size_t kBytesPerSum = 8;
-constexpr size_t kQueriesTogether = 4;  // their sums stay in registers
 
-// Sums the tables of `bytes` (at most kBytesPerSum) code bytes for the rows of one vector, for
-// kQueries queries whose tables lie table_bytes apart. kBytes != 0 fixes the number of bytes so
-// that the loop unrolls.
-template <size_t kBytes, size_t kQueries, class D>
-HWY_INLINE void SumTables(D d, const uint8_t* codes, size_t bytes, const uint8_t* tables,
-                          size_t table_bytes, hn::VFromD<D> (&sums)[kQueries]) {
+// Sums the tables of `bytes` (at most kBytesPerSum) code bytes for the rows of one vector. kBytes
+// != 0 fixes the number of bytes so that the loop unrolls.
+template <size_t kBytes, class D>
+HWY_INLINE hn::VFromD<D> SumTables(D d, const uint8_t* codes, size_t bytes,
+                                   const uint8_t* tables) {
   const auto low_mask = hn::Set(d, 0x0F);
-  for (size_t g = 0; g < kQueries; ++g) sums[g] = hn::Zero(d);
+  auto low_sum = hn::Zero(d), high_sum = hn::Zero(d);
   const size_t n = kBytes == 0 ? bytes : kBytes;
   for (size_t p = 0; p < n; ++p) {
     const auto code = hn::LoadU(d, codes + p * kCodeBlockRows);
     const auto low = hn::And(code, low_mask);
-    const auto high = hn::ShiftRight<4>(code);
-    HWY_UNROLL(4)
-    for (size_t g = 0; g < kQueries; ++g) {
-      const uint8_t* table = tables + g * table_bytes + 2 * p * kNibbleTableBytes;
-      const auto low_table = hn::LoadDup128(d, table);
-      const auto high_table = hn::LoadDup128(d, table + kNibbleTableBytes);
-      sums[g] = hn::Add(sums[g], hn::Add(hn::TableLookupBytes(low_table, low),
-                                         hn::TableLookupBytes(high_table, high)));
-    }
+    const auto high = hn::And(hn::ShiftRight<4>(code), low_mask);
+    const uint8_t* table = tables + 2 * p * kNibbleTableBytes;
+    const auto low_table = hn::LoadDup128(d, table);
+    const auto high_table = hn::LoadDup128(d, table + kNibbleTableBytes);
+    low_sum = hn::Add(low_sum, hn::TableLookupBytes(low_table, low));
+    high_sum = hn::Add(high_sum, hn::TableLookupBytes(high_table, high));
   }
+  return hn::Add(low_sum, high_sum);
 }
 
-// What a scan of consecutive queries needs.
-struct CodeScan {
-  const uint8_t* blocks;
-  size_t block_count;
-  size_t code_bytes;
-  const uint8_t* tables;       // of the first query
-  const uint16_t* thresholds;  // of the first query
-  uint16_t first_query;
-
-  size_t table_bytes() const { return 2 * code_bytes * kNibbleTableBytes; }
-  size_t sum_max() const { return 30 * code_bytes; }
-};
-
-// One block of codes of at most eight bytes against kQueries queries: sums fit eight bits, so the
-// threshold is tested before anything is widened.
-template <size_t kBytes, size_t kQueries>
-HWY_INLINE CodeHit* ScanNarrowBlock(const CodeScan& scan, size_t b, CodeHit* hits) {
+// Codes of at most eight bytes: sums fit eight bits, so the threshold is tested before anything is
+// widened.
+template <size_t kBytes>
+HWY_INLINE CodeHit* ScanNarrowBlock(const CodeBlock& block, uint16_t b, size_t code_bytes,
+                                    CodeHit* hits) {
   const hn::CappedTag<uint8_t, kCodeBlockRows> d;
-  using V = hn::VFromD<decltype(d)>;
   const size_t lanes = hn::Lanes(d);
-  V limits[kQueries];
-  bool reachable = false;
-  for (size_t g = 0; g < kQueries; ++g) {
-    const size_t threshold = scan.thresholds[g * scan.block_count + b];
-    reachable |= threshold <= scan.sum_max();
-    limits[g] = hn::Set(d, static_cast<uint8_t>(std::min<size_t>(threshold, 255)));
-  }
-  if (!reachable) return hits;
-  const uint8_t* block = scan.blocks + b * scan.code_bytes * kCodeBlockRows;
+  if (block.threshold > 30 * code_bytes) return hits;
+  const auto limit = hn::Set(d, static_cast<uint8_t>(block.threshold));
   for (size_t r = 0; r < kCodeBlockRows; r += lanes) {
-    V sums[kQueries];
-    SumTables<kBytes>(d, block + r, scan.code_bytes, scan.tables, scan.table_bytes(), sums);
-    for (size_t g = 0; g < kQueries; ++g) {
-      const auto reached = hn::Eq(hn::Max(sums[g], limits[g]), sums[g]);
-      if (HWY_LIKELY(hn::AllFalse(d, reached))) continue;
-      HWY_ALIGN uint8_t lane_sums[kCodeBlockRows];
-      uint64_t bits = 0;
-      hn::Store(sums[g], d, lane_sums);
-      hn::StoreMaskBits(d, reached, reinterpret_cast<uint8_t*>(&bits));
-      for (; bits != 0; bits &= bits - 1) {
-        const size_t lane = static_cast<size_t>(std::countr_zero(bits));
-        *hits++ = {static_cast<uint32_t>(b * kCodeBlockRows + r + lane),
-                   static_cast<uint16_t>(scan.first_query + g), lane_sums[lane]};
-      }
+    const auto sums = SumTables<kBytes>(d, block.codes + r, code_bytes, block.tables);
+    const auto reached = hn::Eq(hn::Max(sums, limit), sums);
+    if (HWY_LIKELY(hn::AllFalse(d, reached))) continue;
+    HWY_ALIGN uint8_t lane_sums[kCodeBlockRows];
+    uint64_t bits = 0;
+    hn::Store(sums, d, lane_sums);
+    hn::StoreMaskBits(d, reached, reinterpret_cast<uint8_t*>(&bits));
+    for (; bits != 0; bits &= bits - 1) {
+      const size_t lane = static_cast<size_t>(std::countr_zero(bits));
+      *hits++ = {b, static_cast<uint16_t>(r + lane), lane_sums[lane]};
     }
   }
   return hits;
 }
 
-// Longer codes, one query: partial sums of eight bytes are widened and added.
-CodeHit* ScanWideBlock(const CodeScan& scan, size_t b, CodeHit* hits) {
+// Longer codes: partial sums of eight bytes are widened and added. Codes are a power of two of
+// bytes, so longer ones consist of whole parts.
+HWY_INLINE CodeHit* ScanWideBlock(const CodeBlock& block, uint16_t b, size_t code_bytes,
+                                  CodeHit* hits) {
   const hn::CappedTag<uint8_t, kCodeBlockRows> d;
   const hn::Repartition<uint16_t, decltype(d)> d16;
   const size_t lanes = hn::Lanes(d);
-  const uint16_t threshold = scan.thresholds[b];
-  if (threshold > scan.sum_max()) return hits;
-  const auto limit = hn::Set(d16, threshold);
+  if (block.threshold > 30 * code_bytes) return hits;
+  const auto limit = hn::Set(d16, static_cast<uint16_t>(block.threshold));
   const auto low_byte = hn::Set(d16, 0x00FF);
-  const uint8_t* block = scan.blocks + b * scan.code_bytes * kCodeBlockRows;
   for (size_t r = 0; r < kCodeBlockRows; r += lanes) {
     auto even = hn::Zero(d16);
     auto odd = hn::Zero(d16);
-    // Codes are a power of two of bytes, so longer ones consist of whole parts.
-    for (size_t p = 0; p < scan.code_bytes; p += kBytesPerSum) {
-      hn::VFromD<decltype(d)> sums[1];
-      SumTables<kBytesPerSum>(d, block + p * kCodeBlockRows + r, kBytesPerSum,
-                              scan.tables + 2 * p * kNibbleTableBytes, scan.table_bytes(), sums);
-      const auto sum = hn::BitCast(d16, sums[0]);
+    for (size_t p = 0; p < code_bytes; p += kBytesPerSum) {
+      const auto sums = SumTables<kBytesPerSum>(d, block.codes + p * kCodeBlockRows + r,
+                                                kBytesPerSum, block.tables + 2 * p * kNibbleTableBytes);
+      const auto sum = hn::BitCast(d16, sums);
       even = hn::Add(even, hn::And(sum, low_byte));
       odd = hn::Add(odd, hn::ShiftRight<8>(sum));
     }
@@ -188,43 +153,23 @@ CodeHit* ScanWideBlock(const CodeScan& scan, size_t b, CodeHit* hits) {
     hn::Store(odd, d16, sums[1]);
     for (size_t lane = 0; lane < lanes; ++lane) {
       const uint16_t sum = sums[lane % 2][lane / 2];
-      const auto row = static_cast<uint32_t>(b * kCodeBlockRows + r + lane);
-      if (sum >= threshold) *hits++ = {row, scan.first_query, sum};
+      if (sum >= block.threshold) *hits++ = {b, static_cast<uint16_t>(r + lane), sum};
     }
   }
   return hits;
 }
 
-template <size_t kQueries>
-HWY_NOINLINE CodeHit* ScanNarrow(const CodeScan& scan, CodeHit* hits) {
-  for (size_t b = 0; b < scan.block_count; ++b) {
-    hits = scan.code_bytes == kBytesPerSum ? ScanNarrowBlock<kBytesPerSum, kQueries>(scan, b, hits)
-                                           : ScanNarrowBlock<0, kQueries>(scan, b, hits);
-  }
-  return hits;
-}
-
-size_t ScanCodeBlocks(const uint8_t* blocks, size_t block_count, size_t code_bytes,
-                      const uint8_t* tables, size_t query_count, const uint16_t* thresholds,
+size_t ScanCodeBlocks(const CodeBlock* blocks, size_t block_count, size_t code_bytes,
                       CodeHit* hits) {
-  CodeScan scan{blocks, block_count, code_bytes, tables, thresholds, 0};
   CodeHit* out = hits;
-  for (size_t first = 0; first < query_count;) {
-    scan.tables = tables + first * scan.table_bytes();
-    scan.thresholds = thresholds + first * block_count;
-    scan.first_query = static_cast<uint16_t>(first);
-    if (code_bytes > kBytesPerSum) {
-      for (size_t b = 0; b < block_count; ++b) out = ScanWideBlock(scan, b, out);
-      first += 1;
-    } else if (query_count - first >= kQueriesTogether) {
-      out = ScanNarrow<kQueriesTogether>(scan, out);
-      first += kQueriesTogether;
-    } else if (query_count - first >= 2) {
-      out = ScanNarrow<2>(scan, out);
-      first += 2;
+  for (size_t b = 0; b < block_count; ++b) {
+    const auto index = static_cast<uint16_t>(b);
+    if (code_bytes == kBytesPerSum) {
+      out = ScanNarrowBlock<kBytesPerSum>(blocks[b], index, code_bytes, out);
+    } else if (code_bytes < kBytesPerSum) {
+      out = ScanNarrowBlock<0>(blocks[b], index, code_bytes, out);
     } else {
-      out = ScanNarrow<1>(scan, out);
-      first += 1;
+      out = ScanWideBlock(blocks[b], index, code_bytes, out);
     }
   }
   return static_cast<size_t>(out - hits);
@@ -246,11 +191,9 @@ size_t ArgMaxSum(const float* a, const float* b, size_t count, float& best) {
   return HWY_DYNAMIC_DISPATCH(ArgMaxSum)(a, b, count, best);
 }
 
-size_t ScanCodeBlocks(const uint8_t* blocks, size_t block_count, size_t code_bytes,
-                      const uint8_t* tables, size_t query_count, const uint16_t* thresholds,
+size_t ScanCodeBlocks(const CodeBlock* blocks, size_t block_count, size_t code_bytes,
                       CodeHit* hits) {
-  return HWY_DYNAMIC_DISPATCH(ScanCodeBlocks)(blocks, block_count, code_bytes, tables, query_count,
-                                              thresholds, hits);
+  return HWY_DYNAMIC_DISPATCH(ScanCodeBlocks)(blocks, block_count, code_bytes, hits);
 }
 
 }  // namespace attic

@@ -5,15 +5,17 @@
 namespace attic {
 namespace {
 
-// Calls f on every array of `arrays`.
+// Calls f on every array to which all segments add equally many elements.
 template <typename Arrays, typename F>
-void ForEachArray(Arrays& arrays, const F& f) {
+void ForEachEvenArray(Arrays& arrays, const F& f) {
   f(arrays.centroids);
   f(arrays.super_centroids);
   f(arrays.super_mean_values);
   f(arrays.super_log_count);
   f(arrays.super_deviation);
   f(arrays.super_deviation_limit);
+  f(arrays.super_radius);
+  f(arrays.super_block);
 }
 
 }  // namespace
@@ -26,40 +28,53 @@ void SummaryTables::Append(const Segment& segment) {
   arrays_.super_log_count.Append(supers.log_count);
   arrays_.super_deviation.Append(supers.deviation);
   arrays_.super_deviation_limit.Append(supers.deviation_limit);
+  const SignCodes& codes = segment.codes;
+  std::vector<uint32_t> super_block(codes.group_block.begin(), codes.group_block.end() - 1);
+  for (uint32_t& block : super_block) block += static_cast<uint32_t>(arrays_.blocks.size());
+  arrays_.super_radius.Append(codes.GroupRadii());
+  arrays_.super_block.Append(super_block);
+  arrays_.blocks.Append(codes.bounds);
 }
 
 void SummaryTables::Truncate(size_t segments, size_t segments_held) {
   if (segments >= segments_held) return;
-  ForEachArray(arrays_,
-               [&](auto& array) { array.Truncate(array.size() / segments_held * segments); });
+  const size_t blocks = BlocksOf(segments, segments_held);
+  ForEachEvenArray(arrays_, [&](auto& array) {
+    array.Truncate(array.size() / segments_held * segments);
+  });
+  arrays_.blocks.Truncate(blocks);
+}
+
+size_t SummaryTables::BlocksOf(size_t segments, size_t segments_held) const {
+  if (segments == segments_held) return arrays_.blocks.size();
+  return arrays_.super_block.view().data()[arrays_.super_block.size() / segments_held * segments];
 }
 
 SummaryTables SummaryTables::Prefix(size_t segments, size_t segments_held) const {
   ATTIC_CHECK(segments <= segments_held);
   SummaryTables prefix;
   if (segments == 0) return prefix;
-  const auto take = [&](const auto& from, auto& to) {
-    to = from.Prefix(from.size() / segments_held * segments);
-  };
-  take(arrays_.centroids, prefix.arrays_.centroids);
-  take(arrays_.super_centroids, prefix.arrays_.super_centroids);
-  take(arrays_.super_mean_values, prefix.arrays_.super_mean_values);
-  take(arrays_.super_log_count, prefix.arrays_.super_log_count);
-  take(arrays_.super_deviation, prefix.arrays_.super_deviation);
-  take(arrays_.super_deviation_limit, prefix.arrays_.super_deviation_limit);
+  prefix.arrays_ = arrays_;
+  ForEachEvenArray(prefix.arrays_, [&](auto& array) {
+    array = array.Prefix(array.size() / segments_held * segments);
+  });
+  const size_t blocks = BlocksOf(segments, segments_held);
+  prefix.arrays_.blocks = arrays_.blocks.Prefix(blocks);
   return prefix;
 }
 
 SummaryViews SummaryTables::Views() const {
   return {arrays_.centroids.view(),         arrays_.super_centroids.view(),
           arrays_.super_mean_values.view(), arrays_.super_log_count.view(),
-          arrays_.super_deviation.view(),   arrays_.super_deviation_limit.view()};
+          arrays_.super_deviation.view(),   arrays_.super_deviation_limit.view(),
+          arrays_.super_radius.view(),      arrays_.super_block.view(),
+          arrays_.blocks.view()};
 }
 
 uint64_t SummaryTables::memory_bytes() const {
   uint64_t bytes = 0;
-  ForEachArray(arrays_, [&](const auto& array) { bytes += array.capacity_bytes(); });
-  return bytes;
+  ForEachEvenArray(arrays_, [&](const auto& array) { bytes += array.capacity_bytes(); });
+  return bytes + arrays_.blocks.capacity_bytes();
 }
 
 }  // namespace attic

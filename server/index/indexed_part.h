@@ -25,6 +25,10 @@ struct SummaryArrays {
   Array<float> super_log_count;        // (super-clusters), and so on as in ClusterSums
   Array<float> super_deviation;
   Array<float> super_deviation_limit;
+  // Codes: blocks are numbered through all segments.
+  Array<float> super_radius;      // (super-clusters): largest |r| of its codes
+  Array<uint32_t> super_block;    // (super-clusters): its first block
+  Array<CodeBlockBounds> blocks;  // (blocks)
 };
 template <typename T>
 using GrowingArrayView = typename GrowingArray<T>::View;
@@ -41,6 +45,9 @@ class SummaryTables {
   uint64_t memory_bytes() const;
 
  private:
+  // Blocks of codes of the first `segments` segments of `segments_held`.
+  size_t BlocksOf(size_t segments, size_t segments_held) const;
+
   SummaryArrays<GrowingArray> arrays_;
 };
 
@@ -74,6 +81,12 @@ struct IndexedPart {
   GroupSums super_sums() const {
     return {tables.super_log_count.data(), tables.super_deviation.data(),
             tables.super_deviation_limit.data(), super_cluster_count()};
+  }
+  // The blocks of codes of super-cluster `super`: [first, last).
+  uint32_t first_block(size_t super) const { return tables.super_block.data()[super]; }
+  uint32_t last_block(size_t super) const {
+    return super + 1 < super_cluster_count() ? first_block(super + 1)
+                                             : static_cast<uint32_t>(tables.blocks.size());
   }
   const Segment& segment_of_node(size_t node) const {
     return *segments[node / clusters_per_segment];

@@ -1,7 +1,10 @@
 // Finds single keys that matter among all keys by scanning their one-bit codes.
 //
 // A key unlike its neighbours vanishes in the mean of its cluster, so neither sums nor the centroid
-// graph lead to it; its code does.
+// graph lead to it; its code does. A key is found when its logit reaches the floor, whatever the
+// error of its code within kCodeErrors standard deviations, as long as no more than the allowed
+// number of candidates rank before it. A block of codes is skipped when |q| |r| says that no key of
+// it can reach the floor.
 #ifndef ATTIC_SERVER_INDEX_NEEDLE_SCAN_H_
 #define ATTIC_SERVER_INDEX_NEEDLE_SCAN_H_
 
@@ -17,31 +20,52 @@
 namespace attic {
 
 struct NeedleCandidate {
-  float logit = 0;  // q.k, estimated from the code
+  float logit = 0;   // q.k: estimated from the code while scanning, exact in the result
+  float base = 0;    // q.c of the reference its code is relative to
+  float factor = 0;  // f of its code
   uint32_t segment = 0;
-  uint32_t row = 0;
+  uint32_t slot = 0;  // of the segment's codes
+  uint32_t row = 0;   // of the segment; set in the result
+  bool in_range = false;
+};
+
+// A block waiting to be scanned for one query.
+struct PendingBlock {
+  uint32_t segment;
+  uint32_t block;  // of the segment's codes
+  uint32_t query;
+  float base;         // q.c of its reference
+  float factor_unit;  // of its rows' factors
 };
 
 // Buffers and results, reused between scans.
 struct NeedleScratch {
   std::vector<std::vector<NeedleCandidate>> best;  // per query of the group; results
 
-  std::vector<uint8_t> tables;
+  std::vector<uint8_t> tables;  // (group) tables of a query each
   std::vector<float> rotated;
-  std::vector<SignQuery> sign_queries;
-  std::vector<float> floors;
-  std::vector<float> block_base;
-  std::vector<uint16_t> thresholds;
+  std::vector<float> bounds;        // (super-clusters, group)
+  std::vector<float> first_bounds;  // (group)
+  std::vector<float> floors;        // (group), as of now
+  std::vector<float> sample;
+  std::vector<PendingBlock> pending;
+  std::vector<CodeBlock> blocks;  // of `pending`
   std::vector<CodeHit> hits;
+  std::vector<uint8_t> block_read;  // (blocks): 1 when counted
 };
 
-// For each of `queries` (group, head_dim) the at most `count` keys in `range` with the largest
-// estimated q.k, of those estimated at least floors[g]; unordered, into scratch.best.
-//   super_logits: (group, super-clusters) q.c of every super-cluster
-void FindNeedleCandidates(const IndexedPart& part, std::span<const float> queries,
-                          std::span<const float> super_logits, PositionRange range,
-                          std::span<const float> floors, size_t count, NeedleScratch& scratch,
-                          ReadStatistics& read);
+struct NeedleRequest {
+  std::span<const float> queries;       // (group, head_dim), times the logit scale
+  std::span<const float> super_logits;  // (group, super-clusters): q.c of every super-cluster
+  PositionRange range;
+  float log_share_min = 0;  // a key matters when its logit is at least log_total + log_share_min
+  size_t count = 0;         // candidates scored exactly for a query, at most
+};
+
+// Sets scratch.best[g] to the keys found, best first, for each query of the group, and raises
+// log_total (group), the estimated log_sum_exp over everything, to the largest logit found.
+void FindNeedles(const IndexedPart& part, const NeedleRequest& request, std::span<float> log_total,
+                 NeedleScratch& scratch, ReadStatistics& read);
 
 }  // namespace attic
 

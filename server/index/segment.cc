@@ -44,7 +44,7 @@ Segment::Rows Segment::RowsInRange(size_t cluster, PositionRange range) const {
 
 uint64_t Segment::summaries_bytes() const {
   return clusters.memory_bytes() + super_clusters.memory_bytes() + Bytes(row_position) +
-         Bytes(position_cluster) + Bytes(block_super_cluster) + Bytes(super_cluster_begin);
+         Bytes(position_cluster) + Bytes(super_cluster_begin);
 }
 
 }  // namespace attic

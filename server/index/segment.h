@@ -38,7 +38,7 @@ struct ClusterSums {
 struct Segment {
   static constexpr uint32_t kVersion = 1;
   // row_position and position_cluster are 16 bits wide.
-  static constexpr int64_t kTokensMax = 65536;
+  static constexpr int64_t kTokensMax = 65534;
 
   uint32_t version = kVersion;
   ElementType element_type = ElementType::kBFloat16;
@@ -56,8 +56,7 @@ struct Segment {
   ClusterSums super_clusters;
   std::vector<uint32_t> super_cluster_begin;  // (super_clusters.count + 1): first cluster of each
 
-  SignCodes codes;  // of every row, relative to the centroid of its super-cluster
-  std::vector<uint16_t> block_super_cluster;  // (code blocks): super-cluster of the first row
+  SignCodes codes;  // of every row; a group is a super-cluster, its centroid the reference
 
   int64_t end_position() const { return begin_position + static_cast<int64_t>(tokens); }
   PositionRange range() const { return {begin_position, end_position()}; }

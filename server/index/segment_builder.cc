@@ -74,8 +74,8 @@ std::vector<std::byte> GatherRows(const VectorsView& vectors, std::span<const ui
   return rows;
 }
 
-// Keys minus the stored (rounded) centroid of their super-cluster, in place.
-std::vector<float> SuperResiduals(const ClusterSums& supers, FloatRows rows) {
+// Codes of keys relative to the stored (rounded) centroid of their super-cluster.
+SignCodes MakeCodes(const SignRotation& rotation, const ClusterSums& supers, FloatRows rows) {
   std::vector<float> centroids(supers.count * rows.head_dim);
   ToFloat32(supers.centroids.data(), ElementType::kBFloat16, centroids);
   for (size_t group = 0; group < supers.count; ++group) {
@@ -84,7 +84,7 @@ std::vector<float> SuperResiduals(const ClusterSums& supers, FloatRows rows) {
                 rows.keys.data() + row * rows.head_dim);
     }
   }
-  return std::move(rows.keys);
+  return MakeSignCodes(rotation, rows.keys, supers.row_begin);
 }
 
 }  // namespace
@@ -114,12 +114,7 @@ std::shared_ptr<const Segment> BuildSegment(const VectorsView& keys, const Vecto
   segment->clusters = MakeClusterSums(std::move(layout.cluster_row_begin), rows);
   segment->super_clusters = MakeClusterSums(std::move(layout.super_row_begin), rows);
   segment->super_cluster_begin = std::move(layout.super_cluster_begin);
-  segment->codes =
-      MakeSignCodes(rotation, SuperResiduals(segment->super_clusters, std::move(rows)));
-  for (size_t row = 0, super = 0; row < segment->tokens; row += kCodeBlockRows) {
-    while (row >= segment->super_clusters.row_begin[super + 1]) ++super;
-    segment->block_super_cluster.push_back(static_cast<uint16_t>(super));
-  }
+  segment->codes = MakeCodes(rotation, segment->super_clusters, std::move(rows));
   return segment;
 }
 

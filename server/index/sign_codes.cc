@@ -4,10 +4,12 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <numbers>
+#include <numeric>
 #include <random>
 
+#include "attention/vector_kernels.h"
 #include "base/check.h"
-#include "server/index/bfloat16.h"
 #include "server/index/index_kernels.h"
 
 namespace attic {
@@ -30,6 +32,66 @@ void WalshHadamard(float* x, size_t n) {
   }
 }
 
+// Appends blocks to codes; `radius` is the length of every residual.
+class BlockAppender {
+ public:
+  BlockAppender(const SignRotation& rotation, std::span<const float> residuals,
+                std::span<const float> radius, SignCodes& codes)
+      : rotation_(rotation),
+        residuals_(residuals),
+        radius_(radius),
+        codes_(codes),
+        rotated_(rotation.code_dim()) {}
+
+  // `rows`, at most kCodeBlockRows, the longest first.
+  void Append(std::span<const uint16_t> rows) {
+    const size_t block = codes_.block_count();
+    codes_.row.resize((block + 1) * kCodeBlockRows, SignCodes::kNoRow);
+    codes_.blocks.resize((block + 1) * codes_.block_bytes(), 0);
+    uint8_t* const bytes = codes_.blocks.data() + block * codes_.block_bytes();
+    float factors[kCodeBlockRows];
+    CodeBlockBounds bounds{radius_[rows[0]], std::numeric_limits<float>::min()};
+    for (size_t slot = 0; slot < rows.size(); ++slot) {
+      codes_.row[block * kCodeBlockRows + slot] = rows[slot];
+      factors[slot] = Encode(residuals_.data() + rows[slot] * rotation_.dim(), bytes + slot);
+      bounds.factor = std::max(bounds.factor, factors[slot]);
+    }
+    for (size_t slot = 0; slot < rows.size(); ++slot) {
+      bytes[codes_.code_bytes * kCodeBlockRows + slot] = static_cast<uint8_t>(
+          std::lround(factors[slot] / bounds.factor * SignCodes::kFactorMax));
+    }
+    codes_.bounds.push_back(bounds);
+  }
+
+ private:
+  // Writes the signs of the rotated residual, kCodeBlockRows bytes apart; returns f.
+  float Encode(const float* residual, uint8_t* bytes) {
+    rotation_.Apply(residual, rotated_.data());
+    double squares = 0, absolutes = 0;
+    for (size_t j = 0; j < rotated_.size(); ++j) {
+      squares += double{rotated_[j]} * rotated_[j];
+      absolutes += std::abs(rotated_[j]);
+      if (rotated_[j] > 0) bytes[(j / 8) * kCodeBlockRows] |= uint8_t(1u << (j % 8));
+    }
+    return absolutes > 0 ? static_cast<float>(squares / absolutes) : 0.0f;
+  }
+
+  const SignRotation& rotation_;
+  const std::span<const float> residuals_;
+  const std::span<const float> radius_;
+  SignCodes& codes_;
+  std::vector<float> rotated_;
+};
+
+std::vector<float> Lengths(std::span<const float> vectors, size_t dim) {
+  std::vector<float> lengths(vectors.size() / dim);
+  for (size_t i = 0; i < lengths.size(); ++i) {
+    const float* v = vectors.data() + i * dim;
+    lengths[i] = std::sqrt(Dot(v, v, dim));
+  }
+  return lengths;
+}
+
 }  // namespace
 
 SignRotation::SignRotation(size_t dim)
@@ -49,35 +111,40 @@ void SignRotation::Apply(const float* in, float* out) const {
   }
 }
 
-SignCodes MakeSignCodes(const SignRotation& rotation, std::span<const float> residuals) {
+std::vector<float> SignCodes::GroupRadii() const {
+  std::vector<float> radii;
+  for (size_t group = 0; group + 1 < group_block.size(); ++group) {
+    const uint32_t first = group_block[group];
+    radii.push_back(first == group_block[group + 1] ? 0.0f : bounds[first].radius);
+  }
+  return radii;
+}
+
+uint64_t SignCodes::memory_bytes() const {
+  return group_block.size() * sizeof(uint32_t) + blocks.size() +
+         row.size() * sizeof(uint16_t) + bounds.size() * sizeof(CodeBlockBounds);
+}
+
+SignCodes MakeSignCodes(const SignRotation& rotation, std::span<const float> residuals,
+                        std::span<const uint32_t> group_begin) {
   const size_t dim = rotation.dim();
-  const size_t rows = residuals.size() / dim;
+  const std::vector<float> radius = Lengths(residuals, dim);
+  ATTIC_CHECK(radius.size() < SignCodes::kNoRow && group_begin.back() == radius.size());
   SignCodes codes;
   codes.code_bytes = rotation.code_dim() / 8;
-  const size_t block_count = (rows + kCodeBlockRows - 1) / kCodeBlockRows;
-  codes.blocks.assign(block_count * codes.code_bytes * kCodeBlockRows, 0);
-  codes.factor.resize(rows);
-  codes.block_inverse.resize(block_count);
-  std::vector<float> block_factor(block_count, std::numeric_limits<float>::min());
-  std::vector<float> rotated(rotation.code_dim());
-  for (size_t row = 0; row < rows; ++row) {
-    rotation.Apply(residuals.data() + row * dim, rotated.data());
-    const size_t block = row / kCodeBlockRows;
-    uint8_t* bytes = codes.blocks.data() + block * codes.code_bytes * kCodeBlockRows;
-    double squares = 0, absolutes = 0;
-    for (size_t j = 0; j < rotated.size(); ++j) {
-      squares += double{rotated[j]} * rotated[j];
-      absolutes += std::abs(rotated[j]);
-      if (rotated[j] > 0) {
-        bytes[(j / 8) * kCodeBlockRows + row % kCodeBlockRows] |= uint8_t(1u << (j % 8));
-      }
+  codes.group_block.push_back(0);
+  BlockAppender appender(rotation, residuals, radius, codes);
+  std::vector<uint16_t> order;
+  for (size_t group = 0; group + 1 < group_begin.size(); ++group) {
+    order.resize(group_begin[group + 1] - group_begin[group]);
+    std::iota(order.begin(), order.end(), static_cast<uint16_t>(group_begin[group]));
+    std::stable_sort(order.begin(), order.end(),
+                     [&](uint16_t a, uint16_t b) { return radius[a] > radius[b]; });
+    for (size_t begin = 0; begin < order.size(); begin += kCodeBlockRows) {
+      const size_t count = std::min(kCodeBlockRows, order.size() - begin);
+      appender.Append(std::span(order).subspan(begin, count));
     }
-    const float factor = absolutes > 0 ? static_cast<float>(squares / absolutes) : 0.0f;
-    codes.factor[row] = NarrowToBFloat16(factor);
-    block_factor[block] = std::max(block_factor[block], WidenBFloat16(codes.factor[row]));
-  }
-  for (size_t block = 0; block < block_count; ++block) {
-    codes.block_inverse[block] = 1.0f / block_factor[block];
+    codes.group_block.push_back(static_cast<uint32_t>(codes.block_count()));
   }
   return codes;
 }
@@ -88,6 +155,9 @@ SignQuery MakeSignQuery(const SignRotation& rotation, const float* query, float*
   const size_t table_count = rotation.code_dim() / kTableDims;
   float range_max = 0;
   SignQuery result;
+  result.length = std::sqrt(Dot(query, query, rotation.dim()));
+  result.error = std::sqrt((std::numbers::pi_v<float> / 2 - 1) /
+                           static_cast<float>(rotation.code_dim() - 1));
   for (size_t t = 0; t < table_count; ++t) {
     float sum = 0;
     for (size_t j = 0; j < kTableDims; ++j) sum += std::abs(rotated[t * kTableDims + j]);
@@ -95,6 +165,8 @@ SignQuery MakeSignQuery(const SignRotation& rotation, const float* query, float*
     result.offset -= sum;
   }
   result.step = range_max > 0 ? range_max / kEntryMax : 1.0f;
+  // Every entry is rounded by up to half a step, evenly: variance 1 / 12.
+  result.table_error = result.step * std::sqrt(static_cast<float>(table_count) / 12.0f);
   for (size_t t = 0; t < table_count; ++t) {
     const float* part = rotated + t * kTableDims;
     for (size_t code = 0; code < kNibbleTableBytes; ++code) {

@@ -5,13 +5,21 @@
 //   q.k ~ q.c + f * sum_j b_j (R q)_j,   f = |r|^2 / |R r|_1
 // which is unbiased over rotations (equation 20 there, with <o_bar, o> = |R r|_1 / (sqrt(D) |r|)).
 // A key far from the others keeps its full length in f, which cluster means would hide.
+//
+// The error comes from the part of q across r, so it vanishes as the two align (theorem 3.2 there):
+// with x = q.r its variance is (pi / 2 - 1) (|q|^2 |r|^2 - x^2) / (D - 1), writing sqrt(2 / pi), its
+// limit, for <o_bar, o>.
 #ifndef ATTIC_SERVER_INDEX_SIGN_CODES_H_
 #define ATTIC_SERVER_INDEX_SIGN_CODES_H_
 
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
+
+#include "server/index/index_kernels.h"
 
 namespace attic {
 
@@ -33,28 +41,62 @@ class SignRotation {
   std::vector<float> signs_;  // (kRounds, code_dim), scaled
 };
 
-// The codes of consecutive rows, in blocks of kCodeBlockRows (index_kernels.h).
-struct SignCodes {
-  size_t code_bytes = 0;             // per row: code_dim / 8
-  std::vector<uint8_t> blocks;       // (blocks, code_bytes, kCodeBlockRows), zero-padded
-  std::vector<uint16_t> factor;      // (rows) bfloat16: f
-  std::vector<float> block_inverse;  // (blocks): 1 / largest f in the block
-
-  size_t block_count() const { return block_inverse.size(); }
-  uint64_t memory_bytes() const {
-    return blocks.size() + factor.size() * sizeof(uint16_t) + block_inverse.size() * sizeof(float);
-  }
+// Of the rows of a block.
+struct CodeBlockBounds {
+  float radius;  // largest |r|
+  float factor;  // largest f
 };
 
-// Codes of `residuals` (n, rotation.dim()).
-SignCodes MakeSignCodes(const SignRotation& rotation, std::span<const float> residuals);
+// The codes of rows that lie in groups, each group with one reference c, in blocks of
+// kCodeBlockRows (index_kernels.h). A block holds rows of one group, the blocks of a group the rows
+// by descending |r|: so the radius bounds tightly what a block can hide.
+struct SignCodes {
+  static constexpr uint16_t kNoRow = 0xFFFF;  // the last block of a group is padded
+  static constexpr float kFactorMax = 255.0f;
+
+  size_t code_bytes = 0;                // per row: code_dim / 8
+  std::vector<uint32_t> group_block;    // (groups + 1): first block of each group
+  // (blocks, code_bytes + 1, kCodeBlockRows): the codes, byte by byte, then f of each row in units
+  // of the block's largest / kFactorMax. Together, because a hit needs both.
+  std::vector<uint8_t> blocks;
+  std::vector<uint16_t> row;            // (blocks, kCodeBlockRows): the row coded, or kNoRow
+  std::vector<CodeBlockBounds> bounds;  // (blocks)
+
+  size_t block_count() const { return bounds.size(); }
+  size_t block_bytes() const { return (code_bytes + 1) * kCodeBlockRows; }
+  const uint8_t* block(size_t b) const { return blocks.data() + b * block_bytes(); }
+  // (groups): largest |r| of each group, 0 of an empty one.
+  std::vector<float> GroupRadii() const;
+  uint64_t memory_bytes() const;
+};
+
+// Codes of the residuals of rows to the references of their groups. Group i is the rows from
+// group_begin[i] to group_begin[i + 1].
+//   residuals: (n, rotation.dim()), n < kNoRow
+SignCodes MakeSignCodes(const SignRotation& rotation, std::span<const float> residuals,
+                        std::span<const uint32_t> group_begin);
 
 // A rotated query as tables of partial sums of four dimensions, rounded to multiples of `step`:
 // sum_j b_j (R q)_j ~ step * (sum of the entries the code selects) + offset.
 struct SignQuery {
   float step = 0;
   float offset = 0;
+  float length = 0;      // |q|
+  float error = 0;       // sqrt((pi / 2 - 1) / (D - 1)): standard deviation for |q| |r| = 1, x = 0
+  float table_error = 0;  // of the rounded tables, for f = 1: standard deviation
 };
+
+// A code's estimate is trusted within so many standard deviations.
+inline constexpr float kCodeErrors = 3.0f;
+
+// How far the estimate of a key may lie below its logit: base + missing with base = q.c, a residual
+// with |q| |r| = reach, and factor f.
+inline float CodeMargin(const SignQuery& query, float reach, float missing, float factor) {
+  const float along = std::max(missing, 0.0f);
+  const float across = std::max(reach * reach - along * along, 0.0f);
+  const float table_error = query.table_error * factor;
+  return kCodeErrors * std::sqrt(query.error * query.error * across + table_error * table_error);
+}
 
 // Fills `tables` (2 * code_bytes, kNibbleTableBytes). `rotated` is scratch of code_dim() elements.
 SignQuery MakeSignQuery(const SignRotation& rotation, const float* query, float* rotated,

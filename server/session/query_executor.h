@@ -31,7 +31,7 @@ struct PreparedQuery {
 class QueryExecutor {
  public:
   // threads == 0: one per hardware thread.
-  explicit QueryExecutor(size_t threads) : pool_(threads) {}
+  explicit QueryExecutor(size_t threads) : pool_(threads, ThreadPool::Placement::kOnePerCpu) {}
 
   size_t thread_count() const { return pool_.thread_count(); }
 
