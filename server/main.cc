@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "server/index/segment.h"
 #include "server/service/log.h"
 #include "server/service/store_server.h"
 
@@ -49,7 +50,7 @@ void AddFlags(CLI::App& app, Flags& flags) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_option("--segment-tokens", index.segment_tokens, "tokens of a segment")
-      ->check(CLI::Range(256, 1 << 20))
+      ->check(CLI::Range(int64_t{256}, Segment::kTokensMax))
       ->capture_default_str();
   app.add_option("--exact-scan-tokens", index.exact_scan_tokens_max,
                  "ranges up to this long are scanned exactly")

@@ -214,9 +214,23 @@ void ClusterSelector::PoolNeedles() {
       .range = request_.range,
       .log_share_min = request_.best_keys ? kNegativeInfinity : kLogNeedleShareMin,
       .count = request_.needle_candidates};
-  FindNeedles(part_, needles, s_.log_total, s_.needles, read_);
+  // Estimates may exceed the truth, most of all where queries are sharp, and would hide keys that
+  // matter. The mean of exponentials is at least the exponential of the mean, without exception.
+  std::vector<float>& least = s_.log_least;
+  least.assign(request_.other_log_mass.begin(), request_.other_log_mass.end());
+  const float* log_count = part_.super_sums().log_count;
+  for (size_t g = 0; g < group_; ++g) {
+    const float* logits = s_.super_logits.data() + g * super_count_;
+    for (size_t i = 0; i < super_count_; ++i) {
+      const bool whole = s_.super_state[i] == SuperState::kWhole;
+      s_.buffer[i] = whole ? logits[i] + log_count[i] : kNegativeInfinity;
+    }
+    least[g] = LogAddExp(least[g], LogSumExpInPlace({s_.buffer.data(), super_count_}));
+  }
+  FindNeedles(part_, needles, least, s_.needles, read_);
   for (size_t g = 0; g < group_; ++g) {
     if (!s_.needles.best[g].empty()) s_.best_needle[g] = s_.needles.best[g].front().logit;
+    s_.log_total[g] = std::max(s_.log_total[g], s_.best_needle[g]);
     for (const NeedleCandidate& needle : s_.needles.best[g]) {
       const size_t node = needle.segment * part_.clusters_per_segment +
                           part_.segments[needle.segment]->cluster_of_row(needle.row);

@@ -47,6 +47,7 @@ struct ClusterSelection {
   std::vector<float> super_norms;       // (group): DeviationNorm of the super-clusters
   std::vector<float> cluster_norms;     // (group): DeviationNorm of the clusters
   std::vector<float> log_total;         // (group): estimated log_sum_exp over everything
+  std::vector<float> log_least;         // (group): what log_sum_exp over everything is at least
   std::vector<float> log_rest;          // (group): that of what sums stand for
   std::vector<float> best_needle;       // (group): largest logit found by codes
 

@@ -71,12 +71,12 @@ class NeedleQuery {
   uint32_t Threshold(const CodeBlockBounds& block, float base) const {
     const float missing = floor() - base;
     const float margin = CodeMargin(code_, code_.length * block.radius, missing, block.factor);
-    return SumOf(std::max(missing - margin, estimate_floor_ - base), block.factor);
+    return SumOf(std::max(missing - margin, estimate_floor_ - base), block);
   }
 
   // The smallest code sum of a row that seems to outweigh everything known.
   uint32_t PromisingThreshold(const CodeBlockBounds& block, float base) const {
-    return SumOf(log_total_ - base, block.factor);
+    return SumOf(log_total_ - base, block);
   }
 
 
@@ -128,11 +128,11 @@ class NeedleQuery {
   }
 
  private:
-  uint32_t SumOf(float residual, float factor) const {
+  uint32_t SumOf(float residual, const CodeBlockBounds& block) const {
     if (!(residual > 0)) return 0;
     constexpr float kSumMax = 65535.0f;  // more than any sum
-    const float sum = (residual / factor - code_.offset) * inverse_step_;
-    return static_cast<uint32_t>(std::clamp(sum, 0.0f, kSumMax));
+    const float sum = (residual * block.inverse_factor - code_.offset) * inverse_step_;
+    return static_cast<uint32_t>(static_cast<int32_t>(std::clamp(sum, 0.0f, kSumMax)));
   }
 
   void RaiseFloorBy(std::span<const NeedleCandidate> candidates) {

@@ -50,7 +50,7 @@ class BlockAppender {
     codes_.blocks.resize((block + 1) * codes_.block_bytes(), 0);
     uint8_t* const bytes = codes_.blocks.data() + block * codes_.block_bytes();
     float factors[kCodeBlockRows];
-    CodeBlockBounds bounds{radius_[rows[0]], std::numeric_limits<float>::min()};
+    CodeBlockBounds bounds{radius_[rows[0]], std::numeric_limits<float>::min(), 0.0f};
     for (size_t slot = 0; slot < rows.size(); ++slot) {
       codes_.row[block * kCodeBlockRows + slot] = rows[slot];
       factors[slot] = Encode(residuals_.data() + rows[slot] * rotation_.dim(), bytes + slot);
@@ -60,6 +60,7 @@ class BlockAppender {
       bytes[codes_.code_bytes * kCodeBlockRows + slot] = static_cast<uint8_t>(
           std::lround(factors[slot] / bounds.factor * SignCodes::kFactorMax));
     }
+    bounds.inverse_factor = 1.0f / bounds.factor;
     codes_.bounds.push_back(bounds);
   }
 

@@ -43,8 +43,9 @@ class SignRotation {
 
 // Of the rows of a block.
 struct CodeBlockBounds {
-  float radius;  // largest |r|
-  float factor;  // largest f
+  float radius;          // largest |r|
+  float factor;          // largest f
+  float inverse_factor;  // 1 / factor
 };
 
 // The codes of rows that lie in groups, each group with one reference c, in blocks of

@@ -375,6 +375,50 @@ TEST(HeadIndexTest, FindsIsolatedKeys) {
   EXPECT_GE(answered, needles / 2 * 99 / 100);
 }
 
+// Where one key outweighs all others and some come close, a key that is missed must not go unsaid.
+TEST(HeadIndexTest, CoverageIsNotTooHighOnSharpHeads) {
+  Fixture f(14, 2);
+  std::vector<float> keys, values;
+  f.source().AppendTokens(20000, keys, values);
+  const size_t needles = 60, dim = f.shape().head_dim;
+  std::normal_distribution<float> normal;
+  std::vector<std::vector<float>> queries;
+  for (size_t i = 0; i < needles; ++i) {
+    std::vector<float> key, query;
+    f.source().Needle(key, query);
+    for (size_t copy = 0; copy < 4; ++copy) {
+      const size_t row = (i * 331 + copy * 83) % 20000;
+      for (size_t j = 0; j < dim; ++j) {
+        const float noise = copy == 0 ? 0 : 0.4f * normal(f.source().random());
+        keys[row * dim + j] = key[j] + noise;
+      }
+    }
+    for (float& x : query) x *= 12;  // logits of about 150
+    queries.push_back(query);
+  }
+  f.AppendRows(keys, values);
+  f.BuildAll();
+  size_t answered = 0, too_high = 0;
+  for (size_t i = 0; i + 1 < needles; i += 2) {
+    std::vector<float> pair = queries[i];
+    pair.insert(pair.end(), queries[i + 1].begin(), queries[i + 1].end());
+    const HeadAnswer answer = f.Attend(*f.head().Snapshot(), pair, {}, AttendMode::kIndexed);
+    for (size_t g = 0; g < 2; ++g) {
+      const Oracle oracle = f.Reference(std::span(pair).subspan(g * dim, dim), {});
+      const double covered =
+          answer.coverage[g] * std::exp(answer.log_sum_exp[g] - oracle.log_sum_exp);
+      too_high += answer.coverage[g] > covered + 0.02;
+      answered += covered > 0.99;
+      if (covered <= 0.99) {
+        std::printf("query %zu: coverage %f, true %f, log-sum-exp %f, true %f\n", i + g,
+                    answer.coverage[g], covered, answer.log_sum_exp[g], oracle.log_sum_exp);
+      }
+    }
+  }
+  EXPECT_EQ(too_high, 0u);
+  EXPECT_EQ(answered, needles);
+}
+
 // One appender, one builder and two searchers; every answer must be that of the prefix its
 // snapshot holds.
 TEST(HeadIndexTest, SearchesRunBesideAppendsAndBuilds) {
