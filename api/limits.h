@@ -22,7 +22,7 @@ struct Limits {
   size_t message_bytes_max = 64u << 20;
   size_t append_bytes_in_flight_max = 64u << 20;  // client side, one stream
   size_t attend_requests_in_flight_max = 64;      // one stream
-  size_t requests_queued_max = 1024;                // one store, waiting for a thread
+  size_t requests_queued_max = 1024;              // one store, waiting for a thread
   int64_t session_tokens_max = int64_t{1} << 32;
   uint64_t memory_bytes_max = 0;  // vectors and index; 0: three quarters of the machine's memory
   int64_t pending_segments_max = 64;  // per layer and head; appends wait beyond it

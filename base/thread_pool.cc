@@ -70,8 +70,8 @@ void StayOn(int cpu) {
 
 ThreadPool::ThreadPool(size_t threads, Placement placement) {
   if (threads == 0) threads = std::max(1u, std::thread::hardware_concurrency());
-  const std::vector<int> cpus = placement == Placement::kOnePerCpu ? UsableCpus()
-                                                                    : std::vector<int>();
+  const std::vector<int> cpus =
+      placement == Placement::kOnePerCpu ? UsableCpus() : std::vector<int>();
   for (size_t i = 0; i < threads; ++i) {
     workers_.push_back(std::make_unique<Worker>());
     if (!cpus.empty()) workers_.back()->cpu = cpus[i % cpus.size()];
@@ -91,8 +91,8 @@ ThreadPool::~ThreadPool() {
 
 ThreadPool::Worker* ThreadPool::TakeIdle(int cpu) {
   if (idle_.empty()) return nullptr;
-  auto chosen = std::find_if(idle_.begin(), idle_.end(),
-                             [&](size_t i) { return workers_[i]->cpu != cpu; });
+  auto chosen =
+      std::find_if(idle_.begin(), idle_.end(), [&](size_t i) { return workers_[i]->cpu != cpu; });
   if (chosen == idle_.end()) chosen = idle_.begin();
   Worker* const worker = workers_[*chosen].get();
   idle_.erase(chosen);

@@ -15,6 +15,8 @@ constexpr float kLogShareMin = -13.8f;  // one in a million
 // A key found by its code counts for more than its share, because the estimate of its cluster
 // does not contain it.
 constexpr float kNeedleBonus = 2.0f;
+// A floor this far above what is certain is lowered.
+constexpr float kFloorTooHigh = 1.5f;
 constexpr float kLogNeedleShareMin = -6.9f;  // one in 1,000
 
 bool HigherPriority(const ClusterCandidate& a, const ClusterCandidate& b) {
@@ -145,8 +147,7 @@ void ClusterSelector::UpdateTotals() {
       }
     }
     s_.log_rest[g] = LogSumExpInPlace(s_.buffer);
-    s_.log_total[g] =
-        std::max(LogAddExp(s_.log_total[g], s_.log_rest[g]), s_.best_needle[g]);
+    s_.log_total[g] = std::max(LogAddExp(s_.log_total[g], s_.log_rest[g]), s_.best_needle[g]);
   }
 }
 
@@ -207,6 +208,32 @@ void ClusterSelector::AddToPool(uint32_t node, float priority) {
   slot = static_cast<uint32_t>(s_.pool.size());
 }
 
+// Estimates may exceed the truth, most of all where queries are sharp, and would hide keys that
+// matter. Where no key was found that bears an estimate out, the floor goes down to what is
+// certain: the mean of exponentials is at least the exponential of the mean.
+bool ClusterSelector::FloorWasTooHigh() {
+  bool too_high = false;
+  const float* log_count = part_.super_sums().log_count;
+  for (size_t g = 0; g < group_; ++g) {
+    float certain = request_.other_log_mass[g];
+    if (!s_.needles.best[g].empty()) {
+      certain = std::max(certain, s_.needles.best[g].front().logit);
+    }
+    if (s_.log_floor[g] - certain < kFloorTooHigh) continue;
+    const float* logits = s_.super_logits.data() + g * super_count_;
+    s_.buffer.resize(super_count_);
+    for (size_t i = 0; i < super_count_; ++i) {
+      const bool whole = s_.super_state[i] == SuperState::kWhole;
+      s_.buffer[i] = whole ? logits[i] + log_count[i] : kNegativeInfinity;
+    }
+    certain = LogAddExp(certain, LogSumExpInPlace(s_.buffer));
+    if (s_.log_floor[g] - certain < kFloorTooHigh) continue;
+    s_.log_floor[g] = certain;
+    too_high = true;
+  }
+  return too_high;
+}
+
 void ClusterSelector::PoolNeedles() {
   const NeedleRequest needles{
       .queries = request_.queries,
@@ -214,20 +241,9 @@ void ClusterSelector::PoolNeedles() {
       .range = request_.range,
       .log_share_min = request_.best_keys ? kNegativeInfinity : kLogNeedleShareMin,
       .count = request_.needle_candidates};
-  // Estimates may exceed the truth, most of all where queries are sharp, and would hide keys that
-  // matter. The mean of exponentials is at least the exponential of the mean, without exception.
-  std::vector<float>& least = s_.log_least;
-  least.assign(request_.other_log_mass.begin(), request_.other_log_mass.end());
-  const float* log_count = part_.super_sums().log_count;
-  for (size_t g = 0; g < group_; ++g) {
-    const float* logits = s_.super_logits.data() + g * super_count_;
-    for (size_t i = 0; i < super_count_; ++i) {
-      const bool whole = s_.super_state[i] == SuperState::kWhole;
-      s_.buffer[i] = whole ? logits[i] + log_count[i] : kNegativeInfinity;
-    }
-    least[g] = LogAddExp(least[g], LogSumExpInPlace({s_.buffer.data(), super_count_}));
-  }
-  FindNeedles(part_, needles, least, s_.needles, read_);
+  s_.log_floor = s_.log_total;
+  FindNeedles(part_, needles, s_.log_floor, s_.needles, read_);
+  if (FloorWasTooHigh()) FindNeedles(part_, needles, s_.log_floor, s_.needles, read_);
   for (size_t g = 0; g < group_; ++g) {
     if (!s_.needles.best[g].empty()) s_.best_needle[g] = s_.needles.best[g].front().logit;
     s_.log_total[g] = std::max(s_.log_total[g], s_.best_needle[g]);

@@ -47,7 +47,7 @@ struct ClusterSelection {
   std::vector<float> super_norms;       // (group): DeviationNorm of the super-clusters
   std::vector<float> cluster_norms;     // (group): DeviationNorm of the clusters
   std::vector<float> log_total;         // (group): estimated log_sum_exp over everything
-  std::vector<float> log_least;         // (group): what log_sum_exp over everything is at least
+  std::vector<float> log_floor;         // (group): log_total as needles are measured by
   std::vector<float> log_rest;          // (group): that of what sums stand for
   std::vector<float> best_needle;       // (group): largest logit found by codes
 
@@ -88,6 +88,7 @@ class ClusterSelector {
   void UpdateTotals();
   void OpenSuper(size_t super_cluster);
   void OpenBest();
+  bool FloorWasTooHigh();
   void PoolNeedles();
   void PoolGraphHits();
   void PoolOpened();

@@ -82,8 +82,7 @@ constexpr size_t kBytesPerSum = 8;
 // Sums the tables of `bytes` (at most kBytesPerSum) code bytes for the rows of one vector. kBytes
 // != 0 fixes the number of bytes so that the loop unrolls.
 template <size_t kBytes, class D>
-HWY_INLINE hn::VFromD<D> SumTables(D d, const uint8_t* codes, size_t bytes,
-                                   const uint8_t* tables) {
+HWY_INLINE hn::VFromD<D> SumTables(D d, const uint8_t* codes, size_t bytes, const uint8_t* tables) {
   const auto low_mask = hn::Set(d, 0x0F);
   auto low_sum = hn::Zero(d), high_sum = hn::Zero(d);
   const size_t n = kBytes == 0 ? bytes : kBytes;
@@ -139,8 +138,9 @@ HWY_INLINE CodeHit* ScanWideBlock(const CodeBlock& block, uint16_t b, size_t cod
     auto even = hn::Zero(d16);
     auto odd = hn::Zero(d16);
     for (size_t p = 0; p < code_bytes; p += kBytesPerSum) {
-      const auto sums = SumTables<kBytesPerSum>(d, block.codes + p * kCodeBlockRows + r,
-                                                kBytesPerSum, block.tables + 2 * p * kNibbleTableBytes);
+      const auto sums =
+          SumTables<kBytesPerSum>(d, block.codes + p * kCodeBlockRows + r, kBytesPerSum,
+                                  block.tables + 2 * p * kNibbleTableBytes);
       const auto sum = hn::BitCast(d16, sums);
       even = hn::Add(even, hn::And(sum, low_byte));
       odd = hn::Add(odd, hn::ShiftRight<8>(sum));

@@ -17,9 +17,9 @@ inline constexpr size_t kNibbleTableBytes = 16;
 // A block of codes to scan for one query.
 struct CodeBlock {
   const uint8_t* codes;   // (code_bytes, kCodeBlockRows): byte p of every row together
-  const uint8_t* tables;  // (2 * code_bytes, kNibbleTableBytes), entries of at most 15: for the low,
-                          // then the high nibble of each code byte
-  uint32_t threshold;     // of the sums reported
+  const uint8_t* tables;  // (2 * code_bytes, kNibbleTableBytes), entries of at most 15: for the
+                          // low, then the high nibble of each code byte
+  uint32_t threshold;  // of the sums reported
 };
 
 struct CodeHit {
@@ -28,8 +28,9 @@ struct CodeHit {
   uint32_t sum;
 };
 
-// Looks every row's code up in the tables of its block's query and lists the rows whose sum reaches the threshold
-// of their block (the scheme of FastScan, VLDB 2015, and of RaBitQ, arXiv 2405.12497).
+// Looks every row's code up in the tables of its block's query and lists the rows whose sum reaches
+// the threshold of their block (the scheme of FastScan, VLDB 2015, and of RaBitQ, arXiv
+// 2405.12497).
 //   code_bytes: a power of two
 //   hits: room for block_count * kCodeBlockRows
 // Returns the number of hits.

@@ -39,9 +39,8 @@ void SummaryTables::Append(const Segment& segment) {
 void SummaryTables::Truncate(size_t segments, size_t segments_held) {
   if (segments >= segments_held) return;
   const size_t blocks = BlocksOf(segments, segments_held);
-  ForEachEvenArray(arrays_, [&](auto& array) {
-    array.Truncate(array.size() / segments_held * segments);
-  });
+  ForEachEvenArray(arrays_,
+                   [&](auto& array) { array.Truncate(array.size() / segments_held * segments); });
   arrays_.blocks.Truncate(blocks);
 }
 
@@ -64,10 +63,14 @@ SummaryTables SummaryTables::Prefix(size_t segments, size_t segments_held) const
 }
 
 SummaryViews SummaryTables::Views() const {
-  return {arrays_.centroids.view(),         arrays_.super_centroids.view(),
-          arrays_.super_mean_values.view(), arrays_.super_log_count.view(),
-          arrays_.super_deviation.view(),   arrays_.super_deviation_limit.view(),
-          arrays_.super_radius.view(),      arrays_.super_block.view(),
+  return {arrays_.centroids.view(),
+          arrays_.super_centroids.view(),
+          arrays_.super_mean_values.view(),
+          arrays_.super_log_count.view(),
+          arrays_.super_deviation.view(),
+          arrays_.super_deviation_limit.view(),
+          arrays_.super_radius.view(),
+          arrays_.super_block.view(),
           arrays_.blocks.view()};
 }
 

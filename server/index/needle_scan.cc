@@ -14,7 +14,8 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kSqrtTwoOverPi = 0.79788456f;
 constexpr size_t kBlocksTogether = 16;  // scanned
 constexpr size_t kBlocksAhead = 32;     // on their way from memory meanwhile
-constexpr size_t kRaisesMax = 4;        // keys scored to raise the floor, of blocks scanned together
+constexpr size_t kRaisesMax = 4;  // keys scored to raise the floor, of blocks scanned together
+constexpr size_t kFirstScored = 32;
 constexpr size_t kPrefetchKeys = 8;
 constexpr size_t kCacheLineBytes = 64;
 // The super-clusters that may hide the largest logits come first, one in so many: what is found
@@ -57,9 +58,7 @@ class NeedleQuery {
 
   // The largest logit of a row at most `radius` from a reference with q.c = base: no exception,
   // |q.r| <= |q| |r|; a little more, for rounding.
-  float Bound(float base, float radius) const {
-    return base + code_.length * radius * (1 + 1e-5f);
-  }
+  float Bound(float base, float radius) const { return base + code_.length * radius * (1 + 1e-5f); }
 
   // The smallest radius with which Bound reaches the floor.
   float RadiusToReachFloor(float base) const {
@@ -78,7 +77,6 @@ class NeedleQuery {
   uint32_t PromisingThreshold(const CodeBlockBounds& block, float base) const {
     return SumOf(log_total_ - base, block);
   }
-
 
   // A row of the block whose code has this sum, and this factor in units of the block's.
   void Consider(const PendingBlock& block, size_t row, uint32_t sum, uint8_t factor) {
@@ -108,22 +106,21 @@ class NeedleQuery {
     settled_ = best_.size();
   }
 
-  // Scores the candidates exactly, best first, and keeps those that matter.
+  // Scores the candidates exactly and keeps those that matter, best first. What the most promising
+  // hold decides for most others.
   void ScoreCandidates() {
     Prune();
-    std::sort(best_.begin(), best_.end(), HigherLogit);
-    FindRows(best_);
-    size_t scored = 0;
-    for (size_t i = 0; i < best_.size(); ++i) {
-      if (i + kPrefetchKeys < best_.size()) PrefetchKey(best_[i + kPrefetchKeys]);
-      if (!best_[i].in_range || !MayMatter(best_[i])) continue;
-      best_[scored] = best_[i];
-      best_[scored].logit = Score(best_[i]);
-      log_total_ = std::max(log_total_, best_[scored].logit);
-      ++scored;
-    }
-    best_.resize(scored);
-    std::erase_if(best_, [&](const NeedleCandidate& key) { return key.logit < floor(); });
+    const size_t first = std::min(kFirstScored, best_.size());
+    std::nth_element(best_.begin(), best_.begin() + first, best_.end(), HigherLogit);
+    ScoreExactly(std::span(best_).first(first));
+    const auto rest =
+        std::remove_if(best_.begin() + first, best_.end(),
+                       [&](const NeedleCandidate& key) { return !MayMatter(key); });
+    best_.erase(rest, best_.end());
+    ScoreExactly(std::span(best_).subspan(first));
+    std::erase_if(best_, [&](const NeedleCandidate& key) {
+      return !key.in_range || key.logit < floor();
+    });
     std::sort(best_.begin(), best_.end(), HigherLogit);
   }
 
@@ -141,11 +138,16 @@ class NeedleQuery {
                                             std::end(keys), HigherLogit);
     const auto promising =
         std::find_if(keys, end, [&](const auto& key) { return key.logit <= log_total_; });
-    const std::span raising(keys, promising);
-    FindRows(raising);
-    for (const NeedleCandidate& key : raising) PrefetchKey(key);
-    for (const NeedleCandidate& key : raising) {
-      if (key.in_range) log_total_ = std::max(log_total_, Score(key));
+    ScoreExactly({keys, promising});
+  }
+
+  void ScoreExactly(std::span<NeedleCandidate> keys) {
+    FindRows(keys);
+    for (size_t i = 0; i < keys.size(); ++i) {
+      if (i + kPrefetchKeys < keys.size()) PrefetchKey(keys[i + kPrefetchKeys]);
+      if (!keys[i].in_range) continue;
+      keys[i].logit = Score(keys[i]);
+      log_total_ = std::max(log_total_, keys[i].logit);
     }
   }
 
@@ -179,8 +181,7 @@ class NeedleQuery {
   void Prune() {
     std::erase_if(best_, [&](const NeedleCandidate& key) { return !MayMatter(key); });
     if (best_.size() <= request_.count) return;
-    std::nth_element(best_.begin(), best_.begin() + (request_.count - 1), best_.end(),
-                     HigherLogit);
+    std::nth_element(best_.begin(), best_.begin() + (request_.count - 1), best_.end(), HigherLogit);
     estimate_floor_ = best_[request_.count - 1].logit;
     best_.resize(request_.count);
   }
@@ -325,9 +326,9 @@ class NeedleScan {
       }
       scratch_.pending[pending_] = {index, b - before, static_cast<uint32_t>(g), base,
                                     bounds[b].factor / SignCodes::kFactorMax};
-      scratch_.blocks[pending_] = {block, query.tables(),
-                                   keep_ ? query.Threshold(bounds[b], base)
-                                         : query.PromisingThreshold(bounds[b], base)};
+      scratch_.blocks[pending_] = {
+          block, query.tables(),
+          keep_ ? query.Threshold(bounds[b], base) : query.PromisingThreshold(bounds[b], base)};
       if (++pending_ == kBlocksTogether + kBlocksAhead) Scan(kBlocksTogether);
     }
   }

@@ -57,8 +57,8 @@ class BlockAppender {
       bounds.factor = std::max(bounds.factor, factors[slot]);
     }
     for (size_t slot = 0; slot < rows.size(); ++slot) {
-      bytes[codes_.code_bytes * kCodeBlockRows + slot] = static_cast<uint8_t>(
-          std::lround(factors[slot] / bounds.factor * SignCodes::kFactorMax));
+      bytes[codes_.code_bytes * kCodeBlockRows + slot] =
+          static_cast<uint8_t>(std::lround(factors[slot] / bounds.factor * SignCodes::kFactorMax));
     }
     bounds.inverse_factor = 1.0f / bounds.factor;
     codes_.bounds.push_back(bounds);
@@ -122,8 +122,8 @@ std::vector<float> SignCodes::GroupRadii() const {
 }
 
 uint64_t SignCodes::memory_bytes() const {
-  return group_block.size() * sizeof(uint32_t) + blocks.size() +
-         row.size() * sizeof(uint16_t) + bounds.size() * sizeof(CodeBlockBounds);
+  return group_block.size() * sizeof(uint32_t) + blocks.size() + row.size() * sizeof(uint16_t) +
+         bounds.size() * sizeof(CodeBlockBounds);
 }
 
 SignCodes MakeSignCodes(const SignRotation& rotation, std::span<const float> residuals,
@@ -157,8 +157,8 @@ SignQuery MakeSignQuery(const SignRotation& rotation, const float* query, float*
   float range_max = 0;
   SignQuery result;
   result.length = std::sqrt(Dot(query, query, rotation.dim()));
-  result.error = std::sqrt((std::numbers::pi_v<float> / 2 - 1) /
-                           static_cast<float>(rotation.code_dim() - 1));
+  result.error =
+      std::sqrt((std::numbers::pi_v<float> / 2 - 1) / static_cast<float>(rotation.code_dim() - 1));
   for (size_t t = 0; t < table_count; ++t) {
     float sum = 0;
     for (size_t j = 0; j < kTableDims; ++j) sum += std::abs(rotated[t * kTableDims + j]);

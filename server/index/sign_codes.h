@@ -7,8 +7,8 @@
 // A key far from the others keeps its full length in f, which cluster means would hide.
 //
 // The error comes from the part of q across r, so it vanishes as the two align (theorem 3.2 there):
-// with x = q.r its variance is (pi / 2 - 1) (|q|^2 |r|^2 - x^2) / (D - 1), writing sqrt(2 / pi), its
-// limit, for <o_bar, o>.
+// with x = q.r its variance is (pi / 2 - 1) (|q|^2 |r|^2 - x^2) / (D - 1), writing sqrt(2 / pi),
+// its limit, for <o_bar, o>.
 #ifndef ATTIC_SERVER_INDEX_SIGN_CODES_H_
 #define ATTIC_SERVER_INDEX_SIGN_CODES_H_
 
@@ -55,8 +55,8 @@ struct SignCodes {
   static constexpr uint16_t kNoRow = 0xFFFF;  // the last block of a group is padded
   static constexpr float kFactorMax = 255.0f;
 
-  size_t code_bytes = 0;                // per row: code_dim / 8
-  std::vector<uint32_t> group_block;    // (groups + 1): first block of each group
+  size_t code_bytes = 0;              // per row: code_dim / 8
+  std::vector<uint32_t> group_block;  // (groups + 1): first block of each group
   // (blocks, code_bytes + 1, kCodeBlockRows): the codes, byte by byte, then f of each row in units
   // of the block's largest / kFactorMax. Together, because a hit needs both.
   std::vector<uint8_t> blocks;
@@ -82,8 +82,8 @@ SignCodes MakeSignCodes(const SignRotation& rotation, std::span<const float> res
 struct SignQuery {
   float step = 0;
   float offset = 0;
-  float length = 0;      // |q|
-  float error = 0;       // sqrt((pi / 2 - 1) / (D - 1)): standard deviation for |q| |r| = 1, x = 0
+  float length = 0;       // |q|
+  float error = 0;        // sqrt((pi / 2 - 1) / (D - 1)): standard deviation for |q| |r| = 1, x = 0
   float table_error = 0;  // of the rounded tables, for f = 1: standard deviation
 };
 

@@ -3,7 +3,7 @@
 //   decoder_vectors MODEL FOLDER [tokens] [questions] [seed]
 // For each kv head h the folder receives, all (rows, head_dim):
 //   keys_h.npy, values_h.npy  float16, a row a token
-//   training_h.npy            float32, queries sampled while reading, query heads of a group together
+//   training_h.npy            float32, queries sampled while reading, heads of a group together
 //   questions_h.npy           float32, queries that answer the questions, likewise
 #include <cstdio>
 #include <cstdlib>
@@ -116,8 +116,7 @@ absl::Status WriteNpy(const std::filesystem::path& path, const char* type, size_
   file.write("\x93NUMPY\x01\x00", 8);
   file.write(reinterpret_cast<const char*>(&size), sizeof(size));
   file.write(header.data(), static_cast<std::streamsize>(header.size()));
-  file.write(reinterpret_cast<const char*>(data.data()),
-             static_cast<std::streamsize>(data.size()));
+  file.write(reinterpret_cast<const char*>(data.data()), static_cast<std::streamsize>(data.size()));
   file.close();
   return file ? absl::OkStatus() : absl::UnknownError(absl::StrCat("cannot write ", path.string()));
 }
@@ -145,7 +144,9 @@ absl::Status WriteHead(const std::filesystem::path& folder, const Fingerprint& f
   const size_t dim = fingerprint.head_dim, kv_heads = fingerprint.kv_heads;
   // What the questions added would help to answer those that follow.
   tokens = std::min(tokens, static_cast<size_t>(layer.tokens));
-  const auto name = [&](const char* what) { return folder / absl::StrCat(what, "_", head, ".npy"); };
+  const auto name = [&](const char* what) {
+    return folder / absl::StrCat(what, "_", head, ".npy");
+  };
   for (const bool is_keys : {true, false}) {
     std::vector<float> wide(tokens * kv_heads * dim);
     ToFloat32((is_keys ? layer.keys : layer.values).data(), fingerprint.element_type, wide);
@@ -189,8 +190,7 @@ absl::Status Run(const std::string& model_dir, const std::filesystem::path& fold
   size_t right = 0;
   for (const cli::Needle& needle : needles) {
     std::string answer;
-    ATTIC_RETURN_IF_ERROR(sequence->Decode(Tokens(needle.Question()),
-                                           {.max_tokens = kAnswerTokens},
+    ATTIC_RETURN_IF_ERROR(sequence->Decode(Tokens(needle.Question()), {.max_tokens = kAnswerTokens},
                                            [&](const DecodedToken& token) {
                                              answer.push_back(static_cast<char>(token.token_id));
                                              return absl::OkStatus();

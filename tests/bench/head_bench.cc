@@ -1,5 +1,5 @@
-// Indexed against exact attention over one head read from files: processor time of one thread, bytes
-// read, output error, and what coverage promises against what it is.
+// Indexed against exact attention over one head read from files: processor time of one thread,
+// bytes read, output error, and what coverage promises against what it is.
 //   head_bench FOLDER HEAD GROUP [logit scale] [repeats]
 // FOLDER is as decoder_vectors writes it.
 #include <algorithm>
@@ -75,8 +75,7 @@ class HeadBench {
     index_->AddTrainingQueries(sample);
     const std::vector<std::byte> k = ToBFloat16(keys), v = ToBFloat16(values);
     constexpr size_t kBatch = 8192;
-    const VectorsView key_rows{k.data(), ElementType::kBFloat16, keys.header.rows,
-                               shape_.head_dim};
+    const VectorsView key_rows{k.data(), ElementType::kBFloat16, keys.header.rows, shape_.head_dim};
     const VectorsView value_rows{v.data(), ElementType::kBFloat16, keys.header.rows,
                                  shape_.value_dim};
     for (size_t row = 0; row < key_rows.count; row += kBatch) {
@@ -107,8 +106,8 @@ class HeadBench {
       }
       for (size_t g = 0; g < shape_.group; ++g) {
         const size_t at = g * shape_.value_dim;
-        error.push_back(RelativeError(indexed.output.data() + at, exact.output.data() + at,
-                                      shape_.value_dim));
+        error.push_back(
+            RelativeError(indexed.output.data() + at, exact.output.data() + at, shape_.value_dim));
         const double log_difference = double{indexed.log_sum_exp[g]} - exact.log_sum_exp[g];
         log_error.push_back(std::abs(log_difference));
         const double covered = indexed.coverage[g] * std::exp(log_difference);
@@ -125,10 +124,12 @@ class HeadBench {
     std::printf("  exact %.3f ms, indexed %.3f ms (%.3f ms again): ratio %.1f, %.2f MB read\n",
                 Quantile(exact_ms, 0.5), Quantile(cold_ms, 0.5), Quantile(indexed_ms, 0.5),
                 Quantile(exact_ms, 0.5) / Quantile(cold_ms, 0.5), Quantile(megabytes, 0.5));
-    std::printf("  indexed: 10%% %.3f ms, 90%% %.3f ms, worst %.3f ms\n", Quantile(cold_ms, 0.1), Quantile(cold_ms, 0.9), Quantile(cold_ms, 1.0));
-    std::printf("  output error: median %.5f  90%% %.5f  99%% %.5f  worst %.5f   log-sum-exp %.4f\n",
-                Quantile(error, 0.5), Quantile(error, 0.9), Quantile(error, 0.99),
-                Quantile(error, 1.0), Quantile(log_error, 1.0));
+    std::printf("  indexed: 10%% %.3f ms, 90%% %.3f ms, worst %.3f ms\n", Quantile(cold_ms, 0.1),
+                Quantile(cold_ms, 0.9), Quantile(cold_ms, 1.0));
+    std::printf(
+        "  output error: median %.5f  90%% %.5f  99%% %.5f  worst %.5f   log-sum-exp %.4f\n",
+        Quantile(error, 0.5), Quantile(error, 0.9), Quantile(error, 0.99), Quantile(error, 1.0),
+        Quantile(log_error, 1.0));
     std::printf("  coverage above the true one by more than 0.02: %zu of %zu, at worst %.4f\n",
                 broken, error.size(), Quantile(promised, 1.0));
   }
@@ -142,10 +143,11 @@ class HeadBench {
     }
     const MemoryUse use = index_->memory_use();
     const auto percent = [&](uint64_t bytes) { return 100.0 * bytes / use.vectors_bytes; };
-    std::printf("%lld tokens, built in %.1f s; over keys and values: sums %.1f%%, codes %.1f%%, "
-                "graph %.1f%%\n",
-                static_cast<long long>(index_->token_count()), (Milliseconds() - start) / 1e3,
-                percent(use.summaries_bytes), percent(use.codes_bytes), percent(use.graph_bytes));
+    std::printf(
+        "%lld tokens, built in %.1f s; over keys and values: sums %.1f%%, codes %.1f%%, "
+        "graph %.1f%%\n",
+        static_cast<long long>(index_->token_count()), (Milliseconds() - start) / 1e3,
+        percent(use.summaries_bytes), percent(use.codes_bytes), percent(use.graph_bytes));
     return absl::OkStatus();
   }
 

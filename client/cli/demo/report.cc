@@ -101,8 +101,7 @@ DemoSummary Summarize(const DemoReport& report) {
   }
   const auto indexed = [&](auto field) { return Collect(rows, &DemoRow::tokens, field); };
   const auto exact = [&](auto field) { return Collect(rows, &DemoRow::exact_tokens, field); };
-  const std::vector<double> errors =
-      Collect(rows, &DemoRow::compared, &DecodedToken::output_error);
+  const std::vector<double> errors = Collect(rows, &DemoRow::compared, &DecodedToken::output_error);
   summary.output_error_median = Median(errors);
   summary.output_error_worst = Percentile(errors, 1.0);
   summary.coverage_median = Median(indexed(&DecodedToken::coverage));

@@ -51,7 +51,7 @@ struct DemoSummary {
   double exact_attend_ms = 0;  // the same with exact attention
   double token_ms = 0;         // median of whole tokens
   double exact_token_ms = 0;
-  double bytes_read = 0;       // mean of a token, by the store
+  double bytes_read = 0;  // mean of a token, by the store
   double exact_bytes_read = 0;
   double bytes_read_ratio = 0;
 

@@ -99,8 +99,8 @@ class NeedleHead {
   std::vector<float> Near(const float* vector, float share) {
     std::vector<float> noise(kDim);
     for (float& x : noise) x = normal_(random_);
-    const float scale = share * std::sqrt(Dot(vector, vector, kDim) /
-                                          Dot(noise.data(), noise.data(), kDim));
+    const float scale =
+        share * std::sqrt(Dot(vector, vector, kDim) / Dot(noise.data(), noise.data(), kDim));
     for (size_t i = 0; i < kDim; ++i) noise[i] = vector[i] + scale * noise[i];
     return noise;
   }
@@ -114,8 +114,7 @@ class NeedleHead {
       std::copy(key.begin(), key.end(), keys_.begin() + random_() % kTokens * kDim);
       for (size_t i = 0; i < kDistractors; ++i) {
         const std::vector<float> distractor = Near(key.data(), 0.5f);
-        std::copy(distractor.begin(), distractor.end(),
-                  keys_.begin() + random_() % kTokens * kDim);
+        std::copy(distractor.begin(), distractor.end(), keys_.begin() + random_() % kTokens * kDim);
       }
     }
   }

@@ -194,8 +194,8 @@ TEST(SignCodesTest, EstimatesFallShortByMoreThanTheMarginAsSeldomAsTheNormalLawS
       const float logit = Dot(query.query.data(), key, dim);
       const float factor = Factor(codes, block, slot);
       const float estimate =
-          factor * (query.code.step * SlowSum(codes, block, slot, query.tables.data()) +
-                    query.code.offset);
+          factor *
+          (query.code.step * SlowSum(codes, block, slot, query.tables.data()) + query.code.offset);
       const float reach = query.code.length * std::sqrt(Dot(key, key, dim));
       beyond += estimate < logit - CodeMargin(query.code, reach, logit, factor);
     }
