@@ -243,7 +243,9 @@ void ClusterSelector::PoolNeedles() {
       .count = request_.needle_candidates};
   s_.log_floor = s_.log_total;
   FindNeedles(part_, needles, s_.log_floor, s_.needles, read_);
-  if (FloorWasTooHigh()) FindNeedles(part_, needles, s_.log_floor, s_.needles, read_);
+  if (!request_.best_keys && FloorWasTooHigh()) {
+    FindNeedles(part_, needles, s_.log_floor, s_.needles, read_);
+  }
   for (size_t g = 0; g < group_; ++g) {
     if (!s_.needles.best[g].empty()) s_.best_needle[g] = s_.needles.best[g].front().logit;
     s_.log_total[g] = std::max(s_.log_total[g], s_.best_needle[g]);

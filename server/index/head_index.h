@@ -40,7 +40,7 @@ struct IndexOptions {
   double estimated_clusters_share =
       0.15;                            // clusters estimated one by one; the rest per super-cluster
   double negligible_share = 1e-3;      // chosen clusters that together carry less stay estimated
-  size_t needle_candidates = 2048;     // best keys by one-bit code, re-scored exactly
+  size_t needle_candidates = 2048;     // keys that may matter by code, scored exactly at most
   size_t graph_clusters_min = 8192;    // fewer centroids are searched without the graph
   size_t graph_search_width = 48;      // clusters sought through the graph for a query head
   size_t training_queries_max = 8192;  // query vectors kept to teach the index

@@ -1,5 +1,7 @@
 #include "base/thread_pool.h"
 
+#include <sched.h>
+
 #include <atomic>
 #include <set>
 #include <thread>
@@ -91,6 +93,31 @@ TEST(ThreadPoolTest, LoopInsideATaskOfAFullPool) {
   MutexLock lock(mutex);
   while (!done) finished.Wait(mutex);
   EXPECT_EQ(sum, 4950);
+}
+
+// Every thread is asked for its processors; more threads than processors share them in turn.
+TEST(ThreadPoolTest, OnePerCpuKeepsEveryThreadOnOneProcessor) {
+  constexpr size_t kThreads = 5;
+  ThreadPool pool(kThreads, ThreadPool::Placement::kOnePerCpu);
+  cpu_set_t usable;
+  ASSERT_EQ(sched_getaffinity(0, sizeof(usable), &usable), 0);
+  std::atomic<size_t> arrived{0}, kept{0}, done{0};
+  for (size_t i = 0; i < kThreads; ++i) {
+    pool.Schedule([&] {
+      arrived.fetch_add(1);
+      while (arrived.load() < kThreads) std::this_thread::yield();  // so all threads take part
+      cpu_set_t own;
+      const bool read = sched_getaffinity(0, sizeof(own), &own) == 0;
+      CPU_AND(&own, &own, &usable);
+      kept.fetch_add(read && CPU_COUNT(&own) == 1);
+      done.fetch_add(1);
+    });
+  }
+  while (done.load() < kThreads) std::this_thread::yield();
+  EXPECT_EQ(kept.load(), kThreads);
+  std::vector<int> runs(100, 0);
+  pool.ParallelFor(runs.size(), [&](size_t i) { ++runs[i]; });
+  EXPECT_EQ(runs, std::vector<int>(100, 1));
 }
 
 TEST(ThreadPoolTest, DestructorFinishesQueuedTasks) {
