@@ -48,8 +48,7 @@ ClusterSelector::ClusterSelector(const IndexedPart& part, const SelectionRequest
 
 void ClusterSelector::Begin() {
   s_.super_state.assign(super_count_, SuperState::kWhole);
-  s_.node_state.assign(part_.node_count(), NodeState::kEstimated);
-  s_.pool_slot.assign(part_.node_count(), 0);
+  ClearNodes();
   s_.opened.clear();
   s_.opened_log_mass.clear();
   s_.exact.clear();
@@ -62,12 +61,26 @@ void ClusterSelector::Begin() {
   UpdateTotals();
 }
 
+// A query touches few nodes of very many, so only those are cleared.
+void ClusterSelector::ClearNodes() {
+  if (s_.node_state.size() != part_.node_count() || s_.ranges_marked) {
+    s_.node_state.assign(part_.node_count(), NodeState::kEstimated);
+    s_.pool_slot.assign(part_.node_count(), 0);
+  }
+  for (const uint32_t node : s_.touched) {
+    if (node >= part_.node_count()) continue;
+    s_.node_state[node] = NodeState::kEstimated;
+    s_.pool_slot[node] = 0;
+  }
+  s_.touched.clear();
+  s_.ranges_marked = false;
+}
+
 void ClusterSelector::Refine() {
   // Codes need no more than the super-clusters, and where a single key outweighs everything there
   // is nothing left to open.
   PoolNeedles();
-  OpenBest();
-  UpdateTotals();
+  if (OpenBest()) UpdateTotals();
   PoolGraphHits();
   PoolOpened();
   ChooseExact();
@@ -80,6 +93,7 @@ void ClusterSelector::MarkSegment(size_t index) {
   const size_t first_super = index * part_.super_clusters_per_segment;
   const size_t first_node = index * part_.clusters_per_segment;
   if (segment.end_position() <= range.begin || segment.begin_position >= range.end) {
+    s_.ranges_marked = true;
     std::fill_n(s_.super_state.begin() + first_super, part_.super_clusters_per_segment,
                 SuperState::kExcluded);
     std::fill_n(s_.node_state.begin() + first_node, part_.clusters_per_segment,
@@ -95,6 +109,7 @@ void ClusterSelector::MarkSegment(size_t index) {
       rows += n;
       if (n == segment.clusters.rows(c)) continue;
       s_.node_state[first_node + c] = n == 0 ? NodeState::kExcluded : NodeState::kPartial;
+      s_.touched.push_back(static_cast<uint32_t>(first_node + c));
       if (n != 0) s_.partial.push_back(static_cast<uint32_t>(first_node + c));
     }
     if (rows == 0) {
@@ -174,7 +189,13 @@ void ClusterSelector::OpenSuper(size_t super_cluster) {
   read_.bytes_read += count * (part_.shape.head_dim * 2 + 3 * sizeof(float));
 }
 
-void ClusterSelector::OpenBest() {
+bool ClusterSelector::OpenBest() {
+  bool any = false;
+  for (size_t g = 0; g < group_; ++g) {
+    const std::span<float> mass(s_.super_log_mass.data() + g * super_count_, super_count_);
+    any |= MaxElement(mass) - s_.log_total[g] > log_share_min_;
+  }
+  if (!any) return false;
   const auto budget = static_cast<size_t>(part_.options.estimated_clusters_share *
                                           static_cast<double>(part_.node_count()));
   const size_t supers =
@@ -194,6 +215,7 @@ void ClusterSelector::OpenBest() {
     s_.super_pool.resize(supers);
   }
   for (const ClusterCandidate& best : s_.super_pool) OpenSuper(best.node);
+  return !s_.super_pool.empty();
 }
 
 void ClusterSelector::AddToPool(uint32_t node, float priority) {
@@ -204,6 +226,7 @@ void ClusterSelector::AddToPool(uint32_t node, float priority) {
     known = std::max(known, priority);
     return;
   }
+  s_.touched.push_back(node);
   s_.pool.push_back({priority, node});
   slot = static_cast<uint32_t>(s_.pool.size());
 }

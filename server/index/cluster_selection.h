@@ -54,6 +54,8 @@ struct ClusterSelection {
   std::vector<ClusterCandidate> pool;
   std::vector<ClusterCandidate> super_pool;
   std::vector<uint32_t> pool_slot;  // (nodes): 1 + index in pool, 0 when not there
+  std::vector<uint32_t> touched;    // nodes whose state or slot the last query may have set...
+  bool ranges_marked = false;       // ...beside whole segments
   std::vector<float> buffer;
   NeedleScratch needles;
   GraphSearchScratch graph;
@@ -82,12 +84,13 @@ class ClusterSelector {
   void Refine();
 
  private:
+  void ClearNodes();
   void MarkSegment(size_t index);
   void SetNorms();
   void ScoreSuperClusters();
   void UpdateTotals();
   void OpenSuper(size_t super_cluster);
-  void OpenBest();
+  bool OpenBest();  // false: none was worth it
   bool FloorWasTooHigh();
   void PoolNeedles();
   void PoolGraphHits();

@@ -19,7 +19,7 @@ struct CodeBlock {
   const uint8_t* codes;   // (code_bytes, kCodeBlockRows): byte p of every row together
   const uint8_t* tables;  // (2 * code_bytes, kNibbleTableBytes), entries of at most 15: for the
                           // low, then the high nibble of each code byte
-  uint32_t threshold;  // of the sums reported
+  uint32_t threshold;     // of the sums reported
 };
 
 struct CodeHit {

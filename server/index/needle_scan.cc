@@ -113,14 +113,12 @@ class NeedleQuery {
     const size_t first = std::min(kFirstScored, best_.size());
     std::nth_element(best_.begin(), best_.begin() + first, best_.end(), HigherLogit);
     ScoreExactly(std::span(best_).first(first));
-    const auto rest =
-        std::remove_if(best_.begin() + first, best_.end(),
-                       [&](const NeedleCandidate& key) { return !MayMatter(key); });
+    const auto rest = std::remove_if(best_.begin() + first, best_.end(),
+                                     [&](const NeedleCandidate& key) { return !MayMatter(key); });
     best_.erase(rest, best_.end());
     ScoreExactly(std::span(best_).subspan(first));
-    std::erase_if(best_, [&](const NeedleCandidate& key) {
-      return !key.in_range || key.logit < floor();
-    });
+    std::erase_if(best_,
+                  [&](const NeedleCandidate& key) { return !key.in_range || key.logit < floor(); });
     std::sort(best_.begin(), best_.end(), HigherLogit);
   }
 

@@ -32,6 +32,10 @@ size_t Segment::FindRow(int64_t position) const {
 Segment::Rows Segment::RowsInRange(size_t cluster, PositionRange range) const {
   const auto* begin = row_position.data() + clusters.row_begin[cluster];
   const auto* end = row_position.data() + clusters.row_begin[cluster + 1];
+  if (begin == end) return {clusters.row_begin[cluster], clusters.row_begin[cluster]};
+  if (begin_position + *begin >= range.begin && begin_position + *(end - 1) < range.end) {
+    return {clusters.row_begin[cluster], clusters.row_begin[cluster + 1]};
+  }
   const auto at = [&](int64_t position) {
     const int64_t offset = position - begin_position;
     return std::partition_point(begin, end, [&](uint16_t p) { return int64_t{p} < offset; });
