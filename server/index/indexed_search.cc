@@ -116,7 +116,8 @@ void SearchIndexed(const IndexedPart& part, const TailView& tail, const SearchPa
     const SelectionRequest request{scratch.queries,
 
                                    scratch.log_mass, search.range,
-                                   std::max(part.options.needle_candidates, 2 * search.k), true};
+                                   std::max(part.options.needle_candidates / 4, 4 * search.k),
+                                   true};
     const ClusterSelection& selection = scratch.selection;
     ClusterSelector selector(part, request, scratch.selection, read);
     selector.Begin();

@@ -22,6 +22,10 @@ constexpr size_t kCacheLineBytes = 64;
 // there raises the floor for the others.
 constexpr size_t kFirstShare = 64;
 constexpr size_t kSampleStride = 8;
+// Where codes err by fewer logits than this, no key that they miss outweighs the others by much:
+// fewer candidates do, one in kFewerCandidates.
+constexpr float kSmallMargin = 10.0f;
+constexpr size_t kFewerCandidates = 16;
 
 bool HigherLogit(const NeedleCandidate& a, const NeedleCandidate& b) { return a.logit > b.logit; }
 
@@ -44,9 +48,17 @@ class NeedleQuery {
         inverse_step_(1.0f / code_.step),
         radius_per_factor_(std::sqrt(static_cast<float>(part.rotation->code_dim())) *
                            kSqrtTwoOverPi),
+        count_(request.count),
         log_total_(log_total),
         best_(scratch.best[g]),
         read_(read) {}
+
+  // `radius` is that of an ordinary row.
+  void LimitCandidates(float radius) {
+    if (request_.log_share_min == -kInfinity) return;  // the best are wanted, not those that matter
+    const float margin = CodeMargin(code_, code_.length * radius, 0.0f, 0.0f);
+    if (margin < kSmallMargin) count_ = std::max<size_t>(1, count_ / kFewerCandidates);
+  }
 
   static size_t TableBytes(const IndexedPart& part) {
     return part.rotation->code_dim() / 8 * 2 * kNibbleTableBytes;
@@ -102,7 +114,7 @@ class NeedleQuery {
     if (promising_) RaiseFloorBy(std::span(best_).subspan(settled_));
     promising_ = false;
     if (!keep) best_.resize(settled_);
-    if (best_.size() >= 2 * request_.count) Prune();
+    if (best_.size() >= 2 * count_) Prune();
     settled_ = best_.size();
   }
 
@@ -178,10 +190,10 @@ class NeedleQuery {
   // Keeps the `count` candidates with the largest estimates.
   void Prune() {
     std::erase_if(best_, [&](const NeedleCandidate& key) { return !MayMatter(key); });
-    if (best_.size() <= request_.count) return;
-    std::nth_element(best_.begin(), best_.begin() + (request_.count - 1), best_.end(), HigherLogit);
-    estimate_floor_ = best_[request_.count - 1].logit;
-    best_.resize(request_.count);
+    if (best_.size() <= count_) return;
+    std::nth_element(best_.begin(), best_.begin() + (count_ - 1), best_.end(), HigherLogit);
+    estimate_floor_ = best_[count_ - 1].logit;
+    best_.resize(count_);
   }
 
   VectorsView KeyOf(const NeedleCandidate& key) const {
@@ -209,6 +221,7 @@ class NeedleQuery {
   const SignQuery code_;
   const float inverse_step_;
   const float radius_per_factor_;  // |r| / f, about
+  size_t count_;                   // candidates kept
   float& log_total_;
   float estimate_floor_ = -kInfinity;  // of estimates, once more than `count` are known
   std::vector<NeedleCandidate>& best_;
@@ -286,6 +299,13 @@ class NeedleScan {
     scratch_.bounds.resize(super_count_ * group);
     scratch_.first_bounds.assign(group, kInfinity);
     scratch_.floors.resize(group);
+    float radius_sum = 0;
+    size_t sampled = 0;
+    for (size_t i = begin_; i < end_; i += kSampleStride, ++sampled) radius_sum += radius[i];
+    for (NeedleQuery& query : queries_) {
+      // Half of a super-cluster's largest is about what an ordinary row of it has.
+      if (sampled > 0) query.LimitCandidates(0.5f * radius_sum / static_cast<float>(sampled));
+    }
     for (size_t g = 0; g < group; ++g) {
       const NeedleQuery& query = queries_[g];
       const float* logits = BaseLogits(g);
