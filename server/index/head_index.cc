@@ -57,10 +57,10 @@ class HeadIndexImpl : public HeadIndex {
         options_(options),
         segment_options_(MakeSegmentOptions(options)),
         rotation_(std::make_shared<const SignRotation>(shape.head_dim)),
+        tail_shape_({shape.element_type, shape.head_dim, shape.value_dim,
+                     ChunkTokens(options.segment_tokens)}),
         pooled_(shape.head_dim, shape.value_dim),
-        tail_({shape.element_type, shape.head_dim, shape.value_dim,
-               ChunkTokens(options.segment_tokens)},
-              0),
+        tail_(tail_shape_, 0),
         training_(shape.head_dim, options.training_queries_max, options.graph.seed),
         graph_growth_(shape.head_dim, options.graph, options.graph_clusters_min) {
     part_ = MakePart({}, nullptr);
@@ -120,7 +120,7 @@ class HeadIndexImpl : public HeadIndex {
  private:
   using SegmentList = std::vector<std::shared_ptr<const Segment>>;
 
-  const TailShape& tail_shape() const { return tail_.shape(); }  // never changes
+  const TailShape& tail_shape() const { return tail_shape_; }
 
   Tail::Room Reserve() {
     MutexLock lock(mutex_);
@@ -151,6 +151,8 @@ class HeadIndexImpl : public HeadIndex {
   const IndexOptions options_;
   const SegmentOptions segment_options_;
   const std::shared_ptr<const SignRotation> rotation_;
+
+  const TailShape tail_shape_;  // of tail_, to be read without its lock
 
   mutable Mutex writer_mutex_;
   SummaryTables tables_ ATTIC_GUARDED_BY(writer_mutex_);
