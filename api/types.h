@@ -163,7 +163,7 @@ struct StoreStatus {
   uint64_t epoch = 0;
   uint64_t sessions = 0;
   uint64_t tokens = 0;            // tokens times stored layers, over all sessions
-  uint64_t pending_segments = 0;  // segments waiting for the background builder
+  uint64_t pending_segments = 0;  // waiting for the background builder, or being built
   uint64_t threads = 0;
   double uptime_seconds = 0;
   std::string vector_target;  // instruction set in use

@@ -10,44 +10,6 @@
 namespace attic {
 namespace {
 
-// One ParallelFor: items are taken by counter, and the caller waits for the last to finish. Helpers
-// that start after the items are gone find nothing to do, so the state outlives the call.
-struct ParallelLoop {
-  ParallelLoop(size_t count, const std::function<void(size_t)>& body) : count(count), body(body) {}
-
-  void Work() {
-    size_t finished = 0;
-    for (size_t i = next.fetch_add(1); i < count; i = next.fetch_add(1)) {
-      body(i);
-      ++finished;
-    }
-    if (finished == 0) return;
-    MutexLock lock(mutex);
-    if (done.fetch_add(finished) + finished == count) all_done.NotifyAll();
-  }
-
-  // The items of a loop mostly end close together, and waking a thread takes longer than that: so
-  // the caller looks for a while before it sleeps.
-  void WaitForAll() {
-    const auto asleep = std::chrono::steady_clock::now() + kSpinTime;
-    while (done.load() != count && std::chrono::steady_clock::now() < asleep) {
-      std::this_thread::yield();
-    }
-    MutexLock lock(mutex);
-    while (done.load() != count) all_done.Wait(mutex);
-  }
-
-  static constexpr std::chrono::microseconds kSpinTime{100};
-
-  const size_t count;
-  const std::function<void(size_t)>&
-      body;  // used only while items remain, that is, during the call
-  std::atomic<size_t> next{0};
-  std::atomic<size_t> done{0};  // raised only with the mutex, so that no wake-up is lost
-  Mutex mutex;
-  CondVar all_done;
-};
-
 std::vector<int> UsableCpus() {
   std::vector<int> cpus;
   cpu_set_t set;
@@ -67,6 +29,67 @@ void StayOn(int cpu) {
 }
 
 }  // namespace
+
+// One ParallelFor: items are taken by counter, and the caller waits for the last to finish. Threads
+// that come after the items are gone find nothing to do, so the state outlives the call.
+class ThreadPool::Loop {
+ public:
+  Loop(size_t count, const std::function<void(size_t)>& body)
+      : count_(count), body_(body), parent_(current_) {}
+
+  // Runs an item; false when all are taken.
+  bool WorkOnce() {
+    const size_t i = next_.fetch_add(1);
+    if (i >= count_) return false;
+    Loop* const outer = current_;
+    current_ = this;
+    body_(i);
+    current_ = outer;
+    MutexLock lock(mutex_);
+    if (done_.fetch_add(1) + 1 == count_) changed_.NotifyAll();
+    return true;
+  }
+
+  // The loop in whose body this one was called, which lasts as long as the call; null without one.
+  Loop* parent() const { return parent_; }
+
+  void AddChild() {
+    MutexLock lock(mutex_);
+    children_.fetch_add(1);
+    changed_.NotifyAll();
+  }
+  void RemoveChild() { children_.fetch_sub(1); }
+
+  bool done() const { return done_.load() == count_; }
+  bool has_child() const { return children_.load() > 0; }
+
+  // Returns when the loop is done or has a child. The items of a loop mostly end close together,
+  // and waking a thread takes longer than that: so the caller looks for a while before it sleeps.
+  void Wait() {
+    const auto asleep = std::chrono::steady_clock::now() + kSpinTime;
+    while (!done() && !has_child() && std::chrono::steady_clock::now() < asleep) {
+      std::this_thread::yield();
+    }
+    MutexLock lock(mutex_);
+    while (!done() && !has_child()) changed_.Wait(mutex_);
+  }
+
+ private:
+  static constexpr std::chrono::microseconds kSpinTime{100};
+  static thread_local Loop* current_;  // whose body this thread runs
+
+  const size_t count_;
+  const std::function<void(size_t)>& body_;  // used only while items remain: during the call
+  Loop* const parent_;
+  std::atomic<size_t> next_{0};
+  // Both raised only with the mutex, so that no wake-up is lost.
+  std::atomic<size_t> done_{0};
+  std::atomic<size_t> children_{0};  // open
+  Mutex mutex_;
+  CondVar changed_;
+};
+
+thread_local ThreadPool::Loop* ThreadPool::Loop::current_ = nullptr;
 
 ThreadPool::ThreadPool(size_t threads, Placement placement) {
   if (threads == 0) threads = std::max(1u, std::thread::hardware_concurrency());
@@ -110,16 +133,58 @@ void ThreadPool::Schedule(std::function<void()> task) {
   if (worker != nullptr) worker->wake.NotifyOne();
 }
 
+void ThreadPool::Open(const std::shared_ptr<Loop>& loop) {
+  MutexLock lock(mutex_);
+  loops_.push_back(loop);
+  if (loop->parent() != nullptr) loop->parent()->AddChild();
+}
+
+void ThreadPool::Close(const std::shared_ptr<Loop>& loop) {
+  MutexLock lock(mutex_);
+  const bool open = std::erase(loops_, loop) > 0;
+  if (open && loop->parent() != nullptr) loop->parent()->RemoveChild();
+}
+
+std::shared_ptr<ThreadPool::Loop> ThreadPool::ChildOf(const Loop& loop) {
+  MutexLock lock(mutex_);
+  const auto child =
+      std::find_if(loops_.begin(), loops_.end(), [&](const auto& l) { return l->parent() == &loop; });
+  return child == loops_.end() ? nullptr : *child;
+}
+
+void ThreadPool::WaitFor(Loop& loop) {
+  while (!loop.done()) {
+    // Item by item, so that what is waited for is not overlooked for long.
+    const std::shared_ptr<Loop> child = loop.has_child() ? ChildOf(loop) : nullptr;
+    if (child == nullptr) {
+      loop.Wait();
+    } else if (!child->WorkOnce()) {
+      Close(child);
+    }
+  }
+}
+
 void ThreadPool::ParallelFor(size_t count, const std::function<void(size_t)>& body) {
   if (count <= 1) {
     if (count == 1) body(0);
     return;
   }
-  auto loop = std::make_shared<ParallelLoop>(count, body);
-  const size_t helpers = std::min(threads_.size(), count - 1);
-  for (size_t i = 0; i < helpers; ++i) Schedule([loop] { loop->Work(); });
-  loop->Work();
-  loop->WaitForAll();
+  const auto loop = std::make_shared<Loop>(count, body);
+  Open(loop);
+  const int cpu = sched_getcpu();
+  for (size_t helpers = count - 1; helpers > 0; --helpers) {
+    Worker* worker;
+    {
+      MutexLock lock(mutex_);
+      worker = TakeIdle(cpu);
+    }
+    if (worker == nullptr) break;
+    worker->wake.NotifyOne();
+  }
+  while (loop->WorkOnce()) {
+  }
+  Close(loop);
+  WaitFor(*loop);
 }
 
 void ThreadPool::Run(size_t index) {
@@ -127,19 +192,32 @@ void ThreadPool::Run(size_t index) {
   if (self.cpu >= 0) StayOn(self.cpu);
   for (;;) {
     std::function<void()> task;
+    std::shared_ptr<Loop> loop;
     {
       MutexLock lock(mutex_);
-      while (tasks_.empty() && !stopping_) {
+      while (tasks_.empty() && loops_.empty() && !stopping_) {
         idle_.push_back(index);
         self.wake.Wait(mutex_);
         // Whoever woke this thread took it off the list; a spurious wake-up leaves it there.
         std::erase(idle_, index);
       }
-      if (tasks_.empty()) return;
-      task = std::move(tasks_.front());
-      tasks_.pop_front();
+      // What has begun goes before what waits.
+      if (!loops_.empty()) {
+        loop = loops_.front();
+      } else if (!tasks_.empty()) {
+        task = std::move(tasks_.front());
+        tasks_.pop_front();
+      } else {
+        return;
+      }
     }
-    task();
+    if (loop == nullptr) {
+      task();
+      continue;
+    }
+    while (loop->WorkOnce()) {
+    }
+    Close(loop);
   }
 }
 

@@ -39,11 +39,13 @@ class ThreadPool {
   void Schedule(std::function<void()> task);
 
   // Runs body(i) for every i in [0, count), the calling thread helping, and returns when all are
-  // done. Safe to call from several threads at once, and from inside a task (the caller works
-  // through its own items, so there is no deadlock). count <= 1 runs in the caller alone.
+  // done. Safe to call from several threads at once, from inside a task, and from inside a body:
+  // the caller works through its own items, so there is no deadlock, and while it waits for others'
+  // it takes items of the loops inside those. count <= 1 runs in the caller alone.
   void ParallelFor(size_t count, const std::function<void(size_t)>& body);
 
  private:
+  class Loop;
   struct Worker {
     int cpu = -1;  // -1: anywhere
     CondVar wake;
@@ -52,11 +54,18 @@ class ThreadPool {
   void Run(size_t index);
   // Takes an idle thread off the list, preferably not on processor `cpu`; null when all are busy.
   Worker* TakeIdle(int cpu) ATTIC_REQUIRES(mutex_);
+  void Open(const std::shared_ptr<Loop>& loop);
+  // To be called when all items are taken, by whoever notices.
+  void Close(const std::shared_ptr<Loop>& loop);
+  // An open loop inside a body of `loop`; null when there is none.
+  std::shared_ptr<Loop> ChildOf(const Loop& loop);
+  void WaitFor(Loop& loop);
 
   Mutex mutex_;
   std::vector<std::unique_ptr<Worker>> workers_;  // constant after construction
   std::vector<size_t> idle_ ATTIC_GUARDED_BY(mutex_);
   std::deque<std::function<void()>> tasks_ ATTIC_GUARDED_BY(mutex_);
+  std::deque<std::shared_ptr<Loop>> loops_ ATTIC_GUARDED_BY(mutex_);  // with items to take
   bool stopping_ ATTIC_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };

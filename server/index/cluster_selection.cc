@@ -265,9 +265,9 @@ void ClusterSelector::PoolNeedles() {
       .log_share_min = request_.best_keys ? kNegativeInfinity : kLogNeedleShareMin,
       .count = request_.needle_candidates};
   s_.log_floor = s_.log_total;
-  FindNeedles(part_, needles, s_.log_floor, s_.needles, read_);
+  FindNeedles(part_, needles, request_.helpers, s_.log_floor, s_.needles, read_);
   if (!request_.best_keys && FloorWasTooHigh()) {
-    FindNeedles(part_, needles, s_.log_floor, s_.needles, read_);
+    FindNeedles(part_, needles, request_.helpers, s_.log_floor, s_.needles, read_);
   }
   for (size_t g = 0; g < group_; ++g) {
     if (!s_.needles.best[g].empty()) s_.best_needle[g] = s_.needles.best[g].front().logit;

@@ -92,7 +92,7 @@ class HeadIndexImpl : public HeadIndex {
 
   int64_t pending_segments() const override {
     MutexLock lock(mutex_);
-    return tail_.token_count() / options_.segment_tokens;
+    return tail_.token_count() / options_.segment_tokens + (growing_graph_ ? 1 : 0);
   }
 
   std::shared_ptr<const HeadSnapshot> Snapshot() const override {
@@ -105,12 +105,16 @@ class HeadIndexImpl : public HeadIndex {
   }
 
   absl::StatusOr<bool> BuildNext() override {
+    absl::StatusOr<bool> built = false;
     try {
-      return BuildSegmentAndGraph();
+      built = BuildSegmentAndGraph();
     } catch (const std::bad_alloc&) {
       graph_growth_.Restart();
-      return absl::ResourceExhaustedError("memory ran out while a segment was built");
+      built = absl::ResourceExhaustedError("memory ran out while a segment was built");
     }
+    MutexLock lock(mutex_);
+    growing_graph_ = false;
+    return built;
   }
 
   void Truncate(int64_t position) override;
@@ -139,6 +143,11 @@ class HeadIndexImpl : public HeadIndex {
     return part_;
   }
 
+  int64_t tail_segments() const {
+    MutexLock lock(mutex_);
+    return tail_.token_count() / options_.segment_tokens;
+  }
+
   absl::StatusOr<bool> BuildSegmentAndGraph();
   bool BuildSegmentFromTail();
   absl::StatusOr<bool> GrowGraph();
@@ -163,6 +172,8 @@ class HeadIndexImpl : public HeadIndex {
   mutable Mutex mutex_;
   Tail tail_ ATTIC_GUARDED_BY(mutex_);
   std::shared_ptr<const IndexedPart> part_ ATTIC_GUARDED_BY(mutex_);
+  // The newest segment is published, the graph over it not yet.
+  bool growing_graph_ ATTIC_GUARDED_BY(mutex_) = false;
   mutable std::shared_ptr<const IndexedHeadSnapshot> snapshot_ ATTIC_GUARDED_BY(mutex_);
 
   mutable Mutex training_mutex_;
@@ -231,20 +242,23 @@ bool HeadIndexImpl::BuildSegmentFromTail() {
   MutexLock lock(mutex_);
   tail_.DropFront(tokens);
   part_ = std::move(next);
+  growing_graph_ = true;
   return true;
 }
 
 absl::StatusOr<bool> HeadIndexImpl::GrowGraph() {
   std::shared_ptr<const IndexedPart> from;
+  bool idle;
   {
     MutexLock writer(writer_mutex_);
     from = part();
+    idle = tail_segments() == 0;
     if (graph_segment_cuts_ != segment_cuts_) graph_growth_.Restart();
     graph_segment_cuts_ = segment_cuts_;
   }
   const size_t published = from->graph == nullptr ? 0 : from->graph->node_count();
   ATTIC_ASSIGN_OR_RETURN(std::shared_ptr<const QueryAwareGraph> graph,
-                         graph_growth_.Grow(from->centroids(), published, pending_segments() == 0,
+                         graph_growth_.Grow(from->centroids(), published, idle,
                                             [this] { return TrainingQueries(); }));
   if (graph == nullptr) return false;
   MutexLock writer(writer_mutex_);

@@ -47,13 +47,16 @@ struct IndexOptions {
   GraphOptions graph;
 };
 
+class ThreadPool;
+
 // Buffers of one searching thread, reused between calls. Not thread-safe.
 class SearchScratch;
 struct SearchScratchDeleter {
   void operator()(SearchScratch* scratch) const;
 };
 using SearchScratchPtr = std::unique_ptr<SearchScratch, SearchScratchDeleter>;
-SearchScratchPtr MakeSearchScratch();
+// Threads of `helpers`, if not null, take parts of a long search; it must outlive the buffers.
+SearchScratchPtr MakeSearchScratch(ThreadPool* helpers = nullptr);
 
 // The answer of one kv head for its group of query heads.
 struct HeadAnswer {
@@ -101,7 +104,8 @@ class HeadIndex {
   virtual void AddTrainingQueries(std::span<const float> queries) = 0;
 
   virtual int64_t token_count() const = 0;
-  // Segments' worth of tail waiting to be built.
+  // Segments' worth of tail waiting to be built, and one more while BuildNext has published a
+  // segment but not finished.
   virtual int64_t pending_segments() const = 0;
 
   // Builds and publishes the next segment (and, when it is due, the graph). Returns false when

@@ -132,6 +132,8 @@ void IndexedHeadSnapshot::CopyVectors(int64_t position, std::byte* key, std::byt
 
 void SearchScratchDeleter::operator()(SearchScratch* scratch) const { delete scratch; }
 
-SearchScratchPtr MakeSearchScratch() { return SearchScratchPtr(new SearchScratch); }
+SearchScratchPtr MakeSearchScratch(ThreadPool* helpers) {
+  return SearchScratchPtr(new SearchScratch(helpers));
+}
 
 }  // namespace attic

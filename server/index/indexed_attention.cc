@@ -174,8 +174,11 @@ bool AttendIndexed(const IndexedPart& part, PositionRange range, absl::Time dead
   const size_t group = scratch.accumulators.size();
   scratch.log_mass.resize(group);
   for (size_t g = 0; g < group; ++g) scratch.log_mass[g] = LogSumExpOf(scratch.accumulators[g]);
-  const SelectionRequest request{scratch.queries, scratch.log_mass, range,
-                                 part.options.needle_candidates};
+  const SelectionRequest request{.queries = scratch.queries,
+                                 .other_log_mass = scratch.log_mass,
+                                 .range = range,
+                                 .needle_candidates = part.options.needle_candidates,
+                                 .helpers = scratch.helpers};
   ClusterSelection& selection = scratch.selection;
   ClusterSelector selector(part, request, selection, read);
   selector.Begin();

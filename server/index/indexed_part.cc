@@ -30,10 +30,11 @@ void SummaryTables::Append(const Segment& segment) {
   arrays_.super_deviation_limit.Append(supers.deviation_limit);
   const SignCodes& codes = segment.codes;
   std::vector<uint32_t> super_block(codes.group_block.begin(), codes.group_block.end() - 1);
-  for (uint32_t& block : super_block) block += static_cast<uint32_t>(arrays_.blocks.size());
+  for (uint32_t& block : super_block) block += static_cast<uint32_t>(arrays_.block_radius.size());
   arrays_.super_radius.Append(codes.GroupRadii());
   arrays_.super_block.Append(super_block);
-  arrays_.blocks.Append(codes.bounds);
+  arrays_.block_radius.Append(codes.radius);
+  arrays_.block_factor.Append(codes.factor);
 }
 
 void SummaryTables::Truncate(size_t segments, size_t segments_held) {
@@ -41,11 +42,12 @@ void SummaryTables::Truncate(size_t segments, size_t segments_held) {
   const size_t blocks = BlocksOf(segments, segments_held);
   ForEachEvenArray(arrays_,
                    [&](auto& array) { array.Truncate(array.size() / segments_held * segments); });
-  arrays_.blocks.Truncate(blocks);
+  arrays_.block_radius.Truncate(blocks);
+  arrays_.block_factor.Truncate(blocks);
 }
 
 size_t SummaryTables::BlocksOf(size_t segments, size_t segments_held) const {
-  if (segments == segments_held) return arrays_.blocks.size();
+  if (segments == segments_held) return arrays_.block_radius.size();
   return arrays_.super_block.view().data()[arrays_.super_block.size() / segments_held * segments];
 }
 
@@ -58,7 +60,8 @@ SummaryTables SummaryTables::Prefix(size_t segments, size_t segments_held) const
     array = array.Prefix(array.size() / segments_held * segments);
   });
   const size_t blocks = BlocksOf(segments, segments_held);
-  prefix.arrays_.blocks = arrays_.blocks.Prefix(blocks);
+  prefix.arrays_.block_radius = arrays_.block_radius.Prefix(blocks);
+  prefix.arrays_.block_factor = arrays_.block_factor.Prefix(blocks);
   return prefix;
 }
 
@@ -71,13 +74,14 @@ SummaryViews SummaryTables::Views() const {
           arrays_.super_deviation_limit.view(),
           arrays_.super_radius.view(),
           arrays_.super_block.view(),
-          arrays_.blocks.view()};
+          arrays_.block_radius.view(),
+          arrays_.block_factor.view()};
 }
 
 uint64_t SummaryTables::memory_bytes() const {
   uint64_t bytes = 0;
   ForEachEvenArray(arrays_, [&](const auto& array) { bytes += array.capacity_bytes(); });
-  return bytes + arrays_.blocks.capacity_bytes();
+  return bytes + arrays_.block_radius.capacity_bytes() + arrays_.block_factor.capacity_bytes();
 }
 
 }  // namespace attic

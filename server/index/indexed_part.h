@@ -26,9 +26,10 @@ struct SummaryArrays {
   Array<float> super_deviation;
   Array<float> super_deviation_limit;
   // Codes: blocks are numbered through all segments.
-  Array<float> super_radius;      // (super-clusters): largest |r| of its codes
-  Array<uint32_t> super_block;    // (super-clusters): its first block
-  Array<CodeBlockBounds> blocks;  // (blocks)
+  Array<float> super_radius;    // (super-clusters): largest |r| of its codes
+  Array<uint32_t> super_block;  // (super-clusters): its first block
+  Array<float> block_radius;    // (blocks), as in SignCodes
+  Array<float> block_factor;    // (blocks)
 };
 template <typename T>
 using GrowingArrayView = typename GrowingArray<T>::View;
@@ -86,7 +87,7 @@ struct IndexedPart {
   uint32_t first_block(size_t super) const { return tables.super_block.data()[super]; }
   uint32_t last_block(size_t super) const {
     return super + 1 < super_cluster_count() ? first_block(super + 1)
-                                             : static_cast<uint32_t>(tables.blocks.size());
+                                             : static_cast<uint32_t>(tables.block_radius.size());
   }
   const Segment& segment_of_node(size_t node) const {
     return *segments[node / clusters_per_segment];

@@ -109,15 +109,15 @@ void SearchIndexed(const IndexedPart& part, const TailView& tail, const SearchPa
     const float logit_scale = std::abs(part.shape.logit_scale);
     const float scale = logit_scale > 0 ? logit_scale : 1.0f;
     scratch.queries.assign(search.queries.begin(), search.queries.end());
-
     for (float& x : scratch.queries) x *= scale;
-
     scratch.log_mass.assign(search.group, kEmptyLogSumExp);
-    const SelectionRequest request{scratch.queries,
-
-                                   scratch.log_mass, search.range,
-                                   std::max(part.options.needle_candidates / 4, 4 * search.k),
-                                   true};
+    const SelectionRequest request{
+        .queries = scratch.queries,
+        .other_log_mass = scratch.log_mass,
+        .range = search.range,
+        .needle_candidates = std::max(part.options.needle_candidates / 4, 4 * search.k),
+        .best_keys = true,
+        .helpers = scratch.helpers};
     const ClusterSelection& selection = scratch.selection;
     ClusterSelector selector(part, request, scratch.selection, read);
     selector.Begin();

@@ -13,7 +13,8 @@
 #include <vector>
 
 #include "api/types.h"
-#include "server/index/index_kernels.h"
+#include "base/thread_pool.h"
+#include "server/index/code_kernels.h"
 #include "server/index/indexed_part.h"
 #include "server/index/sign_codes.h"
 
@@ -29,13 +30,25 @@ struct NeedleCandidate {
   bool in_range = false;
 };
 
-// A block waiting to be scanned for one query.
-struct PendingBlock {
-  uint32_t segment;
-  uint32_t block;  // of the segment's codes
-  uint32_t query;
-  float base;         // q.c of its reference
-  float factor_unit;  // of its rows' factors
+// Blocks to be scanned for one query, an element each.
+struct ListedBlocks {
+  size_t count = 0;
+  std::vector<uint32_t> super;
+  std::vector<uint32_t> block;  // by its number through all segments
+  std::vector<const uint8_t*> codes;
+  std::vector<float> base, radius, factor;  // as in CodeBlocks
+};
+
+// Buffers of one stretch of super-clusters, which one thread scans.
+struct NeedleStretchScratch {
+  std::vector<std::vector<NeedleCandidate>> best;  // per query of the group; results
+  ReadStatistics read;
+
+  std::vector<uint32_t> supers;
+  std::vector<ListedBlocks> listed;                       // (2, group): of this turn and the next
+  std::vector<const uint8_t*> ahead;                      // of the next turn, not in the cache yet
+  std::vector<int32_t> sum_min, sum_offset, product_min;  // limits of those scanned
+  std::vector<CodeHit> hits;
 };
 
 // Buffers and results, reused between scans.
@@ -44,14 +57,9 @@ struct NeedleScratch {
 
   std::vector<uint8_t> tables;  // (group) tables of a query each
   std::vector<float> rotated;
-  std::vector<float> bounds;        // (super-clusters, group)
-  std::vector<float> first_bounds;  // (group)
-  std::vector<float> floors;        // (group), as of now
   std::vector<float> sample;
-  std::vector<PendingBlock> pending;
-  std::vector<CodeBlock> blocks;  // of `pending`
-  std::vector<CodeHit> hits;
-  std::vector<uint8_t> block_read;  // (blocks): 1 when counted
+  std::vector<uint32_t> blocks_read;  // (super-clusters): of each, counted in the statistics
+  std::vector<NeedleStretchScratch> stretches;
 };
 
 struct NeedleRequest {
@@ -63,9 +71,10 @@ struct NeedleRequest {
 };
 
 // Sets scratch.best[g] to the keys found, best first, for each query of the group, and raises
-// log_total (group), the estimated log_sum_exp over everything, to the largest logit found.
-void FindNeedles(const IndexedPart& part, const NeedleRequest& request, std::span<float> log_total,
-                 NeedleScratch& scratch, ReadStatistics& read);
+// log_total (group), the estimated log_sum_exp over everything, to the largest logit found. Threads
+// of `helpers`, if not null, take stretches of a long scan; what is found does not depend on them.
+void FindNeedles(const IndexedPart& part, const NeedleRequest& request, ThreadPool* helpers,
+                 std::span<float> log_total, NeedleScratch& scratch, ReadStatistics& read);
 
 }  // namespace attic
 

@@ -12,10 +12,12 @@ namespace attic {
 
 class SearchScratch {
  public:
+  explicit SearchScratch(ThreadPool* helpers) : helpers(helpers) {}
+
+  ThreadPool* const helpers;  // may be null
   ScanScratch scan;
   std::vector<AttentionAccumulator> accumulators;  // (group)
   std::vector<float> queries;                      // (group, head_dim), times the logit scale
-
   std::vector<float> log_mass;  // (group)
   ClusterSelection selection;
   std::vector<float> mass;       // (group, super-clusters), then per opened super-cluster

@@ -10,7 +10,6 @@
 
 #include "attention/vector_kernels.h"
 #include "base/check.h"
-#include "server/index/index_kernels.h"
 
 namespace attic {
 namespace {
@@ -50,18 +49,18 @@ class BlockAppender {
     codes_.blocks.resize((block + 1) * codes_.block_bytes(), 0);
     uint8_t* const bytes = codes_.blocks.data() + block * codes_.block_bytes();
     float factors[kCodeBlockRows];
-    CodeBlockBounds bounds{radius_[rows[0]], std::numeric_limits<float>::min(), 0.0f};
+    float factor_max = std::numeric_limits<float>::min();
     for (size_t slot = 0; slot < rows.size(); ++slot) {
       codes_.row[block * kCodeBlockRows + slot] = rows[slot];
       factors[slot] = Encode(residuals_.data() + rows[slot] * rotation_.dim(), bytes + slot);
-      bounds.factor = std::max(bounds.factor, factors[slot]);
+      factor_max = std::max(factor_max, factors[slot]);
     }
     for (size_t slot = 0; slot < rows.size(); ++slot) {
       bytes[codes_.code_bytes * kCodeBlockRows + slot] =
-          static_cast<uint8_t>(std::lround(factors[slot] / bounds.factor * SignCodes::kFactorMax));
+          static_cast<uint8_t>(std::lround(factors[slot] / factor_max * kCodeFactorMax));
     }
-    bounds.inverse_factor = 1.0f / bounds.factor;
-    codes_.bounds.push_back(bounds);
+    codes_.radius.push_back(radius_[rows[0]]);
+    codes_.factor.push_back(factor_max);
   }
 
  private:
@@ -116,14 +115,14 @@ std::vector<float> SignCodes::GroupRadii() const {
   std::vector<float> radii;
   for (size_t group = 0; group + 1 < group_block.size(); ++group) {
     const uint32_t first = group_block[group];
-    radii.push_back(first == group_block[group + 1] ? 0.0f : bounds[first].radius);
+    radii.push_back(first == group_block[group + 1] ? 0.0f : radius[first]);
   }
   return radii;
 }
 
 uint64_t SignCodes::memory_bytes() const {
   return group_block.size() * sizeof(uint32_t) + blocks.size() + row.size() * sizeof(uint16_t) +
-         bounds.size() * sizeof(CodeBlockBounds);
+         (radius.size() + factor.size()) * sizeof(float);
 }
 
 SignCodes MakeSignCodes(const SignRotation& rotation, std::span<const float> residuals,

@@ -19,7 +19,7 @@
 #include <span>
 #include <vector>
 
-#include "server/index/index_kernels.h"
+#include "server/index/code_kernels.h"
 
 namespace attic {
 
@@ -41,29 +41,22 @@ class SignRotation {
   std::vector<float> signs_;  // (kRounds, code_dim), scaled
 };
 
-// Of the rows of a block.
-struct CodeBlockBounds {
-  float radius;          // largest |r|
-  float factor;          // largest f
-  float inverse_factor;  // 1 / factor
-};
-
 // The codes of rows that lie in groups, each group with one reference c, in blocks of
-// kCodeBlockRows (index_kernels.h). A block holds rows of one group, the blocks of a group the rows
+// kCodeBlockRows (code_kernels.h). A block holds rows of one group, the blocks of a group the rows
 // by descending |r|: so the radius bounds tightly what a block can hide.
 struct SignCodes {
   static constexpr uint16_t kNoRow = 0xFFFF;  // the last block of a group is padded
-  static constexpr float kFactorMax = 255.0f;
 
   size_t code_bytes = 0;              // per row: code_dim / 8
   std::vector<uint32_t> group_block;  // (groups + 1): first block of each group
   // (blocks, code_bytes + 1, kCodeBlockRows): the codes, byte by byte, then f of each row in units
-  // of the block's largest / kFactorMax. Together, because a hit needs both.
+  // of the block's largest / kCodeFactorMax. Together, because a hit needs both.
   std::vector<uint8_t> blocks;
-  std::vector<uint16_t> row;            // (blocks, kCodeBlockRows): the row coded, or kNoRow
-  std::vector<CodeBlockBounds> bounds;  // (blocks)
+  std::vector<uint16_t> row;   // (blocks, kCodeBlockRows): the row coded, or kNoRow
+  std::vector<float> radius;   // (blocks): largest |r| of a block
+  std::vector<float> factor;   // (blocks): largest f
 
-  size_t block_count() const { return bounds.size(); }
+  size_t block_count() const { return radius.size(); }
   size_t block_bytes() const { return (code_bytes + 1) * kCodeBlockRows; }
   const uint8_t* block(size_t b) const { return blocks.data() + b * block_bytes(); }
   // (groups): largest |r| of each group, 0 of an empty one.

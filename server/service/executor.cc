@@ -6,17 +6,33 @@
 
 namespace attic {
 
+Executor::~Executor() {
+  MutexLock lock(mutex_);
+  while (unfinished_ > 0) idle_.Wait(mutex_);
+}
+
 absl::Status Executor::Schedule(std::function<void()> task) {
-  if (queued_.fetch_add(1) >= queued_max_) {
-    queued_.fetch_sub(1);
-    return absl::ResourceExhaustedError(
-        absl::StrCat("requests_queued_max: ", queued_max_, " requests wait for a thread"));
+  {
+    MutexLock lock(mutex_);
+    if (queued_ >= queued_max_) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("requests_queued_max: ", queued_max_, " requests wait for a thread"));
+    }
+    ++queued_;
+    ++unfinished_;
   }
-  pool_.Schedule([this, task = std::move(task)] {
-    queued_.fetch_sub(1);
-    task();
-  });
+  pool_->Schedule([this, task = std::move(task)] { Run(task); });
   return absl::OkStatus();
+}
+
+void Executor::Run(const std::function<void()>& task) {
+  {
+    MutexLock lock(mutex_);
+    --queued_;
+  }
+  task();
+  MutexLock lock(mutex_);
+  if (--unfinished_ == 0) idle_.NotifyAll();
 }
 
 }  // namespace attic

@@ -2,29 +2,39 @@
 #ifndef ATTIC_SERVER_SERVICE_EXECUTOR_H_
 #define ATTIC_SERVER_SERVICE_EXECUTOR_H_
 
-#include <atomic>
 #include <cstddef>
 #include <functional>
+#include <memory>
+#include <utility>
 
 #include "absl/status/status.h"
+#include "base/mutex.h"
 #include "base/thread_pool.h"
 
 namespace attic {
 
-// A thread pool with a bounded queue. Thread-safe.
+// A bounded queue before a thread pool. Thread-safe.
 class Executor {
  public:
-  // threads == 0: one per hardware thread.
-  Executor(size_t threads, size_t queued_max) : queued_max_(queued_max), pool_(threads) {}
+  Executor(std::shared_ptr<ThreadPool> pool, size_t queued_max)
+      : queued_max_(queued_max), pool_(std::move(pool)) {}
+  // Waits for the tasks already queued.
+  ~Executor();
+  Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
 
   // Queues `task`; RESOURCE_EXHAUSTED naming requests_queued_max when too many wait.
   absl::Status Schedule(std::function<void()> task);
 
  private:
+  void Run(const std::function<void()>& task);
+
   const size_t queued_max_;
-  std::atomic<size_t> queued_{0};
-  // Last: its destructor finishes the tasks, which count down queued_.
-  ThreadPool pool_;
+  const std::shared_ptr<ThreadPool> pool_;
+  Mutex mutex_;
+  CondVar idle_;
+  size_t queued_ ATTIC_GUARDED_BY(mutex_) = 0;
+  size_t unfinished_ ATTIC_GUARDED_BY(mutex_) = 0;  // queued or running
 };
 
 }  // namespace attic

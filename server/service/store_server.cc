@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/mutex.h"
+#include "base/thread_pool.h"
 #include "server/service/attention_service.h"
 #include "server/service/executor.h"
 #include "server/service/session_service.h"
@@ -32,10 +33,13 @@ StoreIdentity IdentityOf(SessionStore& store) {
 class GrpcStoreServer : public StoreServer {
  public:
   explicit GrpcStoreServer(const StoreServerOptions& options)
-      : store_(SessionStore::Create(options.store)),
+      : query_pool_(std::make_shared<ThreadPool>(options.store.threads,
+                                                 ThreadPool::Placement::kOnePerCpu)),
+        store_(SessionStore::Create(options.store, query_pool_)),
         identity_(IdentityOf(*store_)),
-        query_executor_(options.store.threads, options.store.limits.requests_queued_max),
-        append_executor_(options.append_threads, options.store.limits.requests_queued_max),
+        query_executor_(query_pool_, options.store.limits.requests_queued_max),
+        append_executor_(std::make_shared<ThreadPool>(options.append_threads),
+                         options.store.limits.requests_queued_max),
         session_service_(*store_, append_executor_),
         admin_service_(*store_, append_executor_),
         attention_service_({.store = *store_,
@@ -55,6 +59,8 @@ class GrpcStoreServer : public StoreServer {
   void Drain(absl::Time deadline) override;
 
  private:
+  // Requests run on the threads that share their work, so that no processor has two of them.
+  const std::shared_ptr<ThreadPool> query_pool_;
   const std::unique_ptr<SessionStore> store_;
   const StoreIdentity identity_;
   StreamRegistry streams_;

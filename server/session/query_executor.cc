@@ -72,7 +72,7 @@ class QueryExecutor::ScratchLease {
         executor_.free_.pop_back();
       }
     }
-    if (scratch_ == nullptr) scratch_ = std::make_unique<Scratch>();
+    if (scratch_ == nullptr) scratch_ = std::make_unique<Scratch>(*executor_.pool_);
   }
   ~ScratchLease() {
     MutexLock lock(executor_.mutex_);
@@ -87,7 +87,7 @@ class QueryExecutor::ScratchLease {
 
 void QueryExecutor::Run(size_t count, int64_t tokens, const std::function<void(size_t)>& body) {
   if (tokens > kInlineTokensMax) {
-    pool_.ParallelFor(count, body);
+    pool_->ParallelFor(count, body);
     return;
   }
   for (size_t i = 0; i < count; ++i) body(i);

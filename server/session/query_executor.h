@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -30,10 +31,10 @@ struct PreparedQuery {
 // Thread-safe.
 class QueryExecutor {
  public:
-  // threads == 0: one per hardware thread.
-  explicit QueryExecutor(size_t threads) : pool_(threads, ThreadPool::Placement::kOnePerCpu) {}
+  // Calls may come from the pool's own threads, which then share the work among them.
+  explicit QueryExecutor(std::shared_ptr<ThreadPool> pool) : pool_(std::move(pool)) {}
 
-  size_t thread_count() const { return pool_.thread_count(); }
+  size_t thread_count() const { return pool_->thread_count(); }
 
   // Fills output, log_sum_exp, coverage, range, degraded and read of *answers[i] for queries[i].
   void Attend(std::span<const PreparedQuery> queries, absl::Time deadline,
@@ -44,7 +45,8 @@ class QueryExecutor {
 
  private:
   struct Scratch {
-    SearchScratchPtr search = MakeSearchScratch();
+    explicit Scratch(ThreadPool& pool) : search(MakeSearchScratch(&pool)) {}
+    SearchScratchPtr search;
     HeadAnswer answer;
   };
   // Takes a scratch from the free list for the lifetime of the object.
@@ -56,7 +58,7 @@ class QueryExecutor {
 
   Mutex mutex_;
   std::vector<std::unique_ptr<Scratch>> free_ ATTIC_GUARDED_BY(mutex_);
-  ThreadPool pool_;
+  const std::shared_ptr<ThreadPool> pool_;
 };
 
 }  // namespace attic

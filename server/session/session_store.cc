@@ -28,13 +28,13 @@ size_t BuildThreads(size_t requested) {
 
 class MemorySessionStore : public SessionStore {
  public:
-  explicit MemorySessionStore(const SessionStoreOptions& options)
+  MemorySessionStore(const SessionStoreOptions& options, std::shared_ptr<ThreadPool> query_pool)
       : options_(options),
         boot_id_(RandomId()),
         start_(absl::Now()),
         budget_(std::make_shared<MemoryBudget>(options.limits.memory_bytes_max)),
         catalogue_(options.limits.sessions_max),
-        executor_(options.threads),
+        executor_(std::move(query_pool)),
         scheduler_(BuildThreads(options.build_threads)) {}
 
   absl::StatusOr<SessionDescription> OpenSession(const OpenSessionRequest& request) override;
@@ -243,8 +243,13 @@ absl::Status MemorySessionStore::WaitForBuilds(absl::Time deadline) {
 
 }  // namespace
 
-std::unique_ptr<SessionStore> SessionStore::Create(const SessionStoreOptions& options) {
-  return std::make_unique<MemorySessionStore>(options);
+std::unique_ptr<SessionStore> SessionStore::Create(const SessionStoreOptions& options,
+                                                   std::shared_ptr<ThreadPool> query_pool) {
+  if (query_pool == nullptr) {
+    query_pool =
+        std::make_shared<ThreadPool>(options.threads, ThreadPool::Placement::kOnePerCpu);
+  }
+  return std::make_unique<MemorySessionStore>(options, std::move(query_pool));
 }
 
 }  // namespace attic

@@ -11,6 +11,7 @@
 #include "absl/time/time.h"
 #include "api/limits.h"
 #include "api/types.h"
+#include "base/thread_pool.h"
 #include "server/index/head_index.h"
 
 namespace attic {
@@ -26,7 +27,9 @@ struct SessionStoreOptions {
 // half-applied. No lock is held while vectors are scanned or segments are built.
 class SessionStore {
  public:
-  static std::unique_ptr<SessionStore> Create(const SessionStoreOptions& options);
+  // Queries run on `query_pool`, if given, instead of options.threads of the store's own.
+  static std::unique_ptr<SessionStore> Create(const SessionStoreOptions& options,
+                                              std::shared_ptr<ThreadPool> query_pool = nullptr);
   virtual ~SessionStore() = default;
 
   virtual absl::StatusOr<SessionDescription> OpenSession(const OpenSessionRequest& request) = 0;

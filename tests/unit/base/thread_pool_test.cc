@@ -58,6 +58,26 @@ TEST(ThreadPoolTest, NestedLoopsDoNotDeadlock) {
   EXPECT_EQ(sum.load(), 8 * 8 * (0 + 1 + 2 + 3));
 }
 
+// The caller's own item ends at once; without its help the other item's two would wait forever.
+TEST(ThreadPoolTest, AWaitingCallerTakesItemsOfTheLoopsInside) {
+  ThreadPool pool(1);
+  std::atomic<bool> started{false};
+  std::atomic<int> arrived{0};
+  const std::thread::id caller = std::this_thread::get_id();
+  pool.ParallelFor(2, [&](size_t) {
+    if (std::this_thread::get_id() == caller) {
+      while (!started.load()) std::this_thread::yield();
+      return;
+    }
+    started.store(true);
+    pool.ParallelFor(2, [&](size_t) {
+      arrived.fetch_add(1);
+      while (arrived.load() < 2) std::this_thread::yield();
+    });
+  });
+  EXPECT_EQ(arrived.load(), 2);
+}
+
 TEST(ThreadPoolTest, LoopsFromSeveralThreadsDoNotMix) {
   ThreadPool pool(2);
   constexpr size_t kItems = 64;

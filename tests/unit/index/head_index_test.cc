@@ -11,6 +11,7 @@
 
 #include "absl/time/clock.h"
 #include "attention/exact_attention.h"
+#include "server/index/head_snapshot.h"
 #include "tests/unit/index/synthetic_head.h"
 
 namespace attic {
@@ -471,6 +472,22 @@ TEST(HeadIndexTest, SearchesRunBesideAppendsAndBuilds) {
   build.join();
   EXPECT_EQ(f.head().Snapshot()->indexed_tokens(), 3840);
   std::printf("%d answers\n", answers.load());
+}
+
+// Who waits until nothing is pending may rely on the graph.
+TEST(HeadIndexTest, ASegmentIsPendingUntilTheGraphHoldsIt) {
+  Fixture f(20);
+  f.head().AddTrainingQueries(f.Queries());
+  f.Append(8 * 256);
+  EXPECT_EQ(f.head().pending_segments(), 8);
+  std::thread build([&] { f.BuildAll(); });
+  while (f.head().pending_segments() > 0) std::this_thread::yield();
+  const auto snapshot =
+      std::static_pointer_cast<const IndexedHeadSnapshot>(f.head().Snapshot());
+  build.join();
+  ASSERT_EQ(snapshot->indexed_tokens(), 8 * 256);
+  ASSERT_NE(snapshot->part()->graph, nullptr);
+  EXPECT_EQ(snapshot->part()->graph->node_count(), snapshot->part()->node_count());
 }
 
 TEST(HeadIndexTest, MemoryIsAccountedFor) {

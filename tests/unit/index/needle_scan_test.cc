@@ -22,7 +22,9 @@ constexpr float kSharpness = 150;  // |q| |k| of a needle
 // A head whose needles have near-equal distractors, and the logits of all its keys.
 class NeedleHead {
  public:
-  NeedleHead(uint64_t seed, size_t group) : random_(seed), group_(group) {
+  NeedleHead(uint64_t seed, size_t group, ThreadPool* helpers = nullptr,
+             int64_t super_cluster_clusters = IndexOptions().super_cluster_clusters)
+      : random_(seed), group_(group), helpers_(helpers) {
     std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
     SyntheticOptions synthetic{.head_dim = kDim, .value_dim = kDim, .seed = seed};
     SyntheticHead source(synthetic);
@@ -32,6 +34,7 @@ class NeedleHead {
     HeadShape shape{.head_dim = kDim, .value_dim = kDim, .group = static_cast<uint32_t>(group)};
     IndexOptions options;
     options.segment_tokens = 2048;
+    options.super_cluster_clusters = super_cluster_clusters;
     head_ = HeadIndex::Create(shape, options);
     const std::vector<std::byte> k = Narrow(keys_, shape.element_type);
     const std::vector<std::byte> v = Narrow(values, shape.element_type);
@@ -77,7 +80,7 @@ class NeedleHead {
                                 .count = count};
     log_total.assign(group_, -std::numeric_limits<float>::infinity());
     read_ = {};
-    FindNeedles(indexed, request, log_total, scratch_, read_);
+    FindNeedles(indexed, request, helpers_, log_total, scratch_, read_);
     std::vector<std::set<int64_t>> found(group_);
     for (size_t g = 0; g < group_; ++g) {
       float last = std::numeric_limits<float>::infinity();
@@ -122,6 +125,7 @@ class NeedleHead {
   std::mt19937_64 random_;
   std::normal_distribution<float> normal_;
   const size_t group_;
+  ThreadPool* const helpers_;
   std::vector<float> keys_;     // (tokens, head_dim), as stored
   std::vector<float> needles_;  // (needles, head_dim)
   std::unique_ptr<HeadIndex> head_;
@@ -170,6 +174,21 @@ TEST(NeedleScanTest, FindsThoseInRangeOnly) {
   std::vector<float> log_total;
   for (const auto& found : head.Find(head.Queries(0), {5, 5}, kLogShareMin, kCount, log_total)) {
     EXPECT_TRUE(found.empty());
+  }
+}
+
+// Small super-clusters make a scan long enough to be shared.
+TEST(NeedleScanTest, HelpersFindTheSame) {
+  ThreadPool pool(3);
+  NeedleHead alone(25, 2, nullptr, 2), helped(25, 2, &pool, 2);
+  ASSERT_GE(alone.part().super_cluster_count(), 512u);
+  std::vector<float> log_total, helped_total;
+  for (size_t first = 0; first < alone.query_count(); first += 2) {
+    const std::vector<float> queries = alone.Queries(first);
+    ASSERT_EQ(queries, helped.Queries(first));
+    const auto found = alone.Find(queries, {0, kTokens}, kLogShareMin, kCount, log_total);
+    EXPECT_EQ(helped.Find(queries, {0, kTokens}, kLogShareMin, kCount, helped_total), found);
+    EXPECT_EQ(helped_total, log_total);
   }
 }
 

@@ -8,7 +8,6 @@
 #include <random>
 
 #include "attention/vector_kernels.h"
-#include "server/index/index_kernels.h"
 
 namespace attic {
 namespace {
@@ -61,7 +60,7 @@ uint32_t SlowSum(const SignCodes& codes, size_t block, size_t slot, const uint8_
 
 float Factor(const SignCodes& codes, size_t block, size_t slot) {
   const uint8_t units = codes.block(block)[codes.code_bytes * kCodeBlockRows + slot];
-  return units * codes.bounds[block].factor / SignCodes::kFactorMax;
+  return units * codes.factor[block] / kCodeFactorMax;
 }
 
 TEST(SignCodesTest, TheRotationKeepsInnerProducts) {
@@ -102,43 +101,13 @@ TEST(SignCodesTest, EveryRowHasOneCodeInItsGroupsBlocksByDescendingLength) {
         block_radius = std::max(block_radius, length);
         block_factor = std::max(block_factor, Factor(codes, b, slot));
       }
-      EXPECT_FLOAT_EQ(codes.bounds[b].radius, block_radius);
-      EXPECT_FLOAT_EQ(codes.bounds[b].factor, block_factor);
+      EXPECT_FLOAT_EQ(codes.radius[b], block_radius);
+      EXPECT_FLOAT_EQ(codes.factor[b], block_factor);
       longest = std::max(longest, block_radius);
     }
     EXPECT_FLOAT_EQ(radii[group], longest);
   }
   for (size_t row = 0; row < rows; ++row) EXPECT_EQ(seen[row], 1) << row;
-}
-
-TEST(SignCodesTest, TheScanReportsExactlyTheRowsThatReachTheThreshold) {
-  std::mt19937_64 random(2);
-  for (size_t dim : {5, 16, 64, 128, 256}) {
-    const Coded coded(dim, 300, 90, random);
-    const SignCodes& codes = coded.codes;
-    const CodedQuery a(coded.rotation, RandomRows(1, dim, random));
-    const CodedQuery b(coded.rotation, RandomRows(1, dim, random));
-    std::vector<CodeBlock> blocks;
-    for (size_t i = 0; i < codes.block_count(); ++i) {
-      const auto middle = static_cast<uint32_t>(codes.code_bytes * 15);
-      const uint32_t threshold = i % 5 == 4 ? 0 : i % 5 == 3 ? 65535 : middle;
-      blocks.push_back({codes.block(i), (i % 2 == 0 ? a : b).tables.data(), threshold});
-    }
-    std::vector<CodeHit> hits(blocks.size() * kCodeBlockRows);
-    const size_t count =
-        ScanCodeBlocks(blocks.data(), blocks.size(), codes.code_bytes, hits.data());
-    size_t expected = 0;
-    for (size_t i = 0; i < blocks.size(); ++i) {
-      for (size_t slot = 0; slot < kCodeBlockRows; ++slot) {
-        expected += SlowSum(codes, i, slot, blocks[i].tables) >= blocks[i].threshold;
-      }
-    }
-    EXPECT_EQ(count, expected) << dim;
-    for (size_t i = 0; i < count; ++i) {
-      const CodeHit& hit = hits[i];
-      EXPECT_EQ(hit.sum, SlowSum(codes, hit.block, hit.row, blocks[hit.block].tables));
-    }
-  }
 }
 
 TEST(SignCodesTest, EstimatesAreUnbiasedAndAsCloseAsThePaperSays) {

@@ -4,9 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <memory>
 #include <string>
+#include <thread>
 
 #include "base/mutex.h"
+#include "base/thread_pool.h"
 
 namespace attic {
 namespace {
@@ -16,7 +19,7 @@ TEST(ExecutorTest, RefusesWhatDoesNotFitTheQueueAndRunsTheRest) {
   {
     Mutex gate;
     std::atomic<bool> started{false};
-    Executor executor(1, /*queued_max=*/2);
+    Executor executor(std::make_shared<ThreadPool>(1), /*queued_max=*/2);
     gate.Lock();
     ASSERT_TRUE(executor
                     .Schedule([&] {
@@ -35,6 +38,24 @@ TEST(ExecutorTest, RefusesWhatDoesNotFitTheQueueAndRunsTheRest) {
     gate.Unlock();
   }
   EXPECT_EQ(ran, 3);
+}
+
+// The pool outlives the executor: only the executor's own tasks are waited for.
+TEST(ExecutorTest, ExecutorsOfOnePoolEndOnTheirOwn) {
+  const auto pool = std::make_shared<ThreadPool>(2);
+  std::atomic<bool> release{false};
+  std::atomic<int> ran{0};
+  Executor slow(pool, 1);
+  ASSERT_TRUE(slow.Schedule([&] {
+                    while (!release) std::this_thread::yield();
+                  })
+                  .ok());
+  {
+    Executor fast(pool, 4);
+    for (int i = 0; i < 4; ++i) ASSERT_TRUE(fast.Schedule([&] { ++ran; }).ok());
+  }
+  EXPECT_EQ(ran, 4);
+  release = true;
 }
 
 }  // namespace
