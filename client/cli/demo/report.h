@@ -14,15 +14,15 @@
 
 namespace attic::cli {
 
-// One question, asked three times: through the index, with exact attention, and through the index
-// while comparing each token with exact attention. The first two alone are timed, for a comparison
-// reads all keys and leaves nothing of the index in the processor's caches.
+// One question, asked several times through the index and as often with exact attention, and once
+// through the index while comparing each token with exact attention. The last is not timed, for a
+// comparison reads all keys and leaves nothing of the index in the processor's caches.
 struct DemoRow {
   Needle needle;
   std::string answer;
   std::string exact_answer;
-  std::vector<DecodedToken> tokens;        // of the answer through the index
-  std::vector<DecodedToken> exact_tokens;  // of the exact answer
+  std::vector<DecodedToken> tokens;        // of the answers through the index
+  std::vector<DecodedToken> exact_tokens;  // of the exact answers
   std::vector<DecodedToken> compared;      // with output errors
 
   bool correct() const { return answer == needle.digits; }
