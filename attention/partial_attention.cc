@@ -7,6 +7,11 @@
 
 namespace attic {
 
+float LogAddExp(float a, float b) {
+  const float high = std::max(a, b), low = std::min(a, b);
+  return low == kEmptyLogSumExp ? high : high + std::log1p(std::exp(low - high));
+}
+
 void MergePartialAttention(std::span<const float> other_output, float other_log_sum_exp,
                            std::span<float> output, float& log_sum_exp) {
   ATTIC_CHECK(other_output.size() == output.size());

@@ -17,6 +17,9 @@ namespace attic {
 
 inline constexpr float kEmptyLogSumExp = -std::numeric_limits<float>::infinity();
 
+// log(exp(a) + exp(b)); either may be -infinity.
+float LogAddExp(float a, float b);
+
 // Merges (other_output, other_log_sum_exp) into (output, log_sum_exp) in place. Both outputs have
 // value_dim elements. Either side may be empty.
 void MergePartialAttention(std::span<const float> other_output, float other_log_sum_exp,

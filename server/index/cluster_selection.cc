@@ -23,11 +23,6 @@ bool HigherPriority(const ClusterCandidate& a, const ClusterCandidate& b) {
   return a.priority > b.priority;
 }
 
-float LogAddExp(float a, float b) {
-  const float high = std::max(a, b), low = std::min(a, b);
-  return low == kNegativeInfinity ? high : high + std::log1p(std::exp(low - high));
-}
-
 float LogSumExpInPlace(std::span<float> x) {
   const float peak = MaxElement(x);
   return peak == kNegativeInfinity ? peak : peak + std::log(ExpInPlace(peak, x));

@@ -66,13 +66,15 @@ void IndexedHeadSnapshot::Attend(std::span<const float> queries, PositionRange r
   answer.read = {};
   answer.read.tokens = static_cast<uint64_t>(range.end - range.begin);
   PrepareScratch(shape, queries, scratch);
-  tail_.ForEachRun(range, [&](int64_t, const VectorsView& keys, const VectorsView& values) {
-    ScanExact(scratch.queries.data(), 1.0f, keys, values, scratch.accumulators, scratch.scan);
-    answer.read.exact_tokens += keys.count;
-    answer.read.bytes_read += keys.bytes() + values.bytes();
-  });
   PositionRange rest{range.begin, std::min(range.end, part_->token_count())};
-  if (ScansExactly(range, mode)) {
+  const bool exact = ScansExactly(range, mode);
+  if (!exact && rest.begin < rest.end) {
+    scratch.tail.Score(tail_, range, scratch.queries, shape.group, answer.read);
+  } else {
+    scratch.tail.Clear(shape.group);
+    AttendTailExactly(range, scratch, answer.read);
+  }
+  if (exact) {
     for (const auto& segment : part_->segments) {
       if (rest.begin >= rest.end || DeadlineIsNear(deadline)) break;
       if (segment->end_position() <= rest.begin) continue;
@@ -89,6 +91,15 @@ void IndexedHeadSnapshot::Attend(std::span<const float> queries, PositionRange r
     }
   }
   FinishAnswer(shape, scratch, answer);
+}
+
+void IndexedHeadSnapshot::AttendTailExactly(PositionRange range, SearchScratch& scratch,
+                                            ReadStatistics& read) const {
+  tail_.ForEachRun(range, [&](int64_t, const VectorsView& keys, const VectorsView& values) {
+    ScanExact(scratch.queries.data(), 1.0f, keys, values, scratch.accumulators, scratch.scan);
+    read.exact_tokens += keys.count;
+    read.bytes_read += keys.bytes() + values.bytes();
+  });
 }
 
 void IndexedHeadSnapshot::Search(std::span<const float> queries, PositionRange range,

@@ -33,6 +33,7 @@ class IndexedHeadSnapshot : public HeadSnapshot {
  private:
   PositionRange Clip(PositionRange range) const;
   bool ScansExactly(PositionRange range, AttendMode mode) const;
+  void AttendTailExactly(PositionRange range, SearchScratch& scratch, ReadStatistics& read) const;
 
   const std::shared_ptr<const IndexedPart> part_;
   const TailView tail_;

@@ -173,7 +173,10 @@ bool AttendIndexed(const IndexedPart& part, PositionRange range, absl::Time dead
                    SearchScratch& scratch, std::span<float> exact_log_mass, ReadStatistics& read) {
   const size_t group = scratch.accumulators.size();
   scratch.log_mass.resize(group);
-  for (size_t g = 0; g < group; ++g) scratch.log_mass[g] = LogSumExpOf(scratch.accumulators[g]);
+  for (size_t g = 0; g < group; ++g) {
+    scratch.log_mass[g] =
+        LogAddExp(LogSumExpOf(scratch.accumulators[g]), scratch.tail.log_mass(g));
+  }
   const SelectionRequest request{.queries = scratch.queries,
                                  .other_log_mass = scratch.log_mass,
                                  .range = range,
@@ -192,6 +195,7 @@ bool AttendIndexed(const IndexedPart& part, PositionRange range, absl::Time dead
     selector.Refine();
     in_time = AttendChosen(part, deadline, scratch, read);
   }
+  scratch.tail.Add(scratch.accumulators, read);
   for (size_t g = 0; g < group; ++g) exact_log_mass[g] = LogSumExpOf(scratch.accumulators[g]);
   EstimateAdder(part, scratch, read).Add();
   return in_time;

@@ -7,6 +7,7 @@
 #include "attention/exact_attention.h"
 #include "attention/partial_attention.h"
 #include "server/index/cluster_selection.h"
+#include "server/index/tail_scores.h"
 
 namespace attic {
 
@@ -18,6 +19,7 @@ class SearchScratch {
   ScanScratch scan;
   std::vector<AttentionAccumulator> accumulators;  // (group)
   std::vector<float> queries;                      // (group, head_dim), times the logit scale
+  TailScores tail;
   std::vector<float> log_mass;  // (group)
   ClusterSelection selection;
   std::vector<float> mass;       // (group, super-clusters), then per opened super-cluster
