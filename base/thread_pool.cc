@@ -112,10 +112,10 @@ ThreadPool::~ThreadPool() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-ThreadPool::Worker* ThreadPool::TakeIdle(int cpu) {
+ThreadPool::Worker* ThreadPool::TakeIdle(int cpu, bool same) {
   if (idle_.empty()) return nullptr;
-  auto chosen =
-      std::find_if(idle_.begin(), idle_.end(), [&](size_t i) { return workers_[i]->cpu != cpu; });
+  auto chosen = std::find_if(idle_.begin(), idle_.end(),
+                             [&](size_t i) { return (workers_[i]->cpu == cpu) == same; });
   if (chosen == idle_.end()) chosen = idle_.begin();
   Worker* const worker = workers_[*chosen].get();
   idle_.erase(chosen);
@@ -128,7 +128,8 @@ void ThreadPool::Schedule(std::function<void()> task) {
   {
     MutexLock lock(mutex_);
     tasks_.push_back(std::move(task));
-    worker = TakeIdle(cpu);
+    // Whoever hands over a task is mostly done itself, and its processor is awake.
+    worker = TakeIdle(cpu, true);
   }
   if (worker != nullptr) worker->wake.NotifyOne();
 }
@@ -147,8 +148,8 @@ void ThreadPool::Close(const std::shared_ptr<Loop>& loop) {
 
 std::shared_ptr<ThreadPool::Loop> ThreadPool::ChildOf(const Loop& loop) {
   MutexLock lock(mutex_);
-  const auto child =
-      std::find_if(loops_.begin(), loops_.end(), [&](const auto& l) { return l->parent() == &loop; });
+  const auto child = std::find_if(loops_.begin(), loops_.end(),
+                                  [&](const auto& l) { return l->parent() == &loop; });
   return child == loops_.end() ? nullptr : *child;
 }
 
@@ -176,7 +177,7 @@ void ThreadPool::ParallelFor(size_t count, const std::function<void(size_t)>& bo
     Worker* worker;
     {
       MutexLock lock(mutex_);
-      worker = TakeIdle(cpu);
+      worker = TakeIdle(cpu, false);
     }
     if (worker == nullptr) break;
     worker->wake.NotifyOne();

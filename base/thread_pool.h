@@ -52,8 +52,9 @@ class ThreadPool {
   };
 
   void Run(size_t index);
-  // Takes an idle thread off the list, preferably not on processor `cpu`; null when all are busy.
-  Worker* TakeIdle(int cpu) ATTIC_REQUIRES(mutex_);
+  // Takes an idle thread off the list, preferably one on processor `cpu`, or not there if not
+  // `same`; null when all are busy.
+  Worker* TakeIdle(int cpu, bool same) ATTIC_REQUIRES(mutex_);
   void Open(const std::shared_ptr<Loop>& loop);
   // To be called when all items are taken, by whoever notices.
   void Close(const std::shared_ptr<Loop>& loop);

@@ -67,7 +67,7 @@ struct SelectionRequest {
   std::span<const float> other_log_mass;  // (group): log_sum_exp of what is attended elsewhere
   PositionRange range;
   size_t needle_candidates = 0;
-  bool best_keys = false;  // the best keys are wanted, however small their share of the mass
+  bool best_keys = false;         // the best keys are wanted, however small their share of the mass
   ThreadPool* helpers = nullptr;  // of the scan for needles; may be null
 };
 

@@ -74,8 +74,7 @@ class LimitMaker {
     const V wanted = hn::IfThenElse(by_margin, hn::Add(missing, drop), missing_estimate);
     // (step * sum + offset + slope) f >= wanted, scaled.
     const V row_offset = hn::MulAdd(slope_times_f, inverse, offset);
-    Store(hn::Ceil(hn::Mul(row_offset, hn::Set(d_, scale_))), -32767, 32767,
-          limits.sum_offset + i);
+    Store(hn::Ceil(hn::Mul(row_offset, hn::Set(d_, scale_))), -32767, 32767, limits.sum_offset + i);
     const V product_scale = hn::Set(d_, scale_ * kCodeFactorMax / 256.0f);
     Store(hn::Mul(hn::Mul(wanted, inverse), product_scale), 0, 65535, limits.product_min + i);
   }
@@ -113,7 +112,8 @@ size_t ListGroupsInReach(const float* base, const float* radius, size_t count, f
   uint32_t* end = out;
   for (size_t i = 0; i < count; i += hn::Lanes(df)) {
     const size_t n = std::min(hn::Lanes(df), count - i);
-    const auto bound = hn::MulAdd(lengths, LoadFirst(df, radius + i, n), LoadFirst(df, base + i, n));
+    const auto bound =
+        hn::MulAdd(lengths, LoadFirst(df, radius + i, n), LoadFirst(df, base + i, n));
     const auto reached = hn::And(hn::FirstN(df, n), hn::Ge(bound, floors));
     if (hn::AllFalse(df, reached)) continue;
     const auto number = hn::Iota(du, static_cast<uint32_t>(first + i));
@@ -142,8 +142,7 @@ HWY_INLINE CodeHit* ScanBlock(const uint8_t* block, size_t code_bytes, const uin
       sum += table[code & 15] + table[kNibbleTableBytes + (code >> 4)];
     }
     if (static_cast<int32_t>(sum) < limits.sum_min[b]) continue;
-    const auto scaled =
-        static_cast<int32_t>(sum * CodeSumScale(code_bytes)) + limits.sum_offset[b];
+    const auto scaled = static_cast<int32_t>(sum * CodeSumScale(code_bytes)) + limits.sum_offset[b];
     const int32_t factor = block[code_bytes * kCodeBlockRows + r];
     if ((std::max(scaled, 0) * factor) / 256 < limits.product_min[b]) continue;
     *hits++ = {static_cast<uint16_t>(b), static_cast<uint16_t>(r), sum};
@@ -218,12 +217,11 @@ HWY_INLINE CodeHit* ScanNarrowBlock(const uint8_t* block, size_t code_bytes, con
     if (hn::AllFalse(d, reached)) continue;
     const WordLimits row_limits(limits, b, code_bytes);
     const auto words = hn::BitCast(d16, sums);
-    const auto factors =
-        hn::BitCast(d16, hn::LoadU(d, block + code_bytes * kCodeBlockRows + r));
-    const auto even = row_limits.Within(hn::And(words, hn::Set(d16, 0x00FF)),
-                                        hn::ShiftLeft<8>(factors));
-    const auto odd = row_limits.Within(hn::ShiftRight<8>(words),
-                                       hn::And(factors, hn::Set(d16, 0xFF00)));
+    const auto factors = hn::BitCast(d16, hn::LoadU(d, block + code_bytes * kCodeBlockRows + r));
+    const auto even =
+        row_limits.Within(hn::And(words, hn::Set(d16, 0x00FF)), hn::ShiftLeft<8>(factors));
+    const auto odd =
+        row_limits.Within(hn::ShiftRight<8>(words), hn::And(factors, hn::Set(d16, 0xFF00)));
     const auto within = hn::OddEven(hn::BitCast(d, odd), hn::BitCast(d, even));
     const auto hit = hn::And(reached, hn::MaskFromVec(within));
     if (HWY_LIKELY(hn::AllFalse(d, hit))) continue;
@@ -252,9 +250,9 @@ HWY_INLINE CodeHit* ScanWideBlock(const uint8_t* block, size_t code_bytes, const
     auto even = hn::Zero(d16);
     auto odd = hn::Zero(d16);
     for (size_t p = 0; p < code_bytes; p += kBytesPerSum) {
-      const auto sum = hn::BitCast(
-          d16, SumTables<kBytesPerSum>(block + p * kCodeBlockRows + r, kBytesPerSum,
-                                       tables + 2 * p * kNibbleTableBytes));
+      const auto sum =
+          hn::BitCast(d16, SumTables<kBytesPerSum>(block + p * kCodeBlockRows + r, kBytesPerSum,
+                                                   tables + 2 * p * kNibbleTableBytes));
       even = hn::Add(even, hn::And(sum, low_byte));
       odd = hn::Add(odd, hn::ShiftRight<8>(sum));
     }
@@ -262,12 +260,11 @@ HWY_INLINE CodeHit* ScanWideBlock(const uint8_t* block, size_t code_bytes, const
     const auto odd_reached = hn::Eq(hn::Max(odd, sum_min), odd);
     if (hn::AllFalse(d16, hn::Or(even_reached, odd_reached))) continue;
     const WordLimits row_limits(limits, b, code_bytes);
-    const auto factors =
-        hn::BitCast(d16, hn::LoadU(d, block + code_bytes * kCodeBlockRows + r));
-    const auto even_hit = hn::And(even_reached, hn::MaskFromVec(row_limits.Within(
-                                                    even, hn::ShiftLeft<8>(factors))));
-    const auto odd_hit = hn::And(odd_reached, hn::MaskFromVec(row_limits.Within(
-                                                  odd, hn::AndNot(low_byte, factors))));
+    const auto factors = hn::BitCast(d16, hn::LoadU(d, block + code_bytes * kCodeBlockRows + r));
+    const auto even_hit =
+        hn::And(even_reached, hn::MaskFromVec(row_limits.Within(even, hn::ShiftLeft<8>(factors))));
+    const auto odd_hit = hn::And(
+        odd_reached, hn::MaskFromVec(row_limits.Within(odd, hn::AndNot(low_byte, factors))));
     if (HWY_LIKELY(hn::AllFalse(d16, hn::Or(even_hit, odd_hit)))) continue;
     HWY_ALIGN uint16_t sums[2][kCodeBlockRows / 2];
     HWY_ALIGN uint16_t hit[2][kCodeBlockRows / 2];

@@ -35,9 +35,9 @@ struct CodeBlocks {
   const uint8_t* const* codes = nullptr;  // (code_bytes + 1, kCodeBlockRows): byte p of every row
                                           // together, then the rows' factors in units of the
                                           // block's largest / kCodeFactorMax
-  const float* base = nullptr;    // q.c of the reference
-  const float* radius = nullptr;  // largest |r|
-  const float* factor = nullptr;  // largest f
+  const float* base = nullptr;            // q.c of the reference
+  const float* radius = nullptr;          // largest |r|
+  const float* factor = nullptr;          // largest f
 };
 
 // The rows of block i reported are those with sum >= sum_min[i], whose factor byte u also makes

@@ -257,9 +257,9 @@ absl::StatusOr<bool> HeadIndexImpl::GrowGraph() {
     graph_segment_cuts_ = segment_cuts_;
   }
   const size_t published = from->graph == nullptr ? 0 : from->graph->node_count();
-  ATTIC_ASSIGN_OR_RETURN(std::shared_ptr<const QueryAwareGraph> graph,
-                         graph_growth_.Grow(from->centroids(), published, idle,
-                                            [this] { return TrainingQueries(); }));
+  ATTIC_ASSIGN_OR_RETURN(
+      std::shared_ptr<const QueryAwareGraph> graph,
+      graph_growth_.Grow(from->centroids(), published, idle, [this] { return TrainingQueries(); }));
   if (graph == nullptr) return false;
   MutexLock writer(writer_mutex_);
   if (graph_segment_cuts_ != segment_cuts_) return false;

@@ -12,6 +12,8 @@ namespace {
 
 constexpr absl::Duration kFinishTime = absl::Microseconds(150);
 constexpr size_t kClustersPerDeadlineCheck = 16;
+constexpr size_t kSupersTogether = 64;
+constexpr float kSeenMin = 2e-9f;  // of weights relative to the largest logit's
 constexpr float kNegativeInfinity = -std::numeric_limits<float>::infinity();
 
 void ScanRows(const Segment& segment, size_t begin, size_t end, SearchScratch& scratch,
@@ -97,8 +99,7 @@ class EstimateAdder {
   }
 
   void AddMeanValues() {
-    AddWeightedVectors(selection_.super_log_mass.data(), group_, part_.super_mean_values(),
-                       scratch_.sums.data());
+    AddSuperMeanValues();
     for (const OpenedSuper& open : selection_.opened) {
       const Segment& segment = part_.segment_of_node(open.first_node);
       const VectorsView means{segment.clusters.mean_values.data(), ElementType::kBFloat16,
@@ -107,8 +108,28 @@ class EstimateAdder {
                          means.rows(open.first_node % part_.clusters_per_segment, open.count),
                          scratch_.sums.data());
     }
-    read_.bytes_read +=
-        (read_.estimated_super_clusters + read_.estimated_clusters) * value_dim_ * 2;
+    read_.bytes_read += read_.estimated_clusters * value_dim_ * 2;
+  }
+
+  // Where queries are sharp, most super-clusters together could not be seen in the answer: their
+  // means are not even read.
+  void AddSuperMeanValues() {
+    const size_t count = part_.super_cluster_count();
+    std::vector<float>& weights = scratch_.mass;
+    for (size_t begin = 0; begin < count; begin += kSupersTogether) {
+      const size_t n = std::min(kSupersTogether, count - begin);
+      weights.clear();
+      float largest = 0;
+      for (size_t g = 0; g < group_; ++g) {
+        const std::span<float> some = SuperMass(g).subspan(begin, n);
+        weights.insert(weights.end(), some.begin(), some.end());
+        largest = std::max(largest, MaxElement(some));
+      }
+      if (largest < kSeenMin) continue;
+      const VectorsView means = part_.super_mean_values().rows(begin, n);
+      AddWeightedVectors(weights.data(), group_, means, scratch_.sums.data());
+      read_.bytes_read += means.bytes();
+    }
   }
 
   void AddFirstOrder(size_t g) {
@@ -174,8 +195,7 @@ bool AttendIndexed(const IndexedPart& part, PositionRange range, absl::Time dead
   const size_t group = scratch.accumulators.size();
   scratch.log_mass.resize(group);
   for (size_t g = 0; g < group; ++g) {
-    scratch.log_mass[g] =
-        LogAddExp(LogSumExpOf(scratch.accumulators[g]), scratch.tail.log_mass(g));
+    scratch.log_mass[g] = LogAddExp(LogSumExpOf(scratch.accumulators[g]), scratch.tail.log_mass(g));
   }
   const SelectionRequest request{.queries = scratch.queries,
                                  .other_log_mass = scratch.log_mass,

@@ -18,9 +18,10 @@ bool DeadlineIsNear(absl::Time deadline);
 float LogSumExpOf(const AttentionAccumulator& accumulator);
 
 // Adds every position of `range` held by `part` to scratch.accumulators: the clusters that matter
-// exactly, all others by estimate; and what scratch.tail has scored. scratch.queries is set, and the
-// accumulators hold what was attended elsewhere, all of it exactly. Sets exact_log_mass (group) to
-// the log_sum_exp of all that is exact. Returns false when the deadline cut the exact part short.
+// exactly, all others by estimate; and what scratch.tail has scored. scratch.queries is set, and
+// the accumulators hold what was attended elsewhere, all of it exactly. Sets exact_log_mass (group)
+// to the log_sum_exp of all that is exact. Returns false when the deadline cut the exact part
+// short.
 bool AttendIndexed(const IndexedPart& part, PositionRange range, absl::Time deadline,
                    SearchScratch& scratch, std::span<float> exact_log_mass, ReadStatistics& read);
 

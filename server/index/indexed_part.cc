@@ -66,16 +66,11 @@ SummaryTables SummaryTables::Prefix(size_t segments, size_t segments_held) const
 }
 
 SummaryViews SummaryTables::Views() const {
-  return {arrays_.centroids.view(),
-          arrays_.super_centroids.view(),
-          arrays_.super_mean_values.view(),
-          arrays_.super_log_count.view(),
-          arrays_.super_deviation.view(),
-          arrays_.super_deviation_limit.view(),
-          arrays_.super_radius.view(),
-          arrays_.super_block.view(),
-          arrays_.block_radius.view(),
-          arrays_.block_factor.view()};
+  return {arrays_.centroids.view(),         arrays_.super_centroids.view(),
+          arrays_.super_mean_values.view(), arrays_.super_log_count.view(),
+          arrays_.super_deviation.view(),   arrays_.super_deviation_limit.view(),
+          arrays_.super_radius.view(),      arrays_.super_block.view(),
+          arrays_.block_radius.view(),      arrays_.block_factor.view()};
 }
 
 uint64_t SummaryTables::memory_bytes() const {

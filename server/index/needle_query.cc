@@ -70,7 +70,8 @@ void NeedleQuery::Consider(const ScannedRow& row) {
   NeedleCandidate key;
   key.base = row.base;
   key.factor = row.factor;
-  key.logit = key.base + key.factor * (query_.code.step * static_cast<float>(row.sum) + query_.code.offset);
+  key.logit =
+      key.base + key.factor * (query_.code.step * static_cast<float>(row.sum) + query_.code.offset);
   if (key.logit < estimate_floor_ || !MayMatter(key)) return;
   key.segment = row.segment;
   key.slot = row.slot;

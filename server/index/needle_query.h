@@ -35,8 +35,8 @@ size_t CandidatesToKeep(const CodedQuery& query, float radius, size_t count);
 // Not thread-safe. All references must outlive it.
 class NeedleQuery {
  public:
-  // Keeps `count` candidates in `best`. `log_total`, which scans of other stretches may share, rises
-  // as keys are scored.
+  // Keeps `count` candidates in `best`. `log_total`, which scans of other stretches may share,
+  // rises as keys are scored.
   NeedleQuery(const IndexedPart& part, const NeedleRequest& request, const CodedQuery& query,
               std::atomic<float>& log_total, size_t count, std::vector<NeedleCandidate>& best,
               ReadStatistics& read);

@@ -36,6 +36,13 @@ SuperRange SupersOf(const IndexedPart& part, PositionRange range) {
   return {begin * part.super_clusters_per_segment, end * part.super_clusters_per_segment};
 }
 
+struct SegmentCodes {
+  size_t begin = 0, end = 0;  // its super-clusters
+  uint32_t segment = 0;
+  uint32_t first_block = 0;  // through all segments
+  const SignCodes* codes = nullptr;
+};
+
 // Scans super-clusters for all queries of the group together.
 class StretchScan {
  public:
@@ -117,11 +124,24 @@ class StretchScan {
     return scratch_.listed[turn * queries_.size() + g];
   }
 
+  // The codes of the segment of `super`. The same segment is asked for many times in a row.
+  const SegmentCodes& CodesOf(size_t super) {
+    if (super < segment_.begin || super >= segment_.end) {
+      const size_t per_segment = part_.super_clusters_per_segment;
+      segment_.segment = static_cast<uint32_t>(super / per_segment);
+      segment_.begin = segment_.segment * per_segment;
+      segment_.end = segment_.begin + per_segment;
+      segment_.codes = &part_.segments[segment_.segment]->codes;
+      segment_.first_block = part_.first_block(segment_.begin);
+    }
+    return segment_;
+  }
+
   void ListBlocks(size_t g, uint32_t super, ListedBlocks& list) {
     const NeedleQuery& query = queries_[g];
-    const size_t segment = super / part_.super_clusters_per_segment;
-    const SignCodes& codes = part_.segments[segment]->codes;
-    const uint32_t before = part_.first_block(segment * part_.super_clusters_per_segment);
+    const SegmentCodes& segment = CodesOf(super);
+    const SignCodes& codes = *segment.codes;
+    const uint32_t before = segment.first_block;
     const uint32_t first = part_.first_block(super), last = part_.last_block(super);
     const float base = Base(g, super);
     const float* radius = part_.tables.block_radius.data();
@@ -185,20 +205,20 @@ class StretchScan {
                             scratch_.product_min.data()};
     MakeCodeLimits(query.Question(!keep_), blocks, code_bytes_, limits);
     const auto ahead = std::span<const uint8_t* const>(scratch_.ahead).subspan(fetched);
-    const size_t hits = ScanCodeBlocks(blocks, limits, code_bytes_, query.tables(), ahead,
-                                       scratch_.hits.data());
+    const size_t hits =
+        ScanCodeBlocks(blocks, limits, code_bytes_, query.tables(), ahead, scratch_.hits.data());
     for (size_t i = 0; i < hits; ++i) Consider(query, list, scratch_.hits[i]);
     query.RaiseFloor(keep_);
     return std::min(ahead.size(), list.count);
   }
 
-  void Consider(NeedleQuery& query, const ListedBlocks& list, const CodeHit& hit) const {
-    const size_t segment = list.super[hit.block] / part_.super_clusters_per_segment;
-    const uint32_t before = part_.first_block(segment * part_.super_clusters_per_segment);
+  void Consider(NeedleQuery& query, const ListedBlocks& list, const CodeHit& hit) {
+    const SegmentCodes& segment = CodesOf(list.super[hit.block]);
     const uint8_t units = list.codes[hit.block][code_bytes_ * kCodeBlockRows + hit.row];
     NeedleQuery::ScannedRow row;
-    row.segment = static_cast<uint32_t>(segment);
-    row.slot = static_cast<uint32_t>((list.block[hit.block] - before) * kCodeBlockRows + hit.row);
+    row.segment = segment.segment;
+    row.slot = static_cast<uint32_t>(
+        (list.block[hit.block] - segment.first_block) * kCodeBlockRows + hit.row);
     row.base = list.base[hit.block];
     row.factor = list.factor[hit.block] / kCodeFactorMax * units;
     row.sum = hit.sum;
@@ -213,6 +233,7 @@ class StretchScan {
   NeedleStretchScratch& scratch_;
   std::vector<NeedleQuery> queries_;
   ReadStatistics read_;
+  SegmentCodes segment_;
   size_t turn_ = 0;    // listed; the other one is scanned
   bool keep_ = false;  // candidates
 };

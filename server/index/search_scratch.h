@@ -22,7 +22,7 @@ class SearchScratch {
   TailScores tail;
   std::vector<float> log_mass;  // (group)
   ClusterSelection selection;
-  std::vector<float> mass;       // (group, super-clusters), then per opened super-cluster
+  std::vector<float> mass;       // (group, some super-clusters)
   std::vector<float> sums;       // (group, value_dim)
   std::vector<float> direction;  // (value_dim)
   std::vector<float> scores;     // (group, rows of a block)

@@ -52,9 +52,9 @@ struct SignCodes {
   // (blocks, code_bytes + 1, kCodeBlockRows): the codes, byte by byte, then f of each row in units
   // of the block's largest / kCodeFactorMax. Together, because a hit needs both.
   std::vector<uint8_t> blocks;
-  std::vector<uint16_t> row;   // (blocks, kCodeBlockRows): the row coded, or kNoRow
-  std::vector<float> radius;   // (blocks): largest |r| of a block
-  std::vector<float> factor;   // (blocks): largest f
+  std::vector<uint16_t> row;  // (blocks, kCodeBlockRows): the row coded, or kNoRow
+  std::vector<float> radius;  // (blocks): largest |r| of a block
+  std::vector<float> factor;  // (blocks): largest f
 
   size_t block_count() const { return radius.size(); }
   size_t block_bytes() const { return (code_bytes + 1) * kCodeBlockRows; }

@@ -33,8 +33,8 @@ StoreIdentity IdentityOf(SessionStore& store) {
 class GrpcStoreServer : public StoreServer {
  public:
   explicit GrpcStoreServer(const StoreServerOptions& options)
-      : query_pool_(std::make_shared<ThreadPool>(options.store.threads,
-                                                 ThreadPool::Placement::kOnePerCpu)),
+      : query_pool_(
+            std::make_shared<ThreadPool>(options.store.threads, ThreadPool::Placement::kOnePerCpu)),
         store_(SessionStore::Create(options.store, query_pool_)),
         identity_(IdentityOf(*store_)),
         query_executor_(query_pool_, options.store.limits.requests_queued_max),

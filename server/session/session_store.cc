@@ -246,8 +246,7 @@ absl::Status MemorySessionStore::WaitForBuilds(absl::Time deadline) {
 std::unique_ptr<SessionStore> SessionStore::Create(const SessionStoreOptions& options,
                                                    std::shared_ptr<ThreadPool> query_pool) {
   if (query_pool == nullptr) {
-    query_pool =
-        std::make_shared<ThreadPool>(options.threads, ThreadPool::Placement::kOnePerCpu);
+    query_pool = std::make_shared<ThreadPool>(options.threads, ThreadPool::Placement::kOnePerCpu);
   }
   return std::make_unique<MemorySessionStore>(options, std::move(query_pool));
 }

@@ -199,9 +199,8 @@ absl::Status Demo::WaitForIndex() {
 absl::Status Demo::AskQuestions() {
   for (const Needle& needle : needles_) report_.rows.push_back({.needle = needle});
   asked_ = 0;
-  ProgressBar progress("questions",
-                       static_cast<int64_t>((2 * kTimedRounds + 1) * needles_.size()), "answers",
-                       !options_.quiet);
+  ProgressBar progress("questions", static_cast<int64_t>((2 * kTimedRounds + 1) * needles_.size()),
+                       "answers", !options_.quiet);
   const auto ask = [&](AttendMode mode, bool compare_exact, auto take) {
     for (DemoRow& row : report_.rows) {
       ATTIC_ASSIGN_OR_RETURN(const std::vector<DecodedToken> tokens,

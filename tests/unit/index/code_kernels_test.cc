@@ -83,8 +83,8 @@ class Fixture {
     return Units(b, row) * codes.factor[b] / kCodeFactorMax;
   }
   float Estimate(size_t b, size_t row) const {
-    return base[b] + RowFactor(b, row) *
-                         (coded.step * static_cast<float>(Sum(b, row)) + coded.offset);
+    return base[b] +
+           RowFactor(b, row) * (coded.step * static_cast<float>(Sum(b, row)) + coded.offset);
   }
 
   std::set<std::pair<size_t, size_t>> Scan() {
@@ -159,8 +159,8 @@ TEST(CodeKernelsTest, LimitsLoseNoRowThatMayMatterAndFewOthersPass) {
       for (size_t b = 0; b < f.codes.block_count(); ++b) {
         for (size_t row = 0; row < kCodeBlockRows; ++row) {
           if (f.codes.row[b * kCodeBlockRows + row] == SignCodes::kNoRow) continue;
-          const float reach = std::min(question.reach * f.RowFactor(b, row),
-                                       question.length * f.codes.radius[b]);
+          const float reach =
+              std::min(question.reach * f.RowFactor(b, row), question.length * f.codes.radius[b]);
           const float missing = floor - f.base[b];
           if (reach < missing) continue;  // cannot reach the floor
           const float margin = CodeMargin(f.coded, reach, missing, f.RowFactor(b, row));

@@ -482,8 +482,7 @@ TEST(HeadIndexTest, ASegmentIsPendingUntilTheGraphHoldsIt) {
   EXPECT_EQ(f.head().pending_segments(), 8);
   std::thread build([&] { f.BuildAll(); });
   while (f.head().pending_segments() > 0) std::this_thread::yield();
-  const auto snapshot =
-      std::static_pointer_cast<const IndexedHeadSnapshot>(f.head().Snapshot());
+  const auto snapshot = std::static_pointer_cast<const IndexedHeadSnapshot>(f.head().Snapshot());
   build.join();
   ASSERT_EQ(snapshot->indexed_tokens(), 8 * 256);
   ASSERT_NE(snapshot->part()->graph, nullptr);
