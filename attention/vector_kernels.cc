@@ -7,6 +7,7 @@
 #define HWY_TARGET_INCLUDE "attention/vector_kernels.cc"
 #include "hwy/foreach_target.h"
 // foreach_target.h must come first.
+#include "attention/widen-inl.h"
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
 
@@ -74,6 +75,45 @@ float DotKernel(const float* a, const float* b, size_t dim) { return SumTerms<Pr
 
 float SquaredDistanceKernel(const float* a, const float* b, size_t dim) {
   return SumTerms<SquaredDifference>(a, b, dim);
+}
+
+template <class Rows>
+float RowDistance(const std::byte* a_bytes, const std::byte* b_bytes, size_t dim) {
+  using Element = typename Rows::Element;
+  const hn::ScalableTag<float> d;
+  const size_t step = 2 * hn::Lanes(d);
+  const auto* a = reinterpret_cast<const Element*>(a_bytes);
+  const auto* b = reinterpret_cast<const Element*>(b_bytes);
+  auto sum0 = hn::Zero(d), sum1 = hn::Zero(d);
+  const auto add = [&](const Element* pa, const Element* pb) {
+    auto a0 = sum0, a1 = sum0, b0 = sum0, b1 = sum0;
+    Rows::Load(d, pa, a0, a1);
+    Rows::Load(d, pb, b0, b1);
+    const auto difference0 = hn::Sub(a0, b0), difference1 = hn::Sub(a1, b1);
+    sum0 = hn::MulAdd(difference0, difference0, sum0);
+    sum1 = hn::MulAdd(difference1, difference1, sum1);
+  };
+  size_t i = 0;
+  for (; i + step <= dim; i += step) add(a + i, b + i);
+  if (i < dim) {
+    Element last_a[2 * HWY_MAX_BYTES / sizeof(float)] = {};
+    Element last_b[2 * HWY_MAX_BYTES / sizeof(float)] = {};
+    std::memcpy(last_a, a + i, (dim - i) * sizeof(Element));
+    std::memcpy(last_b, b + i, (dim - i) * sizeof(Element));
+    add(last_a, last_b);
+  }
+  return hn::GetLane(hn::SumOfLanes(d, hn::Add(sum0, sum1)));
+}
+
+float RowDistanceKernel(ElementType type, const std::byte* a, const std::byte* b, size_t dim) {
+  switch (type) {
+    case ElementType::kBFloat16:
+      return RowDistance<BFloat16Rows>(a, b, dim);
+    case ElementType::kFloat16:
+      return RowDistance<Float16Rows>(a, b, dim);
+    default:
+      return RowDistance<Float32Rows>(a, b, dim);
+  }
 }
 
 void AddScaledKernel(float a, const float* x, size_t dim, float* y) {
@@ -171,6 +211,7 @@ namespace attic {
 
 HWY_EXPORT(DotKernel);
 HWY_EXPORT(SquaredDistanceKernel);
+HWY_EXPORT(RowDistanceKernel);
 HWY_EXPORT(AddScaledKernel);
 HWY_EXPORT(ExpKernel);
 HWY_EXPORT(MaxKernel);
@@ -183,6 +224,10 @@ float Dot(const float* a, const float* b, size_t dim) {
 
 float SquaredDistance(const float* a, const float* b, size_t dim) {
   return HWY_DYNAMIC_DISPATCH(SquaredDistanceKernel)(a, b, dim);
+}
+
+float SquaredDistance(ElementType type, const std::byte* a, const std::byte* b, size_t dim) {
+  return HWY_DYNAMIC_DISPATCH(RowDistanceKernel)(type, a, b, dim);
 }
 
 void AddScaled(float a, const float* x, size_t dim, float* y) {

@@ -17,6 +17,9 @@ float Dot(const float* a, const float* b, size_t dim);
 // Squared Euclidean distance in float32.
 float SquaredDistance(const float* a, const float* b, size_t dim);
 
+// The same of two rows of `dim` elements of one type.
+float SquaredDistance(ElementType type, const std::byte* a, const std::byte* b, size_t dim);
+
 // y += a * x.
 void AddScaled(float a, const float* x, size_t dim, float* y);
 

@@ -65,7 +65,7 @@ class GrowingArray {
 
  private:
   void Grow(size_t size) {
-    const size_t capacity = std::max(size, capacity_ + capacity_ / 2);
+    const size_t capacity = std::max(size, capacity_ + capacity_ / 8);
     std::shared_ptr<T[]> buffer(new T[capacity]);
     std::copy(buffer_.get(), buffer_.get() + size_, buffer.get());
     buffer_ = std::move(buffer);

@@ -22,26 +22,54 @@ constexpr double kRadiusSquaredHeadroom = 1.2;
 // lock, level, visited mark, pointer to upper links.
 constexpr uint64_t kBookkeepingBytes = 8 + 32 + sizeof(std::mutex) + 4 + 2 + 8;
 
+// What hnswlib keeps of a row without copies, and passes to the distance.
+struct BorrowedRow {
+  uint32_t number;
+  float rest;  // the augmenting element
+};
+
 struct DistanceParameters {
-  size_t dim;
+  size_t dim;  // of rows
+  VectorsView rows;
   uint64_t computed;  // distances so far
 };
 
-float Distance(const void* a, const void* b, const void* parameters) {
+// Of augmented float32 rows.
+float CopiedDistance(const void* a, const void* b, const void* parameters) {
   auto* const distance = static_cast<DistanceParameters*>(const_cast<void*>(parameters));
   ++distance->computed;
-  return SquaredDistance(static_cast<const float*>(a), static_cast<const float*>(b), distance->dim);
+  return SquaredDistance(static_cast<const float*>(a), static_cast<const float*>(b),
+                         distance->dim + 1);
+}
+
+float BorrowedDistance(const void* a, const void* b, const void* parameters) {
+  auto* const distance = static_cast<DistanceParameters*>(const_cast<void*>(parameters));
+  ++distance->computed;
+  const auto& row_a = *static_cast<const BorrowedRow*>(a);
+  const auto& row_b = *static_cast<const BorrowedRow*>(b);
+  const VectorsView& rows = distance->rows;
+  const float rest = row_a.rest - row_b.rest;
+  return SquaredDistance(rows.type, rows.row(row_a.number), rows.row(row_b.number), rows.dim) +
+         rest * rest;
 }
 
 class AugmentedSpace final : public hnswlib::SpaceInterface<float> {
  public:
-  explicit AugmentedSpace(size_t augmented_dim) : parameters_{augmented_dim, 0} {}
-  size_t get_data_size() override { return parameters_.dim * sizeof(float); }
-  hnswlib::DISTFUNC<float> get_dist_func() override { return Distance; }
+  AugmentedSpace(size_t dim, bool copy_rows)
+      : copy_rows_(copy_rows), parameters_{.dim = dim, .rows = {}, .computed = 0} {}
+  size_t get_data_size() override {
+    return copy_rows_ ? (parameters_.dim + 1) * sizeof(float) : sizeof(BorrowedRow);
+  }
+  hnswlib::DISTFUNC<float> get_dist_func() override {
+    return copy_rows_ ? CopiedDistance : BorrowedDistance;
+  }
   void* get_dist_func_param() override { return &parameters_; }
   uint64_t computed() const { return parameters_.computed; }
+  // To be read while rows are inserted.
+  void SetRows(const VectorsView& rows) { parameters_.rows = rows; }
 
  private:
+  const bool copy_rows_;
   DistanceParameters parameters_;
 };
 
@@ -65,7 +93,7 @@ double MaxSquaredNorm(const VectorsView& rows) {
 
 struct HnswBuilder::Index {
   Index(size_t dim, size_t capacity, const HnswOptions& options)
-      : space(dim + 1),
+      : space(dim, options.copy_rows),
         graph(&space, capacity, options.links_per_node, options.construction_width, options.seed) {}
 
   AugmentedSpace space;
@@ -80,7 +108,8 @@ HnswBuilder::HnswBuilder(size_t dim, const HnswOptions& options) : dim_(dim), op
 
 HnswBuilder::~HnswBuilder() = default;
 
-// Makes room for rows.count nodes; by halves, because hnswlib moves everything when it grows.
+// Makes room for rows.count nodes; by eighths, because hnswlib moves everything when it grows, and
+// room is memory that every head pays for.
 absl::Status HnswBuilder::Reserve(const VectorsView& rows) {
   if (index_ == nullptr) {
     radius_squared_ = MaxSquaredNorm(rows) * kRadiusSquaredHeadroom;
@@ -90,12 +119,12 @@ absl::Status HnswBuilder::Reserve(const VectorsView& rows) {
   }
   auto& graph = index_->graph;
   if (rows.count <= graph.max_elements_) return absl::OkStatus();
-  const size_t half_more = graph.max_elements_ + graph.max_elements_ / 2;
+  const size_t more = graph.max_elements_ + graph.max_elements_ / 8;
   // hnswlib deletes the pool before it allocates the new one and would delete it again after a
   // failure.
   delete graph.visited_list_pool_;
   graph.visited_list_pool_ = nullptr;
-  graph.resizeIndex(std::min(options_.nodes_max, std::max(half_more, rows.count)));
+  graph.resizeIndex(std::min(options_.nodes_max, std::max(more, rows.count)));
   return absl::OkStatus();
 }
 
@@ -110,13 +139,17 @@ absl::Status HnswBuilder::Insert(const VectorsView& rows,
   }
   try {
     if (absl::Status status = Reserve(rows); !status.ok()) return status;
+    index_->space.SetRows(rows);
     std::vector<float> augmented(dim_ + 1);
     const std::span<float> row(augmented.data(), dim_);
     while (node_count_ < rows.count) {
       ToFloat32(rows.row(node_count_), rows.type, row);
       const double rest = radius_squared_ - SquaredNorm(row);
       augmented.back() = static_cast<float>(std::sqrt(std::max(0.0, rest)));
-      index_->graph.addPoint(augmented.data(), node_count_);
+      const BorrowedRow borrowed{static_cast<uint32_t>(node_count_), augmented.back()};
+      const void* const data = options_.copy_rows ? static_cast<const void*>(augmented.data())
+                                                  : static_cast<const void*>(&borrowed);
+      index_->graph.addPoint(data, node_count_);
       ++node_count_;
       if (progress && node_count_ % kProgressNodes == 0) progress(node_count_);
     }
@@ -159,6 +192,7 @@ std::vector<uint32_t> HnswBuilder::HighestNodes(size_t count) const {
 
 std::vector<ScoredNode> HnswBuilder::Search(const float* query, size_t k, size_t ef,
                                             uint64_t& visits) const {
+  ATTIC_CHECK(options_.copy_rows);
   std::vector<ScoredNode> best;
   if (node_count_ == 0 || broken_) return best;
   auto& graph = index_->graph;

@@ -25,6 +25,9 @@ struct HnswOptions {
   size_t construction_width = 100;
   size_t nodes_max = 0;
   uint64_t seed = 1;
+  // hnswlib keeps float32 copies of the rows; else it reads those passed to Insert, and Search is
+  // not to be called.
+  bool copy_rows = true;
 };
 
 // One thread at a time. Node ids are row numbers.
@@ -35,7 +38,8 @@ class HnswBuilder {
   HnswBuilder(const HnswBuilder&) = delete;
   HnswBuilder& operator=(const HnswBuilder&) = delete;
 
-  // Inserts rows [node_count(), rows.count). rows.dim == dim. RESOURCE_EXHAUSTED over nodes_max
+  // Inserts rows [node_count(), rows.count); without copies, earlier rows must be there unchanged.
+  // rows.dim == dim. RESOURCE_EXHAUSTED over nodes_max
   // (nothing is inserted) or when memory is short (rows before the failing one are; every later
   // Insert fails). Calls progress(node_count()), unless empty, now and then.
   absl::Status Insert(const VectorsView& rows, const std::function<void(size_t)>& progress);

@@ -168,8 +168,8 @@ void NeedleStretch::Consider(NeedleQuery& query, const ListedBlocks& list, const
   const uint8_t units = list.codes[hit.block][code_bytes_ * kCodeBlockRows + hit.row];
   NeedleQuery::ScannedRow row;
   row.segment = segment.segment;
-  row.slot = static_cast<uint32_t>(
-      (list.block[hit.block] - segment.first_block) * kCodeBlockRows + hit.row);
+  row.slot = static_cast<uint32_t>((list.block[hit.block] - segment.first_block) * kCodeBlockRows +
+                                   hit.row);
   row.base = list.base[hit.block];
   row.factor = list.factor[hit.block] / kCodeFactorMax * units;
   row.sum = hit.sum;

@@ -48,7 +48,8 @@ QueryAwareGraphBuilder::QueryAwareGraphBuilder(size_t dim, const GraphOptions& o
       hnsw_(dim, {.links_per_node = options.links_per_node,
                   .construction_width = options.construction_width,
                   .nodes_max = NodesMax(options),
-                  .seed = options.seed}) {}
+                  .seed = options.seed,
+                  .copy_rows = options.copy_rows}) {}
 
 QueryAwareGraphBuilder::~QueryAwareGraphBuilder() = default;
 

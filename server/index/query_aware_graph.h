@@ -34,6 +34,7 @@ struct GraphOptions {
   size_t training_queries_max = 4096;
   size_t nodes_max = size_t{1} << 24;
   uint64_t seed = 1;
+  bool copy_rows = false;  // the builder keeps float32 copies; only SearchPlainHnsw needs them
 };
 
 // An immutable, published version: searches read it from any number of threads.
@@ -85,9 +86,10 @@ class QueryAwareGraphBuilder {
   size_t node_count() const;
   uint64_t memory_bytes() const;
 
-  // hnswlib's own search with its own entry point, for comparison in benchmarks: the `k` best nodes
-  // by inner product among those hnswlib returns at width `ef`. Adds the number of vectors compared
-  // to `visits` unless it is null. Not to be called at the same time as itself or Insert.
+  // Only with options.copy_rows. hnswlib's own search with its own entry point, for comparison in
+  // benchmarks: the `k` best nodes by inner product among those hnswlib returns at width `ef`. Adds
+  // the number of vectors compared to `visits` unless it is null. Not to be called at the same time
+  // as itself or Insert.
   std::vector<ScoredNode> SearchPlainHnsw(const float* query, size_t k, size_t ef,
                                           uint64_t* visits = nullptr) const;
 

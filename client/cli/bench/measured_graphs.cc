@@ -83,6 +83,7 @@ absl::StatusOr<std::vector<IndexMeasurement>> MeasureGraphs(const BenchData& dat
                                                             const std::vector<size_t>& widths,
                                                             bool show_progress) {
   GraphOptions options;
+  options.copy_rows = true;  // plain hnswlib keeps them
   options.training_queries_max = std::max<size_t>(1, data.train_count());
   QueryAwareGraphBuilder builder(data.head_dim(), options);
   const Stopwatch insert_watch;

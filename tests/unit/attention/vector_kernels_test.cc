@@ -45,6 +45,28 @@ TEST(VectorKernelsTest, DotDistanceAndAddScaledMatchDoubles) {
   });
 }
 
+TEST(VectorKernelsTest, DistancesOfRowsMatchDoubles) {
+  SCOPED_TRACE("seed " + std::to_string(Seed()));
+  ForEachTarget([&] {
+    SCOPED_TRACE(VectorTargetName());
+    std::mt19937 random(Seed());
+    for (const ElementType type : kElementTypes) {
+      for (size_t dim = 0; dim < 140; ++dim) {
+        const TestVectors rows(random, type, 2, dim);
+        const std::vector<float> elements = rows.floats();
+        double distance = 0;
+        for (size_t i = 0; i < dim; ++i) {
+          const double difference = static_cast<double>(elements[i]) - elements[dim + i];
+          distance += difference * difference;
+        }
+        const VectorsView view = rows.view();
+        ASSERT_NEAR(SquaredDistance(type, view.row(0), view.row(1), dim), distance,
+                    1e-6 * distance + 1e-6);
+      }
+    }
+  });
+}
+
 TEST(VectorKernelsTest, ScoresMatchDoubles) {
   SCOPED_TRACE("seed " + std::to_string(Seed()));
   ForEachTarget([&] {

@@ -103,7 +103,26 @@ TEST(QueryAwareGraphTest, GrowsAndLeavesPublishedGraphsAlone) {
   EXPECT_EQ(early_before.recall, early_after.recall);
   EXPECT_EQ(early_before.visits, early_after.visits);
   EXPECT_GT(late->memory_bytes(), early->memory_bytes());
-  EXPECT_GT(builder.memory_bytes(), data.keys.size() * sizeof(float));
+  EXPECT_GT(builder.memory_bytes(), 9000 * 2 * GraphOptions().links_per_node * sizeof(uint32_t));
+}
+
+TEST(QueryAwareGraphTest, CopiesOfRowsCostMemoryAndGainNothing) {
+  auto random = SeededRandom(9);
+  const auto data = MakeAttentionLikeData(3000, 400, 40, random);
+  double recall[2];
+  uint64_t bytes[2];
+  for (const bool copy_rows : {false, true}) {
+    QueryAwareGraphBuilder builder(data.dim, GraphOptions{.copy_rows = copy_rows});
+    ASSERT_TRUE(builder.Insert(data.keys_view()).ok());
+    const auto graph =
+        Published(builder, data.keys_view(), std::span(data.queries).first(350 * data.dim));
+    recall[copy_rows] = Measure(*graph, data, data.keys_view(), 350, 400, 64).recall;
+    bytes[copy_rows] = builder.memory_bytes();
+  }
+  std::printf("recall %.4f without copies, %.4f with\n", recall[0], recall[1]);
+  EXPECT_NEAR(recall[0], recall[1], 0.02);
+  // Each row is replaced by its number and augmenting element.
+  EXPECT_EQ(bytes[1] - bytes[0], (data.keys.size() - data.key_count()) * sizeof(float));
 }
 
 TEST(QueryAwareGraphTest, EveryElementType) {
@@ -138,7 +157,7 @@ TEST(QueryAwareGraphTest, SmallAndDegenerateGraphs) {
   GraphSearchScratch scratch;
   std::vector<ScoredNode> best;
   uint64_t visits = 0;
-  QueryAwareGraphBuilder empty(2, GraphOptions{});
+  QueryAwareGraphBuilder empty(2, GraphOptions{.copy_rows = true});
   const VectorsView none{nullptr, ElementType::kFloat32, 0, 2};
   ASSERT_TRUE(empty.Insert(none).ok());
   Published(empty, none, query)->Search(query.data(), none, 5, scratch, best, visits);
@@ -216,7 +235,7 @@ TEST(QueryAwareGraphTest, LimitsAndShapesAreErrors) {
 TEST(QueryAwareGraphTest, PlainHnswFindsKeysByTheirOwnDirection) {
   auto random = SeededRandom(14);
   const auto data = MakeAttentionLikeData(2000, 100, 32, random);
-  QueryAwareGraphBuilder builder(data.dim, GraphOptions{});
+  QueryAwareGraphBuilder builder(data.dim, GraphOptions{.copy_rows = true});
   ASSERT_TRUE(builder.Insert(data.keys_view()).ok());
   const auto truth = ExactNeighbors(data.queries.data(), 100, data.keys_view(), 10);
   double recall = 0;

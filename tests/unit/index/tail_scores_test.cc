@@ -25,7 +25,8 @@ VectorsView Rows(const std::vector<float>& rows, size_t begin, size_t end, size_
 class TailScoresTest : public ::testing::TestWithParam<float> {
  protected:
   TailScoresTest()
-      : keys_(Normal(kTokens * kDim)), values_(Normal(kTokens * kValueDim)),
+      : keys_(Normal(kTokens * kDim)),
+        values_(Normal(kTokens * kValueDim)),
         tail_({ElementType::kFloat32, kDim, kValueDim, 128}, 500) {
     std::printf("seed %llu\n", static_cast<unsigned long long>(kSeed));
     AppendToTail(Rows(keys_, 0, kTokens, kDim), Rows(values_, 0, kTokens, kValueDim), tail_);
