@@ -85,7 +85,7 @@ float RowDistance(const std::byte* a_bytes, const std::byte* b_bytes, size_t dim
   const auto* a = reinterpret_cast<const Element*>(a_bytes);
   const auto* b = reinterpret_cast<const Element*>(b_bytes);
   auto sum0 = hn::Zero(d), sum1 = hn::Zero(d);
-  const auto add = [&](const Element* pa, const Element* pb) {
+  const auto add = [&](const Element* pa, const Element* pb) HWY_ATTR {
     auto a0 = sum0, a1 = sum0, b0 = sum0, b1 = sum0;
     Rows::Load(d, pa, a0, a1);
     Rows::Load(d, pb, b0, b1);

@@ -24,9 +24,10 @@ class ThreadPool {
 
   // threads == 0 means one per hardware thread. The threads start at once.
   //
-  // With kOnePerCpu a task goes to a thread on another processor than the caller's while one is
-  // free there. Left to the kernel, a helper for work of a millisecond may be queued behind the
-  // very thread that called it, because the other processor was busy for an instant.
+  // With kOnePerCpu a scheduled task goes to a thread on the caller's processor while one is free
+  // there, a helper of ParallelFor to one elsewhere. Left to the kernel, a helper for work of a
+  // millisecond may be queued behind the very thread that called it, because the other processor
+  // was busy for an instant.
   explicit ThreadPool(size_t threads, Placement placement = Placement::kAnywhere);
   // Finishes the tasks already queued, then joins.
   ~ThreadPool();

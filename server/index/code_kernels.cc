@@ -4,11 +4,12 @@
 #include <bit>
 #include <cmath>
 
+#include "base/prefetch.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "server/index/code_kernels.cc"
 #include "hwy/foreach_target.h"
 // Highway must come after foreach_target.
-#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -120,14 +121,6 @@ size_t ListGroupsInReach(const float* base, const float* radius, size_t count, f
     end += hn::CompressStore(number, hn::RebindMask(du, reached), du, end);
   }
   return static_cast<size_t>(end - out);
-}
-
-constexpr size_t kCacheLineBytes = 64;
-
-HWY_INLINE void PrefetchBlock(const uint8_t* block, size_t code_bytes) {
-  for (size_t i = 0; i < (code_bytes + 1) * kCodeBlockRows; i += kCacheLineBytes) {
-    hwy::Prefetch(block + i);
-  }
 }
 
 #if HWY_TARGET == HWY_SCALAR
@@ -299,7 +292,7 @@ size_t ScanCodeBlocks(const CodeBlocks& blocks, const CodeLimits& limits, size_t
                       const uint8_t* tables, std::span<const uint8_t* const> ahead, CodeHit* hits) {
   CodeHit* out = hits;
   for (size_t b = 0; b < blocks.count; ++b) {
-    if (b < ahead.size()) PrefetchBlock(ahead[b], code_bytes);
+    if (b < ahead.size()) PrefetchBytes(ahead[b], (code_bytes + 1) * kCodeBlockRows);
     out = ScanBlock(blocks.codes[b], code_bytes, tables, limits, b, out);
   }
   return static_cast<size_t>(out - hits);

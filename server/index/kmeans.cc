@@ -5,7 +5,7 @@
 
 #include "attention/vector_kernels.h"
 #include "base/check.h"
-#include "server/index/index_kernels.h"
+#include "server/index/kmeans_kernels.h"
 #include "server/index/matrix_product.h"
 
 namespace attic {

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "attention/vector_kernels.h"
+#include "base/prefetch.h"
 
 namespace attic {
 namespace {
@@ -14,7 +15,6 @@ constexpr float kSqrtTwoOverPi = 0.79788456f;
 constexpr size_t kRaisesMax = 4;  // keys scored to raise the floor, of blocks scanned together
 constexpr size_t kFirstScored = 32;
 constexpr size_t kPrefetchKeys = 8;
-constexpr size_t kCacheLineBytes = 64;
 // Where codes err by fewer logits than this, no key that they miss outweighs the others by much:
 // fewer candidates do, one in kFewerCandidates.
 constexpr float kSmallMargin = 10.0f;
@@ -175,9 +175,7 @@ VectorsView NeedleQuery::KeyOf(const NeedleCandidate& key) const {
 void NeedleQuery::PrefetchKey(const NeedleCandidate& key) const {
   if (!key.in_range) return;
   const VectorsView row = KeyOf(key);
-  for (size_t i = 0; i < row.row_bytes(); i += kCacheLineBytes) {
-    __builtin_prefetch(static_cast<const std::byte*>(row.data) + i);
-  }
+  PrefetchBytes(row.data, row.row_bytes());
 }
 
 float NeedleQuery::Score(const NeedleCandidate& key) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/prefetch.h"
+
 namespace attic {
 namespace {
 
@@ -133,13 +135,8 @@ void NeedleStretch::Reserve(size_t blocks, ListedBlocks& list) {
 
 // Brings what was listed, but for the first `from`, into the cache.
 void NeedleStretch::Fetch(size_t from) {
-  constexpr size_t kCacheLineBytes = 64;
   const size_t block_bytes = (code_bytes_ + 1) * kCodeBlockRows;
-  for (; from < scratch_.ahead.size(); ++from) {
-    for (size_t i = 0; i < block_bytes; i += kCacheLineBytes) {
-      __builtin_prefetch(scratch_.ahead[from] + i);
-    }
-  }
+  for (; from < scratch_.ahead.size(); ++from) PrefetchBytes(scratch_.ahead[from], block_bytes);
 }
 
 // Scans what was listed for query `g`, and fetches meanwhile; returns how many blocks came.

@@ -9,7 +9,6 @@
 #include "attention/vector_kernels.h"
 #include "base/check.h"
 #include "server/index/cluster_sums.h"
-#include "server/index/index_kernels.h"
 #include "server/index/kmeans.h"
 
 namespace attic {

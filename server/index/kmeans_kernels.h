@@ -1,7 +1,7 @@
-// Vector kernels of the index, compiled for several instruction sets and chosen at run time
+// Vector kernels of k-means, compiled for several instruction sets and chosen at run time
 // (Highway). All are thread-safe and allocate nothing.
-#ifndef ATTIC_SERVER_INDEX_INDEX_KERNELS_H_
-#define ATTIC_SERVER_INDEX_INDEX_KERNELS_H_
+#ifndef ATTIC_SERVER_INDEX_KMEANS_KERNELS_H_
+#define ATTIC_SERVER_INDEX_KMEANS_KERNELS_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -13,4 +13,4 @@ size_t ArgMaxSum(const float* a, const float* b, size_t count, float& best);
 
 }  // namespace attic
 
-#endif  // ATTIC_SERVER_INDEX_INDEX_KERNELS_H_
+#endif  // ATTIC_SERVER_INDEX_KMEANS_KERNELS_H_

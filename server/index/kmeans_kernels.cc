@@ -1,7 +1,7 @@
-#include "server/index/index_kernels.h"
+#include "server/index/kmeans_kernels.h"
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "server/index/index_kernels.cc"
+#define HWY_TARGET_INCLUDE "server/index/kmeans_kernels.cc"
 #include "hwy/foreach_target.h"
 // Highway must come after foreach_target.
 #include "hwy/highway.h"
