@@ -11,7 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "server/index/segment.h"
+#include "server/index/segment/segment.h"
 #include "server/service/log.h"
 #include "server/service/store_server.h"
 

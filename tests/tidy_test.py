@@ -29,6 +29,11 @@ LAYERS = {
     "api/": MATHEMATICS,
     "wire/": WIRE,
     "server/index/": VOCABULARY,
+    "server/index/codes/": VOCABULARY,
+    "server/index/graph/": MATHEMATICS,
+    "server/index/segment/": VOCABULARY + ("server/index/codes/",),
+    "server/index/estimate/": VOCABULARY + ("server/index/segment/",),
+    "server/index/search/": VOCABULARY + ("server/index/",),
     "server/session/": VOCABULARY + ("server/index/",),
     "server/service/": WIRE + ("server/session/", "server/index/"),
     "server/main.cc": VOCABULARY + ("server/",),
@@ -46,7 +51,7 @@ LAYERS = {
 
 # A header of another project: the only places that may include it.
 ONLY_IN = {
-    r"hnswlib/": ("server/index/hnsw_builder.cc",),
+    r"hnswlib/": ("server/index/graph/hnsw_builder.cc",),
     r"(grpc|grpcpp)/": (
         "server/service/", "server/main.cc", "client/", "gpu_worker/service/", "gpu_worker/main.cc",
         "tests/"),
@@ -54,7 +59,7 @@ ONLY_IN = {
     r"(cuda|cuda_\w+|cublas\w*|cooperative_groups)\.h": (
         "gpu_worker/kernels/", "gpu_worker/backend/", "tests/"),
     r"hwy/": ("attention/", "server/index/", "gpu_worker/model/", "gpu_worker/backend/", "tests/"),
-    r"cblas": ("server/index/matrix_product.cc", "gpu_worker/"),
+    r"cblas": ("server/index/segment/matrix_product.cc", "gpu_worker/"),
 }
 
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "server/index/query_aware_graph.h"
+#include "server/index/graph/query_aware_graph.h"
 
 namespace attic {
 

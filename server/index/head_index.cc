@@ -9,11 +9,11 @@
 #include "base/check.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
+#include "server/index/estimate/pooled_terms.h"
 #include "server/index/graph_growth.h"
 #include "server/index/head_snapshot.h"
 #include "server/index/indexed_part.h"
-#include "server/index/pooled_terms.h"
-#include "server/index/segment_builder.h"
+#include "server/index/segment/segment_builder.h"
 #include "server/index/tail.h"
 #include "server/index/training_reservoir.h"
 

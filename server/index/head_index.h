@@ -17,7 +17,7 @@
 #include "api/types.h"
 #include "attention/element_type.h"
 #include "attention/partial_attention.h"
-#include "server/index/query_aware_graph.h"
+#include "server/index/graph/query_aware_graph.h"
 
 namespace attic {
 

@@ -7,8 +7,8 @@
 #include "attention/exact_attention.h"
 #include "attention/vector_kernels.h"
 #include "base/check.h"
-#include "server/index/indexed_attention.h"
-#include "server/index/indexed_search.h"
+#include "server/index/search/indexed_attention.h"
+#include "server/index/search/indexed_search.h"
 
 namespace attic {
 namespace {

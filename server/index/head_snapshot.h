@@ -8,7 +8,7 @@
 
 #include "server/index/head_index.h"
 #include "server/index/indexed_part.h"
-#include "server/index/search_scratch.h"
+#include "server/index/search/search_scratch.h"
 #include "server/index/tail.h"
 
 namespace attic {

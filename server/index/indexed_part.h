@@ -6,11 +6,11 @@
 #include <memory>
 #include <vector>
 
-#include "server/index/estimation.h"
+#include "server/index/estimate/estimation.h"
+#include "server/index/graph/query_aware_graph.h"
 #include "server/index/growing_array.h"
 #include "server/index/head_index.h"
-#include "server/index/query_aware_graph.h"
-#include "server/index/segment.h"
+#include "server/index/segment/segment.h"
 
 namespace attic {
 

@@ -9,7 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "client/cli/bench/npy_file.h"
-#include "server/index/exact_neighbors.h"
+#include "server/index/graph/exact_neighbors.h"
 
 namespace attic::cli {
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "attention/element_type.h"
-#include "server/index/exact_neighbors.h"
+#include "server/index/graph/exact_neighbors.h"
 
 namespace attic::cli {
 

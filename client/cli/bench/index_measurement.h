@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "client/cli/bench/bench_data.h"
-#include "server/index/exact_neighbors.h"
+#include "server/index/graph/exact_neighbors.h"
 
 namespace attic::cli {
 

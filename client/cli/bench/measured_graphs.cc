@@ -10,7 +10,7 @@
 #include "client/cli/bench/stopwatch.h"
 #include "client/cli/progress.h"
 #include "client/cli/text_format.h"
-#include "server/index/query_aware_graph.h"
+#include "server/index/graph/query_aware_graph.h"
 
 namespace attic::cli {
 namespace {

@@ -1,4 +1,4 @@
-#include "server/index/code_kernels.h"
+#include "server/index/codes/code_kernels.h"
 
 #include <gtest/gtest.h>
 
@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "attention/vector_kernels.h"
-#include "server/index/sign_codes.h"
+#include "server/index/codes/sign_codes.h"
 
 namespace attic {
 namespace {

@@ -1,4 +1,4 @@
-#include "server/index/exact_neighbors.h"
+#include "server/index/graph/exact_neighbors.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "server/index/gather_scores.h"
+#include "server/index/graph/gather_scores.h"
 
 #include <gtest/gtest.h>
 

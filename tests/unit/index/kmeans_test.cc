@@ -1,4 +1,4 @@
-#include "server/index/kmeans.h"
+#include "server/index/segment/kmeans.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "server/index/needle_scan.h"
+#include "server/index/search/needle_scan.h"
 
 #include <gtest/gtest.h>
 

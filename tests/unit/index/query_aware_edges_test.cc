@@ -1,4 +1,4 @@
-#include "server/index/query_aware_edges.h"
+#include "server/index/graph/query_aware_edges.h"
 
 #include <gtest/gtest.h>
 

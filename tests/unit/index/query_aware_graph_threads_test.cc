@@ -3,7 +3,7 @@
 
 #include <thread>
 
-#include "server/index/query_aware_graph.h"
+#include "server/index/graph/query_aware_graph.h"
 #include "tests/unit/index/attention_like_data.h"
 
 namespace attic {

@@ -1,4 +1,4 @@
-#include "server/index/segment_builder.h"
+#include "server/index/segment/segment_builder.h"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include <set>
 
 #include "attention/vector_kernels.h"
-#include "server/index/estimation.h"
+#include "server/index/estimate/estimation.h"
 #include "tests/unit/index/synthetic_head.h"
 
 namespace attic {

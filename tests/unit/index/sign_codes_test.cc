@@ -1,4 +1,4 @@
-#include "server/index/sign_codes.h"
+#include "server/index/codes/sign_codes.h"
 
 #include <gtest/gtest.h>
 

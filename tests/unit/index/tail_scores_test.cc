@@ -1,4 +1,4 @@
-#include "server/index/tail_scores.h"
+#include "server/index/search/tail_scores.h"
 
 #include <gtest/gtest.h>
 

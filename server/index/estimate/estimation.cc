@@ -1,0 +1,52 @@
+#include "server/index/estimate/estimation.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "attention/vector_kernels.h"
+
+namespace attic {
+
+float DeviationNorm(VarianceTerm variance, const LevelTerms& level, std::span<const float> query) {
+  if (variance == VarianceTerm::kNone) return 0.0f;
+  const size_t dim = query.size();
+  if (variance == VarianceTerm::kEqual || level.covariance.empty()) {
+    return std::sqrt(Dot(query.data(), query.data(), dim));
+  }
+  float square = 0;
+  for (size_t i = 0; i < dim; ++i) {
+    square += query[i] * Dot(level.covariance.data() + i * dim, query.data(), dim);
+  }
+  return std::sqrt(std::max(square, 0.0f));
+}
+
+void EstimateLogMass(const float* logits, const GroupSums& groups, float norm, float* log_mass) {
+  for (size_t i = 0; i < groups.count; ++i) {
+    const float sigma = norm * groups.deviation[i];
+    const float m = std::min(sigma, groups.deviation_limit[i]);
+    log_mass[i] = logits[i] + groups.log_count[i] + m * (sigma - 0.5f * m);
+  }
+}
+
+float SpreadMass(const float* mass, const GroupSums& groups, float norm) {
+  float sum = 0;
+  for (size_t i = 0; i < groups.count; ++i) {
+    const float deviation = groups.deviation[i];
+    const float sigma = norm * deviation;
+    const float limit = groups.deviation_limit[i];
+    const float damping = sigma > limit ? limit / sigma : 1.0f;
+    sum += mass[i] * deviation * deviation * damping;
+  }
+  return sum;
+}
+
+void FirstOrderDirection(std::span<const float> matrix, std::span<const float> query,
+                         std::span<float> out) {
+  std::fill(out.begin(), out.end(), 0.0f);
+  if (matrix.empty()) return;
+  for (size_t i = 0; i < query.size(); ++i) {
+    AddScaled(query[i], matrix.data() + i * out.size(), out.size(), out.data());
+  }
+}
+
+}  // namespace attic

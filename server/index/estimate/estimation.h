@@ -1,0 +1,77 @@
+// Attention of a query over a group of rows known only by its sums.
+//
+// q is the query times the logit scale. With n rows k_i = c + e_i, values v_i with sum V, s2 the
+// mean of e_i^2 over rows and dimensions: were e_i.q normal with deviation sigma = sqrt(s2 q'Cq),
+// then sum_i exp(k_i.q) = n exp(c.q + sigma^2 / 2). C is the shape of the covariance of keys inside
+// groups, pooled over a head and scaled to a mean diagonal of one (or the unit matrix).
+// A mean over n rows does not reach the tail of the normal distribution that carries this: beyond
+// sigma = L = sqrt(2 log n) its largest row dominates and growth is linear (the freezing of the
+// random energy model, Derrida 1981). So, with m = min(sigma, L),
+//   mass      = n exp(c.q + m (sigma - m / 2))
+//   numerator = mass (V / n + s2 (m / sigma) B'q)
+// The last term is first order in e_i: keys and values are linear images of one hidden state, so
+// sum_i e_i v_i' ~ n s2 B with one matrix B for all groups of a head.
+#ifndef ATTIC_SERVER_INDEX_ESTIMATE_ESTIMATION_H_
+#define ATTIC_SERVER_INDEX_ESTIMATE_ESTIMATION_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "server/index/segment/segment.h"
+
+namespace attic {
+
+// What is pooled over all groups of one level, clusters or super-clusters. Empty before any
+// segment.
+struct LevelTerms {
+  std::vector<float> first_order;  // B: (head_dim, value_dim)
+  std::vector<float> covariance;   // C: (head_dim, head_dim)
+};
+
+enum class VarianceTerm : uint8_t {
+  kNone,    // m = 0
+  kEqual,   // C is the unit matrix
+  kPooled,  // C as measured
+};
+
+// Immutable once published.
+struct EstimateTerms {
+  VarianceTerm variance = VarianceTerm::kPooled;
+  bool first_order = true;  // false: no B
+  LevelTerms clusters;
+  LevelTerms super_clusters;
+};
+
+// sqrt(q'Cq), so that sigma = DeviationNorm() * sqrt(s2); 0 without a variance term.
+float DeviationNorm(VarianceTerm variance, const LevelTerms& level, std::span<const float> query);
+
+// The sums of consecutive groups that estimates need; arrays of equal length.
+struct GroupSums {
+  const float* log_count = nullptr;
+  const float* deviation = nullptr;
+  const float* deviation_limit = nullptr;
+  size_t count = 0;
+
+  static GroupSums Of(const ClusterSums& sums, size_t begin, size_t count) {
+    return {sums.log_count.data() + begin, sums.deviation.data() + begin,
+            sums.deviation_limit.data() + begin, count};
+  }
+};
+
+// log mass of every group from `logits` (count) = c.q; in place allowed. `norm` is
+// DeviationNorm().
+void EstimateLogMass(const float* logits, const GroupSums& groups, float norm, float* log_mass);
+
+// sum over groups of mass * s2 * m / sigma: the factor of B'q in the numerator. `mass` is already
+// exponentiated, zero for groups to leave out.
+float SpreadMass(const float* mass, const GroupSums& groups, float norm);
+
+// out (value_dim) = B'q, zeros without a matrix.
+void FirstOrderDirection(std::span<const float> matrix, std::span<const float> query,
+                         std::span<float> out);
+
+}  // namespace attic
+
+#endif  // ATTIC_SERVER_INDEX_ESTIMATE_ESTIMATION_H_

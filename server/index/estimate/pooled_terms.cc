@@ -1,0 +1,179 @@
+#include "server/index/estimate/pooled_terms.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "attention/vector_kernels.h"
+
+namespace attic {
+namespace {
+
+constexpr size_t kMeasuredQueries = 8;
+constexpr size_t kExactClustersDivisor = 64;  // one cluster in so many counts as exact
+constexpr double kErrorMax = 1.0;             // of one query, so that none decides alone
+
+VarianceTerm VarianceOf(size_t combination) { return static_cast<VarianceTerm>(combination % 3); }
+bool HasFirstOrder(size_t combination) { return combination >= 3; }
+
+template <typename T>
+std::vector<float> Divide(const std::vector<T>& sums, double scatter) {
+  std::vector<float> matrix(sums.size());
+  if (scatter <= 0) return matrix;
+  for (size_t i = 0; i < sums.size(); ++i) matrix[i] = static_cast<float>(sums[i] / scatter);
+  return matrix;
+}
+
+// The attention of one query over one segment: exactly, and by estimate.
+class SegmentTrial {
+ public:
+  SegmentTrial(const Segment& segment, const LevelTerms& terms, std::vector<float> query)
+      : segment_(segment),
+        query_(std::move(query)),
+        terms_(terms),
+        weights_(segment.tokens),
+        logits_(segment.clusters.count),
+        direction_(segment.value_dim),
+        exact_part_(segment.value_dim),
+        exact_(segment.value_dim) {
+    ScoreVectors(query_.data(), 1, segment.key_rows(), weights_.data());
+    const VectorsView centroids{segment.clusters.centroids.data(), ElementType::kBFloat16,
+                                segment.clusters.count, segment.head_dim};
+    ScoreVectors(query_.data(), 1, centroids, logits_.data());
+    shift_ = MaxElement(weights_);
+    exact_mass_ = ExpInPlace(shift_, weights_);
+    FirstOrderDirection(terms.first_order, query_, direction_);
+    AddWeightedVectors(weights_.data(), 1, segment.value_rows(), exact_.data());
+    ChooseExact();
+  }
+
+  // Squared relative error of the output plus squared error of the log_sum_exp.
+  double Error(size_t combination) const {
+    const ClusterSums& sums = segment_.clusters;
+    std::vector<float> mass(sums.count);
+    const float norm = DeviationNorm(VarianceOf(combination), terms_, query_);
+    EstimateLogMass(logits_.data(), GroupSums::Of(sums, 0, sums.count), norm, mass.data());
+    for (size_t c = 0; c < sums.count; ++c) {
+      mass[c] = is_exact_[c] ? 0.0f : std::exp(std::min(mass[c] - shift_, 80.0f));
+    }
+    const double total = std::accumulate(mass.begin(), mass.end(), double{exact_part_mass_});
+    std::vector<float> numerator = exact_part_;
+    const VectorsView means{sums.mean_values.data(), ElementType::kBFloat16, sums.count,
+                            segment_.value_dim};
+    AddWeightedVectors(mass.data(), 1, means, numerator.data());
+    if (HasFirstOrder(combination)) {
+      const float spread = SpreadMass(mass.data(), GroupSums::Of(sums, 0, sums.count), norm);
+      AddScaled(spread, direction_.data(), direction_.size(), numerator.data());
+    }
+    double difference = 0, length = 1e-30;
+    for (size_t i = 0; i < exact_.size(); ++i) {
+      const double exact = exact_[i] / exact_mass_;
+      difference += (numerator[i] / total - exact) * (numerator[i] / total - exact);
+      length += exact * exact;
+    }
+    const double log_error = std::log(total / exact_mass_);
+    const double error = difference / length + log_error * log_error;
+    return std::isfinite(error) ? std::min(error, kErrorMax) : kErrorMax;
+  }
+
+ private:
+  void ChooseExact() {
+    const ClusterSums& sums = segment_.clusters;
+    std::vector<uint32_t> order(sums.count);
+    std::iota(order.begin(), order.end(), 0);
+    std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
+      return logits_[a] + sums.log_count[a] > logits_[b] + sums.log_count[b];
+    });
+    is_exact_.assign(sums.count, false);
+    for (size_t i = 0; i < sums.count / kExactClustersDivisor; ++i) {
+      const size_t begin = sums.row_begin[order[i]], n = sums.rows(order[i]);
+      is_exact_[order[i]] = true;
+      AddWeightedVectors(weights_.data() + begin, 1, segment_.value_rows().rows(begin, n),
+                         exact_part_.data());
+      for (size_t row = begin; row < begin + n; ++row) exact_part_mass_ += weights_[row];
+    }
+  }
+
+  const Segment& segment_;
+  const std::vector<float> query_;
+  const LevelTerms& terms_;
+  float shift_ = 0;
+  float exact_mass_ = 0;
+  float exact_part_mass_ = 0;
+  std::vector<float> weights_, logits_, direction_, exact_part_, exact_;
+  std::vector<bool> is_exact_;
+};
+
+}  // namespace
+
+TermErrors MeasureTerms(const Segment& segment, float logit_scale,
+                        std::span<const float> training_queries) {
+  TermErrors errors;
+  const size_t dim = segment.head_dim;
+  const size_t count = training_queries.size() / dim;
+  const size_t measured = std::min(count, kMeasuredQueries);
+  const double scatter = segment.clusters.scatter;
+  const LevelTerms terms{Divide(segment.clusters.cross, scatter),
+                         Divide(segment.clusters.covariance, scatter)};
+  for (size_t i = 0; i < measured; ++i) {
+    const float* query = training_queries.data() + (i * count / measured) * dim;
+    std::vector<float> scaled(query, query + dim);
+    for (float& x : scaled) x *= logit_scale;
+    const SegmentTrial trial(segment, terms, std::move(scaled));
+    for (size_t c = 0; c < kTermCombinations; ++c) errors.error[c] += trial.Error(c);
+  }
+  errors.measured = measured > 0;
+  return errors;
+}
+
+void PooledTerms::LevelSums::Add(const ClusterSums& sums) {
+  for (size_t i = 0; i < cross.size(); ++i) cross[i] += sums.cross[i];
+  for (size_t i = 0; i < covariance.size(); ++i) covariance[i] += sums.covariance[i];
+  scatter += sums.scatter;
+}
+
+LevelTerms PooledTerms::LevelSums::Terms() const {
+  return {Divide(cross, scatter), Divide(covariance, scatter)};
+}
+
+PooledTerms::PooledTerms(size_t head_dim, size_t value_dim)
+    : head_dim_(head_dim), value_dim_(value_dim) {
+  Truncate({});
+}
+
+void PooledTerms::Add(const Segment& segment, const TermErrors& errors) {
+  clusters_.Add(segment.clusters);
+  super_clusters_.Add(segment.super_clusters);
+  errors_.push_back(errors);
+}
+
+void PooledTerms::Truncate(std::span<const std::shared_ptr<const Segment>> kept) {
+  errors_.resize(kept.size());
+  clusters_ = super_clusters_ = {std::vector<double>(head_dim_ * value_dim_, 0.0),
+                                 std::vector<double>(head_dim_ * head_dim_, 0.0), 0};
+  for (const auto& segment : kept) {
+    clusters_.Add(segment->clusters);
+    super_clusters_.Add(segment->super_clusters);
+  }
+}
+
+std::shared_ptr<const EstimateTerms> PooledTerms::Terms() const {
+  auto terms = std::make_shared<EstimateTerms>();
+  std::array<double, kTermCombinations> total = {};
+  bool measured = false;
+  for (const TermErrors& errors : errors_) {
+    measured |= errors.measured;
+    for (size_t c = 0; c < kTermCombinations; ++c) total[c] += errors.error[c];
+  }
+  if (measured) {
+    const size_t best =
+        static_cast<size_t>(std::min_element(total.begin(), total.end()) - total.begin());
+    terms->variance = VarianceOf(best);
+    terms->first_order = HasFirstOrder(best);
+  }
+  terms->clusters = clusters_.Terms();
+  terms->super_clusters = super_clusters_.Terms();
+  return terms;
+}
+
+}  // namespace attic

@@ -1,0 +1,56 @@
+// The terms of a head's estimates, learnt from its segments: the matrices B, and which terms pay.
+#ifndef ATTIC_SERVER_INDEX_ESTIMATE_POOLED_TERMS_H_
+#define ATTIC_SERVER_INDEX_ESTIMATE_POOLED_TERMS_H_
+
+#include <array>
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "server/index/estimate/estimation.h"
+#include "server/index/segment/segment.h"
+
+namespace attic {
+
+// Errors of the estimate over one segment against exact attention over it, summed over queries, for
+// every combination of terms: index = variance term + 3 * first order.
+inline constexpr size_t kTermCombinations = 6;
+struct TermErrors {
+  std::array<double, kTermCombinations> error = {};
+  bool measured = false;
+};
+
+// Measures on a few of `training_queries` (n, head_dim), with the segment's own pooled terms. The
+// heaviest clusters count as exact, as they would in a search.
+TermErrors MeasureTerms(const Segment& segment, float logit_scale,
+                        std::span<const float> training_queries);
+
+// Sums over the segments of a head. Not thread-safe.
+class PooledTerms {
+ public:
+  PooledTerms(size_t head_dim, size_t value_dim);
+
+  void Add(const Segment& segment, const TermErrors& errors);
+  // Keeps what the first segments contributed, which are `kept`.
+  void Truncate(std::span<const std::shared_ptr<const Segment>> kept);
+
+  std::shared_ptr<const EstimateTerms> Terms() const;
+
+ private:
+  struct LevelSums {
+    std::vector<double> cross;       // (head_dim, value_dim)
+    std::vector<double> covariance;  // (head_dim, head_dim)
+    double scatter = 0;
+    void Add(const ClusterSums& sums);
+    LevelTerms Terms() const;
+  };
+  size_t head_dim_, value_dim_;
+  LevelSums clusters_;
+  LevelSums super_clusters_;
+  std::vector<TermErrors> errors_;  // (segments)
+};
+
+}  // namespace attic
+
+#endif  // ATTIC_SERVER_INDEX_ESTIMATE_POOLED_TERMS_H_

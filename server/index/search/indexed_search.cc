@@ -1,0 +1,140 @@
+#include "server/index/search/indexed_search.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "attention/vector_kernels.h"
+
+namespace attic {
+namespace {
+
+constexpr size_t kBlockRows = 256;
+
+bool Better(const SearchHit& a, const SearchHit& b) {
+  return a.score != b.score ? a.score > b.score : a.position < b.position;
+}
+
+// Collects the best hits of each query: a heap of at most k with the worst on top.
+class HitCollector {
+ public:
+  HitCollector(const SearchParameters& search, SearchScratch& scratch,
+               std::vector<std::vector<SearchHit>>& hits, ReadStatistics& read)
+      : search_(search), scratch_(scratch), hits_(hits), read_(read) {
+    hits_.resize(search.group);
+    for (auto& best : hits_) best.clear();
+  }
+
+  // Scores `keys`; position_of(i) is the position of row i. Rows outside the range are skipped.
+  template <typename PositionOf>
+  void AddRows(const VectorsView& keys, const PositionOf& position_of) {
+    for (size_t begin = 0; begin < keys.count; begin += kBlockRows) {
+      const size_t n = std::min(kBlockRows, keys.count - begin);
+      scratch_.scores.resize(search_.group * n);
+      ScoreVectors(search_.queries.data(), search_.group, keys.rows(begin, n),
+                   scratch_.scores.data());
+      for (size_t g = 0; g < search_.group; ++g) {
+        for (size_t i = 0; i < n; ++i) {
+          Add(g, position_of(begin + i), scratch_.scores[g * n + i]);
+        }
+      }
+    }
+    read_.exact_tokens += keys.count;
+    read_.bytes_read += keys.bytes();
+  }
+
+  void Add(size_t g, int64_t position, float score) {
+    std::vector<SearchHit>& best = hits_[g];
+    const bool full = best.size() == search_.k;
+    if (full && (search_.k == 0 || !Better({position, score}, best.front()))) return;
+    if (position < search_.range.begin || position >= search_.range.end) return;
+    if (full) {
+      std::pop_heap(best.begin(), best.end(), Better);
+      best.pop_back();
+    }
+    best.push_back({position, score});
+    std::push_heap(best.begin(), best.end(), Better);
+  }
+
+  void AddTail(const TailView& tail) {
+    tail.ForEachRun(search_.range, [&](int64_t begin, const VectorsView& keys, const VectorsView&) {
+      AddRows(keys, [begin](size_t row) { return begin + static_cast<int64_t>(row); });
+    });
+  }
+
+  void AddSegmentRows(const Segment& segment, size_t begin, size_t end) {
+    AddRows(segment.key_rows().rows(begin, end - begin),
+            [&](size_t row) { return segment.position(begin + row); });
+  }
+
+  void Finish() {
+    for (auto& best : hits_) std::sort_heap(best.begin(), best.end(), Better);
+  }
+
+ private:
+  const SearchParameters& search_;
+  SearchScratch& scratch_;
+  std::vector<std::vector<SearchHit>>& hits_;
+  ReadStatistics& read_;
+};
+
+void AddNode(const IndexedPart& part, uint32_t node, HitCollector& collector) {
+  const Segment& segment = part.segment_of_node(node);
+  const size_t cluster = node % part.clusters_per_segment;
+  collector.AddSegmentRows(segment, segment.clusters.row_begin[cluster],
+                           segment.clusters.row_begin[cluster + 1]);
+}
+
+}  // namespace
+
+void SearchExactly(const IndexedPart& part, const TailView& tail, const SearchParameters& search,
+                   SearchScratch& scratch, std::vector<std::vector<SearchHit>>& hits,
+                   ReadStatistics& read) {
+  HitCollector collector(search, scratch, hits, read);
+  for (const auto& segment : part.segments) {
+    if (segment->end_position() <= search.range.begin) continue;
+    if (segment->begin_position >= search.range.end) continue;
+    collector.AddSegmentRows(*segment, 0, segment->tokens);
+  }
+  collector.AddTail(tail);
+  collector.Finish();
+}
+
+void SearchIndexed(const IndexedPart& part, const TailView& tail, const SearchParameters& search,
+                   SearchScratch& scratch, std::vector<std::vector<SearchHit>>& hits,
+                   ReadStatistics& read) {
+  HitCollector collector(search, scratch, hits, read);
+  collector.AddTail(tail);
+  if (!part.segments.empty()) {
+    const float logit_scale = std::abs(part.shape.logit_scale);
+    const float scale = logit_scale > 0 ? logit_scale : 1.0f;
+    scratch.queries.assign(search.queries.begin(), search.queries.end());
+    for (float& x : scratch.queries) x *= scale;
+    scratch.log_mass.assign(search.group, kEmptyLogSumExp);
+    const SelectionRequest request{
+        .queries = scratch.queries,
+        .other_log_mass = scratch.log_mass,
+        .range = search.range,
+        .needle_candidates = std::max(part.options.needle_candidates / 4, 4 * search.k),
+        .best_keys = true,
+        .helpers = scratch.helpers};
+    const ClusterSelection& selection = scratch.selection;
+    ClusterSelector selector(part, request, scratch.selection, read);
+    selector.Begin();
+    selector.Refine();
+    for (uint32_t node : selection.partial) AddNode(part, node, collector);
+    for (const ClusterCandidate& chosen : selection.exact) AddNode(part, chosen.node, collector);
+    for (size_t g = 0; g < search.group; ++g) {
+      for (const NeedleCandidate& needle : selection.needles.best[g]) {
+        const Segment& segment = *part.segments[needle.segment];
+        const size_t node =
+            needle.segment * part.clusters_per_segment + segment.cluster_of_row(needle.row);
+        if (selection.node_state[node] != NodeState::kEstimated) continue;
+        collector.Add(g, segment.position(needle.row), needle.logit / scale);
+      }
+    }
+  }
+  collector.Finish();
+}
+
+}  // namespace attic

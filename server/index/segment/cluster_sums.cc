@@ -1,0 +1,77 @@
+#include "server/index/segment/cluster_sums.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "attention/element_type.h"
+#include "attention/vector_kernels.h"
+#include "server/index/segment/matrix_product.h"
+
+namespace attic {
+namespace {
+
+// Mean of rows [begin, end) of (n, dim); an empty group gets the row at `begin` or the one before.
+void MeanRow(const std::vector<float>& rows, size_t dim, size_t begin, size_t end, float* mean) {
+  std::fill_n(mean, dim, 0.0f);
+  if (begin == end) {
+    const size_t row = std::min(begin, rows.size() / dim - 1);
+    std::copy_n(rows.data() + row * dim, dim, mean);
+    return;
+  }
+  const float weight = 1.0f / static_cast<float>(end - begin);
+  for (size_t row = begin; row < end; ++row) {
+    AddScaled(weight, rows.data() + row * dim, dim, mean);
+  }
+}
+
+std::vector<std::byte> Narrow(const std::vector<float>& values) {
+  std::vector<std::byte> narrow(values.size() * ElementBytes(ElementType::kBFloat16));
+  FromFloat32(values, ElementType::kBFloat16, narrow.data());
+  return narrow;
+}
+
+}  // namespace
+
+ClusterSums MakeClusterSums(std::vector<uint32_t> row_begin, const FloatRows& rows) {
+  const size_t head_dim = rows.head_dim;
+  ClusterSums sums;
+  sums.count = row_begin.size() - 1;
+  sums.row_begin = std::move(row_begin);
+  std::vector<float> centroids(sums.count * head_dim);
+  std::vector<float> mean_values(sums.count * rows.value_dim);
+  std::vector<float> residuals = rows.keys;
+  for (size_t group = 0; group < sums.count; ++group) {
+    const size_t begin = sums.row_begin[group], end = sums.row_begin[group + 1];
+    const auto n = static_cast<float>(end - begin);
+    float* centroid = centroids.data() + group * head_dim;
+    MeanRow(rows.keys, head_dim, begin, end, centroid);
+    MeanRow(rows.values, rows.value_dim, begin, end, mean_values.data() + group * rows.value_dim);
+    double squares = 0;
+    float farthest = 0;
+    for (size_t row = begin; row < end; ++row) {
+      float* residual = residuals.data() + row * head_dim;
+      AddScaled(-1.0f, centroid, head_dim, residual);
+      const float square = Dot(residual, residual, head_dim);
+      squares += square;
+      farthest = std::max(farthest, square);
+    }
+    const double variance = begin == end ? 0.0 : squares / (n * static_cast<double>(head_dim));
+    sums.scatter += n * variance;
+    sums.log_count.push_back(begin == end ? -std::numeric_limits<float>::infinity() : std::log(n));
+    sums.deviation.push_back(static_cast<float>(std::sqrt(variance)));
+    sums.deviation_limit.push_back(n > 1 ? std::sqrt(2 * std::log(n)) : 0.0f);
+    sums.radius.push_back(std::sqrt(farthest));
+  }
+  sums.cross.resize(head_dim * rows.value_dim);
+  MultiplyOuter(residuals.data(), rows.values.data(), head_dim, rows.value_dim,
+                rows.keys.size() / head_dim, sums.cross.data());
+  sums.covariance.resize(head_dim * head_dim);
+  MultiplyOuter(residuals.data(), residuals.data(), head_dim, head_dim, rows.keys.size() / head_dim,
+                sums.covariance.data());
+  sums.centroids = Narrow(centroids);
+  sums.mean_values = Narrow(mean_values);
+  return sums;
+}
+
+}  // namespace attic

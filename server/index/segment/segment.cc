@@ -1,0 +1,54 @@
+#include "server/index/segment/segment.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace attic {
+namespace {
+
+template <typename T>
+uint64_t Bytes(const std::vector<T>& v) {
+  return v.size() * sizeof(T);
+}
+
+}  // namespace
+
+uint64_t ClusterSums::memory_bytes() const {
+  return Bytes(row_begin) + Bytes(centroids) + Bytes(mean_values) + Bytes(log_count) +
+         Bytes(deviation) + Bytes(deviation_limit) + Bytes(radius) + Bytes(cross) +
+         Bytes(covariance);
+}
+
+size_t Segment::FindRow(int64_t position) const {
+  ATTIC_CHECK(position >= begin_position && position < end_position());
+  const auto offset = static_cast<uint16_t>(position - begin_position);
+  const size_t cluster = position_cluster[offset];
+  const auto* begin = row_position.data() + clusters.row_begin[cluster];
+  const auto* end = row_position.data() + clusters.row_begin[cluster + 1];
+  return static_cast<size_t>(std::lower_bound(begin, end, offset) - row_position.data());
+}
+
+Segment::Rows Segment::RowsInRange(size_t cluster, PositionRange range) const {
+  const auto* begin = row_position.data() + clusters.row_begin[cluster];
+  const auto* end = row_position.data() + clusters.row_begin[cluster + 1];
+  if (begin == end) return {clusters.row_begin[cluster], clusters.row_begin[cluster]};
+  if (begin_position + *begin >= range.begin && begin_position + *(end - 1) < range.end) {
+    return {clusters.row_begin[cluster], clusters.row_begin[cluster + 1]};
+  }
+  const auto at = [&](int64_t position) {
+    const int64_t offset = position - begin_position;
+    return std::partition_point(begin, end, [&](uint16_t p) { return int64_t{p} < offset; });
+  };
+  const auto* first = at(range.begin);
+  const auto* last = std::max(first, at(range.end));
+  return {static_cast<uint32_t>(first - row_position.data()),
+          static_cast<uint32_t>(last - row_position.data())};
+}
+
+uint64_t Segment::summaries_bytes() const {
+  return clusters.memory_bytes() + super_clusters.memory_bytes() + Bytes(row_position) +
+         Bytes(position_cluster) + Bytes(super_cluster_begin);
+}
+
+}  // namespace attic
