@@ -1,0 +1,98 @@
+"""The interface of all baselines, and how they choose a setting for a budget.
+
+Bytes are those that a query must read. Numbers of keys, values and summaries are bfloat16; the
+query heads of a group share what they read, so that it counts once per kv head. The budget is a
+share of the bytes of all keys and values.
+"""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+
+from .attention import relative_errors
+from .head import Head
+
+
+class Answer(NamedTuple):
+    outputs: torch.Tensor  # (group, value_dim)
+    bytes_read: float
+
+
+class LastQuery:
+    """Remembers what was computed for the last group of queries: a curve asks it repeatedly."""
+
+    def __init__(self):
+        self._queries, self._known = None, {}
+
+    def get(self, queries, key, compute):
+        if queries is not self._queries:
+            self._queries, self._known = queries, {}
+        if key not in self._known:
+            self._known[key] = compute()
+        return self._known[key]
+
+
+def group_scores(logits):
+    """(n,): softmax of each query head, summed over the group (RetroInfer, arXiv 2505.02922)."""
+    return torch.softmax(logits, dim=1).sum(dim=0)
+
+
+class Baseline(ABC):
+    """A method. Where several settings fit a budget, training queries choose: least median error."""
+
+    name: str
+
+    def build(self, keys, values, training_queries, group, logit_scale):
+        return self.use(Head.of(keys, values, training_queries, group, logit_scale))
+
+    def use(self, head):
+        """As build; methods may share a head and its clusters."""
+        self.head, self.last, self._chosen = head, LastQuery(), {}
+        self.prepare()
+        return self
+
+    def attend(self, queries, budget):
+        """Queries (group, head_dim) -> (outputs (group, value_dim), bytes read)."""
+        setting = self.setting(budget)
+        if setting is None:
+            raise ValueError(f"{self.name}: its summaries alone are more than {budget:.1%}")
+        return self.answer(queries, setting)
+
+    def setting(self, budget):
+        """The chosen setting, or None where the budget does not even pay for the summaries."""
+        if budget not in self._chosen:
+            self.tune([budget])
+        return self._chosen[budget]
+
+    def tune(self, budgets):
+        """Chooses for all budgets, in one pass over the tuning queries."""
+        candidates = {budget: list(self.settings(budget)) for budget in budgets}
+        errors = {}
+        for queries, exact in self.head.tuning if any(map(_is_choice, candidates.values())) else ():
+            for setting in {s for settings in candidates.values() for s in settings}:
+                outputs = self.answer(queries, setting).outputs
+                errors.setdefault(setting, []).append(relative_errors(outputs, exact))
+        median = {setting: float(torch.cat(parts).median()) for setting, parts in errors.items()}
+        for budget, settings in candidates.items():
+            self._chosen[budget] = min(settings, key=lambda s: median.get(s, 0.0), default=None)
+
+    @property
+    def published(self):
+        """The setting of the paper, measured besides the budgets; None where there is none."""
+        return None
+
+    def prepare(self):
+        """Makes the summaries of self.head."""
+
+    @abstractmethod
+    def settings(self, budget):
+        """The settings whose bytes meet the budget, hashable; none where nothing does."""
+
+    @abstractmethod
+    def answer(self, queries, setting):
+        """Answer to one group of queries."""
+
+
+def _is_choice(settings):
+    return len(settings) > 1
