@@ -1,6 +1,6 @@
 """Trains the decoder whose vectors the `rotary` set holds, on the machine's own text.
 
-    python -m datasets.train_rotary [--minutes 35] [--device cuda --hidden 512 ...]
+    python -m datasets.train_rotary [--minutes 28] [--device cuda --hidden 512 ...]
 
 Writes rotary_model/ in the cache: config.json, model.safetensors, tokenizer.json,
 training_log.txt. Sequences are short, and their positions are such that long distances occur too:
@@ -103,7 +103,7 @@ def make_optimizers(model, options):
 def train(model, training, held_out, options, log):
     optimizers = make_optimizers(model, options)
     generator = np.random.default_rng(options.seed)
-    begin, step, done, losses = time.monotonic(), 0, 0.0, []
+    begin, step, done, losses = time.process_time(), 0, 0.0, []
     while done < 1:
         rate = options.rate * min(1, (step + 1) / 50) * min(1, (1 - done) / 0.3 + 0.01)
         for optimizer in optimizers:
@@ -119,7 +119,7 @@ def train(model, training, held_out, options, log):
             optimizer.zero_grad()
         losses.append(loss.item())
         step += 1
-        elapsed = time.monotonic() - begin
+        elapsed = time.process_time() - begin
         done = max(step / options.steps if options.steps else 0, elapsed / 60 / options.minutes)
         if step % 100 == 0 or done >= 1:
             held = validation_loss(model, held_out, options)
@@ -132,12 +132,13 @@ def parse_options(arguments):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     for name in ("hidden", "intermediate", "layers", "query_heads", "kv_heads"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(Shape, name))
-    parser.add_argument("--minutes", type=float, default=35, help="at most")
+    parser.add_argument("--minutes", type=float, default=28,
+                        help="of processor time, at most")
     parser.add_argument("--steps", type=int, default=0, help="at most; 0: as many as fit")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--rate", type=float, default=3e-3)
-    parser.add_argument("--text-tokens", type=int, default=20_000_000)
+    parser.add_argument("--text-tokens", type=int, default=8_000_000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=1)
