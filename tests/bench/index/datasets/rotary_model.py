@@ -14,7 +14,7 @@ class Shape:
     vocabulary: int = 4096
     hidden: int = 256
     intermediate: int = 640
-    layers: int = 6
+    layers: int = 4
     query_heads: int = 4
     kv_heads: int = 2
     head_dim: int = 64

@@ -1,6 +1,6 @@
 """Trains the decoder whose vectors the `rotary` set holds, on the machine's own text.
 
-    python -m datasets.train_rotary [--minutes 28] [--device cuda --hidden 512 ...]
+    python -m datasets.train_rotary [--minutes 25] [--device cuda --hidden 512 ...]
 
 Writes rotary_model/ in the cache: config.json, model.safetensors, tokenizer.json,
 training_log.txt. Sequences are short, and their positions are such that long distances occur too:
@@ -121,7 +121,7 @@ def train(model, training, held_out, options, log):
         step += 1
         elapsed = time.process_time() - begin
         done = max(step / options.steps if options.steps else 0, elapsed / 60 / options.minutes)
-        if step % 100 == 0 or done >= 1:
+        if step % 200 == 0 or done >= 1:
             held = validation_loss(model, held_out, options)
             log(f"step {step} tokens {step * options.batch * options.length} loss "
                 f"{np.mean(losses):.3f} held out {held:.3f} {elapsed:.0f} s")
@@ -132,7 +132,7 @@ def parse_options(arguments):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     for name in ("hidden", "intermediate", "layers", "query_heads", "kv_heads"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(Shape, name))
-    parser.add_argument("--minutes", type=float, default=28,
+    parser.add_argument("--minutes", type=float, default=25,
                         help="of processor time, at most")
     parser.add_argument("--steps", type=int, default=0, help="at most; 0: as many as fit")
     parser.add_argument("--batch", type=int, default=8)

@@ -1,0 +1,100 @@
+"""Makes `rotary-N`: heads of a decoder with rotated keys that reads N tokens of real text at once.
+
+    python -m datasets.rotary [--tokens 131072] [--device cuda]
+
+The decoder of train_rotary.py, trained first if the cache has none, reads N + 4,096 tokens of text
+it was not trained on, with full causal attention in float32. Every kv head of every layer is one
+head of the set; queries and keys are rotated. Training queries come from among the keys, questions
+from 128 positions spread over the 4,096 tokens that follow them.
+"""
+
+import argparse
+import json
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+
+from . import common, train_rotary
+from .rotary_model import Decoder, Shape, causal_attention, rotation
+from .text import corpus
+
+AFTER = 4096
+
+
+def load_model():
+    """The trained decoder and its tokenizer, from the cache."""
+    folder = common.cache_folder() / "rotary_model"
+    if not (folder / "config.json").is_file():
+        train_rotary.main([])
+    model = Decoder(Shape(**json.loads((folder / "config.json").read_text())))
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    return model, Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def held_out_ids(tokenizer, count, seed):
+    """Ids of `count` tokens of held-out text, the first of them the begin token."""
+    _, texts = corpus(seed)
+    ids = train_rotary.encode(tokenizer, texts, count - 1)
+    if len(ids) < count - 1:
+        raise SystemExit(f"this machine has {len(ids):,} of {count:,} held-out tokens")
+    begin = tokenizer.token_to_id(train_rotary.BEGIN)
+    return torch.from_numpy(np.concatenate(([begin], ids)).astype(np.int64))
+
+
+@torch.no_grad()
+def read(model, ids):
+    """Yields rotated queries, rotated keys and values of each layer, (heads, tokens, head_dim)."""
+    x = model.embedding(ids[None])
+    cos, sin = rotation(torch.arange(len(ids), device=ids.device)[None], model.shape)
+    for number, layer in enumerate(model.layers):
+        begin = time.monotonic()
+        heads = layer.heads(x, cos, sin)
+        yield tuple(h[0].cpu().numpy() for h in heads)
+        x = layer.finish(x, causal_attention(*heads))
+        print(f"layer {number} read in {time.monotonic() - begin:.0f} s", flush=True)
+    begins = torch.arange(0, len(ids) - 1, AFTER)
+    losses = [F.cross_entropy(model.lm_head(model.norm(x[0, b:b + AFTER]))[:len(ids) - 1 - b],
+                              ids[b + 1:b + 1 + AFTER]).item() for b in begins.tolist()]
+    quarters = ", ".join(f"{np.mean(part):.3f}" for part in np.array_split(losses, 4))
+    print(f"loss of the text, quarter by quarter: {quarters}")
+
+
+def make(tokens=131072, device="cpu", seed=1):
+    """Writes the set and returns its folder."""
+    model, tokenizer = load_model()
+    shape = model.shape
+    ids = held_out_ids(tokenizer, tokens + AFTER, seed)
+    rows = common.sampled_rows(np.random.default_rng(seed), tokens, shape.group)
+    asked = tokens + AFTER // common.QUESTIONS * np.arange(common.QUESTIONS)
+    folder = common.new_set(f"rotary-{tokens}")
+    for layer, (queries, keys, values) in enumerate(read(model.to(device), ids.to(device))):
+        grouped = queries.reshape(shape.kv_heads, shape.group, *queries.shape[1:])
+        for kv_head in range(shape.kv_heads):
+            of_group = grouped[kv_head].swapaxes(0, 1)  # (tokens, group, head_dim)
+            common.save_head(folder, layer * shape.kv_heads + kv_head, keys[kv_head, :tokens],
+                             values[kv_head, :tokens], of_group[rows], of_group[asked])
+    common.write_description(
+        folder, f"A decoder of {shape.layers} layers with rotated queries and keys, trained on "
+        "this machine's text, reading text of this machine that it was not trained on.",
+        tokens, shape.head_dim, shape.group, shape.head_dim**-0.5,
+        [(layer, kv_head) for layer in range(shape.layers) for kv_head in range(shape.kv_heads)])
+    return folder
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--tokens", type=int, default=131072)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    print(make(options.tokens, options.device, options.seed))
+
+
+if __name__ == "__main__":
+    main()
