@@ -1,4 +1,4 @@
-"""One kv head as the baselines see it: arrays, bytes, clusters, and queries to choose settings by."""
+"""One kv head as the baselines see it: arrays, bytes, clusters, queries to choose settings by."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +11,7 @@ from .clusters import ClusterSource
 from .vector_set import spread_groups
 
 ELEMENT_BYTES = 2  # bfloat16
-TUNING_GROUPS = 16
+TUNING_GROUPS, TUNING_QUERIES = 16, 32  # as many groups as give both
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ class Head:
     @cached_property
     def tuning(self):
         """[(queries, exact outputs)] of groups of training queries."""
-        groups = torch.from_numpy(spread_groups(self.training, self.group, TUNING_GROUPS))
+        count = max(TUNING_GROUPS, TUNING_QUERIES // self.group)
+        groups = torch.from_numpy(spread_groups(self.training, self.group, count))
         exact = exact_attention(self.keys, self.values, groups.flatten(0, 1), self.logit_scale)
         return list(zip(groups, exact.unflatten(0, (len(groups), self.group))))
 

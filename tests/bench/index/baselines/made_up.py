@@ -36,6 +36,6 @@ def write_made_up_set(folder, heads=1, group=2, dim=16, **sizes):
         np.save(folder / f"values_{head}.npy", values.astype(np.float16))
         np.save(folder / f"training_{head}.npy", training)
         np.save(folder / f"questions_{head}.npy", questions)
-    facts = {"tokens": len(keys), "head_dim": dim, "group": group,
-             "logit_scale": dim**-0.5, "heads": list(range(heads))}
+    facts = {"name": "made-up", "tokens": len(keys), "head_dim": dim, "group": group,
+             "logit_scale": dim**-0.5, "heads": [{"head": head} for head in range(heads)]}
     (folder / "set.json").write_text(json.dumps(facts))

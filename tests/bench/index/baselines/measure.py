@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from .attention import exact_attention, relative_errors
-from .head import TUNING_GROUPS, Head
+from .head import Head
 from .magic_pig import MagicPig
 from .multipole import Multipole
 from .quest import Quest
@@ -96,7 +96,7 @@ def main():
     print(f"hash seed {SEED}", file=sys.stderr)
     report = {"set": vector_set.name, "tokens": vector_set.tokens,
               "head_dim": vector_set.head_dim, "group": vector_set.group,
-              "question_groups": arguments.questions, "tuning_groups": TUNING_GROUPS,
+              "question_groups": arguments.questions,
               "seed": SEED, "budgets": BUDGETS, "rows": []}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     for number in heads_argument(arguments.heads, vector_set):

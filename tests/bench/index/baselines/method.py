@@ -39,7 +39,8 @@ def group_scores(logits):
 
 
 class Baseline(ABC):
-    """A method. Where several settings fit a budget, training queries choose: least median error."""
+    """A method. Of several settings that fit a budget, training queries choose the one with the
+    least median error."""
 
     name: str
 

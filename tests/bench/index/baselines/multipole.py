@@ -15,7 +15,7 @@ from .head import ELEMENT_BYTES
 from .kmeans import euclidean_assignment
 from .method import Answer, Baseline
 
-KEYS_PER_CLUSTER = (16, 32)
+KEYS_PER_CLUSTER = (8, 16, 32)
 FAN_OUTS = (1, 8, 16)
 OPENING_SHARES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
 

@@ -13,7 +13,7 @@ from .head import ELEMENT_BYTES
 from .method import Answer, Baseline, group_scores
 
 PUBLISHED_KEYS, PUBLISHED_EXACT, PUBLISHED_ESTIMATED = 16, 0.018, 0.232
-KEYS_PER_CLUSTER = (16, 32, 64)
+KEYS_PER_CLUSTER = (8, 16, 32, 64)
 ESTIMATED_SHARES = (0.0, 0.06, 0.12, 0.25, 0.5, 1.0)
 
 

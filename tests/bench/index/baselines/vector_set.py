@@ -2,7 +2,7 @@
 
 Per head H: keys_H.npy and values_H.npy, float16 (tokens, dim); training_H.npy and questions_H.npy,
 float32 (n, head_dim), where the query heads of one group stand in consecutive rows. set.json says
-tokens, head_dim, group, logit_scale and heads.
+name, tokens, head_dim, group, logit_scale and, with the number H of each, heads.
 """
 
 import json
@@ -45,11 +45,8 @@ class VectorSet:
 def open_set(folder):
     folder = Path(folder)
     facts = json.loads((folder / "set.json").read_text())
-    heads = facts["heads"]
-    heads = range(heads) if isinstance(heads, int) else map(int, heads)
-    return VectorSet(folder, facts.get("name", folder.resolve().name), int(facts["tokens"]),
-                     int(facts["head_dim"]), int(facts["group"]), float(facts["logit_scale"]),
-                     tuple(heads))
+    return VectorSet(folder, facts["name"], facts["tokens"], facts["head_dim"], facts["group"],
+                     facts["logit_scale"], tuple(head["head"] for head in facts["heads"]))
 
 
 def heads_argument(text, vector_set):
