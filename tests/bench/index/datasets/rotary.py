@@ -59,8 +59,8 @@ def read(model, ids):
     begins = torch.arange(0, len(ids) - 1, AFTER)
     losses = [F.cross_entropy(model.lm_head(model.norm(x[0, b:b + AFTER]))[:len(ids) - 1 - b],
                               ids[b + 1:b + 1 + AFTER]).item() for b in begins.tolist()]
-    quarters = ", ".join(f"{np.mean(part):.3f}" for part in np.array_split(losses, 4))
-    print(f"loss of the text, quarter by quarter: {quarters}")
+    parts = ", ".join(f"{np.mean(p):.3f}" for p in np.array_split(losses, min(4, len(losses))))
+    print(f"loss of the text, quarter by quarter: {parts}")
 
 
 def make(tokens=131072, device="cpu", seed=1):
