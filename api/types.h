@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "api/selection.h"
 #include "attention/element_type.h"
 #include "attention/partial_attention.h"
 
@@ -95,6 +96,7 @@ struct AttendItem {
   PositionRange range;  // positions attended; end beyond the watermark means "up to the watermark"
   int64_t min_watermark = 0;  // FAILED_PRECONDITION when the store holds less
   AttendMode mode = AttendMode::kIndexed;
+  SelectionPolicy selection;       // how far to go; kExact goes all the way
   std::span<const float> queries;  // (q_heads, head_dim)
 };
 
@@ -115,8 +117,10 @@ struct AttendAnswer {
   std::vector<float> output;       // (q_heads, value_dim)
   std::vector<float> log_sum_exp;  // (q_heads), natural logarithm, -infinity over no tokens
   std::vector<float> coverage;  // (q_heads), share of the softmax mass attended exactly, estimated
-  PositionRange range;          // positions actually answered for
-  bool degraded = false;        // the deadline cut the exact part short
+  // (q_heads), |output - exact| / |exact| as calibrated on sampled exact answers; 0 when exact
+  std::vector<float> estimated_error;
+  PositionRange range;    // positions actually answered for
+  bool degraded = false;  // the deadline cut the exact part short
   ReadStatistics read;
   uint64_t epoch = 0;
   std::string boot_id;
@@ -127,7 +131,8 @@ struct SearchRequest {
   uint32_t layer = 0;
   PositionRange range;
   AttendMode mode = AttendMode::kIndexed;
-  uint32_t k = 0;
+  uint32_t k = 0;             // hits at most
+  SelectionPolicy selection;  // kCoverage and kInnerProductRange may end before k hits
   bool with_vectors = false;
   std::span<const float> queries;  // (q_heads, head_dim)
 };

@@ -58,11 +58,21 @@ using SearchScratchPtr = std::unique_ptr<SearchScratch, SearchScratchDeleter>;
 // Threads of `helpers`, if not null, take parts of a long search; it must outlive the buffers.
 SearchScratchPtr MakeSearchScratch(ThreadPool* helpers = nullptr);
 
+// What a query asks of a head.
+struct HeadRequest {
+  std::span<const float> queries;  // (group, head_dim)
+  PositionRange range;             // clipped to [0, token_count())
+  AttendMode mode = AttendMode::kIndexed;
+  SelectionPolicy selection;
+  absl::Time deadline = absl::InfiniteFuture();
+};
+
 // The answer of one kv head for its group of query heads.
 struct HeadAnswer {
   std::vector<float> output;       // (group, value_dim)
   std::vector<float> log_sum_exp;  // (group)
   std::vector<float> coverage;     // (group)
+  std::vector<float> error;        // (group), estimated, of the output's length
   bool degraded = false;
   ReadStatistics read;
 };
@@ -74,17 +84,15 @@ class HeadSnapshot {
   virtual int64_t token_count() const = 0;
   virtual int64_t indexed_tokens() const = 0;
 
-  // Attention of `queries` (group, head_dim) over positions of `range` clipped to [0,
-  // token_count()). When `deadline` comes near, stops attending clusters exactly and sets degraded;
-  // every token is still in the estimate.
-  virtual void Attend(std::span<const float> queries, PositionRange range, AttendMode mode,
-                      absl::Time deadline, SearchScratch& scratch, HeadAnswer& answer) const = 0;
+  // Attention over positions of the range. When the deadline comes near, stops reading keys and
+  // sets degraded; every token is still in the estimate.
+  virtual void Attend(const HeadRequest& request, SearchScratch& scratch,
+                      HeadAnswer& answer) const = 0;
 
   // For each query of the group the k best positions by q.k, best first; with kIndexed they are
   // found through the index.
-  virtual void Search(std::span<const float> queries, PositionRange range, AttendMode mode,
-                      size_t k, SearchScratch& scratch, std::vector<std::vector<SearchHit>>& hits,
-                      ReadStatistics& read) const = 0;
+  virtual void Search(const HeadRequest& request, size_t k, SearchScratch& scratch,
+                      std::vector<std::vector<SearchHit>>& hits, ReadStatistics& read) const = 0;
 
   // Copies key and value of `position` (< token_count()) in the head's element type.
   virtual void CopyVectors(int64_t position, std::byte* key, std::byte* value) const = 0;

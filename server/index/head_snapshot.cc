@@ -53,21 +53,22 @@ bool IndexedHeadSnapshot::ScansExactly(PositionRange range, AttendMode mode) con
          range.end - range.begin <= part_->options.exact_scan_tokens_max;
 }
 
-void IndexedHeadSnapshot::Attend(std::span<const float> queries, PositionRange range,
-                                 AttendMode mode, absl::Time deadline, SearchScratch& scratch,
+void IndexedHeadSnapshot::Attend(const HeadRequest& request, SearchScratch& scratch,
                                  HeadAnswer& answer) const {
   const HeadShape& shape = part_->shape;
-  ATTIC_CHECK(queries.size() == size_t{shape.group} * shape.head_dim);
-  range = Clip(range);
+  const absl::Time deadline = request.deadline;
+  ATTIC_CHECK(request.queries.size() == size_t{shape.group} * shape.head_dim);
+  const PositionRange range = Clip(request.range);
   answer.output.resize(size_t{shape.group} * shape.value_dim);
   answer.log_sum_exp.resize(shape.group);
   answer.coverage.resize(shape.group);
   answer.degraded = false;
   answer.read = {};
   answer.read.tokens = static_cast<uint64_t>(range.end - range.begin);
-  PrepareScratch(shape, queries, scratch);
+  answer.error.assign(shape.group, 0.0f);
+  PrepareScratch(shape, request.queries, scratch);
   PositionRange rest{range.begin, std::min(range.end, part_->token_count())};
-  const bool exact = ScansExactly(range, mode);
+  const bool exact = ScansExactly(range, request.mode);
   if (!exact && rest.begin < rest.end) {
     scratch.tail.Score(tail_, range, scratch.queries, shape.group, answer.read);
   } else {
@@ -102,17 +103,16 @@ void IndexedHeadSnapshot::AttendTailExactly(PositionRange range, SearchScratch& 
   });
 }
 
-void IndexedHeadSnapshot::Search(std::span<const float> queries, PositionRange range,
-                                 AttendMode mode, size_t k, SearchScratch& scratch,
+void IndexedHeadSnapshot::Search(const HeadRequest& request, size_t k, SearchScratch& scratch,
                                  std::vector<std::vector<SearchHit>>& hits,
                                  ReadStatistics& read) const {
   const HeadShape& shape = part_->shape;
-  ATTIC_CHECK(queries.size() == size_t{shape.group} * shape.head_dim);
-  range = Clip(range);
+  ATTIC_CHECK(request.queries.size() == size_t{shape.group} * shape.head_dim);
+  const PositionRange range = Clip(request.range);
   read = {};
   read.tokens = static_cast<uint64_t>(range.end - range.begin);
-  const SearchParameters search{queries, shape.group, range, k};
-  if (ScansExactly(range, mode)) {
+  const SearchParameters search{request.queries, shape.group, range, k};
+  if (ScansExactly(range, request.mode)) {
     SearchExactly(*part_, tail_, search, scratch, hits, read);
     return;
   }

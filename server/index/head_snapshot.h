@@ -20,11 +20,10 @@ class IndexedHeadSnapshot : public HeadSnapshot {
 
   int64_t token_count() const override { return tail_.end_position(); }
   int64_t indexed_tokens() const override { return part_->token_count(); }
-  void Attend(std::span<const float> queries, PositionRange range, AttendMode mode,
-              absl::Time deadline, SearchScratch& scratch, HeadAnswer& answer) const override;
-  void Search(std::span<const float> queries, PositionRange range, AttendMode mode, size_t k,
-              SearchScratch& scratch, std::vector<std::vector<SearchHit>>& hits,
-              ReadStatistics& read) const override;
+  void Attend(const HeadRequest& request, SearchScratch& scratch,
+              HeadAnswer& answer) const override;
+  void Search(const HeadRequest& request, size_t k, SearchScratch& scratch,
+              std::vector<std::vector<SearchHit>>& hits, ReadStatistics& read) const override;
   void CopyVectors(int64_t position, std::byte* key, std::byte* value) const override;
 
   const TailView& tail() const { return tail_; }

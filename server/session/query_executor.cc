@@ -20,10 +20,14 @@ struct HeadCost {
   bool degraded = false;
 };
 
-std::span<const float> GroupOf(const PreparedQuery& query, size_t kv_head) {
+HeadRequest RequestOf(const PreparedQuery& query, size_t kv_head, absl::Time deadline) {
   const Fingerprint& fingerprint = query.session->fingerprint();
   const size_t size = size_t{fingerprint.group()} * fingerprint.head_dim;
-  return query.queries.subspan(kv_head * size, size);
+  return {.queries = query.queries.subspan(kv_head * size, size),
+          .range = query.range,
+          .mode = query.mode,
+          .selection = query.selection,
+          .deadline = deadline};
 }
 
 int64_t RangeTokens(const PreparedQuery& query) { return query.range.end - query.range.begin; }
@@ -33,6 +37,7 @@ void SizeAnswer(const PreparedQuery& query, AttendAnswer& answer) {
   answer.output.resize(size_t{fingerprint.q_heads} * fingerprint.value_dim);
   answer.log_sum_exp.resize(fingerprint.q_heads);
   answer.coverage.resize(fingerprint.q_heads);
+  answer.estimated_error.resize(fingerprint.q_heads);
   answer.range = query.range;
 }
 
@@ -44,6 +49,8 @@ void CopyHead(const HeadAnswer& head, size_t kv_head, AttendAnswer& answer) {
             answer.log_sum_exp.begin() + kv_head * head.log_sum_exp.size());
   std::copy(head.coverage.begin(), head.coverage.end(),
             answer.coverage.begin() + kv_head * head.coverage.size());
+  std::copy(head.error.begin(), head.error.end(),
+            answer.estimated_error.begin() + kv_head * head.error.size());
 }
 
 void CopyHitVectors(const HeadSnapshot& head, const Fingerprint& fingerprint,
@@ -110,8 +117,7 @@ void QueryExecutor::Attend(std::span<const PreparedQuery> queries, absl::Time de
     const size_t head = tasks[t].kv_head;
     ScratchLease scratch(*this);
     HeadAnswer& answer = scratch->answer;
-    query.layer.heads[head]->Attend(GroupOf(query, head), query.range, query.mode, deadline,
-                                    *scratch->search, answer);
+    query.layer.heads[head]->Attend(RequestOf(query, head, deadline), *scratch->search, answer);
     CopyHead(answer, head, *answers[tasks[t].query]);
     costs[t] = {.read = answer.read, .degraded = answer.degraded};
   });
@@ -137,7 +143,7 @@ SearchAnswer QueryExecutor::Search(const PreparedQuery& query, size_t k, bool wi
     const HeadSnapshot& snapshot = *query.layer.heads[head];
     ScratchLease scratch(*this);
     std::vector<std::vector<SearchHit>> hits;
-    snapshot.Search(GroupOf(query, head), query.range, query.mode, k, *scratch->search, hits,
+    snapshot.Search(RequestOf(query, head, absl::InfiniteFuture()), k, *scratch->search, hits,
                     reads[head]);
     for (size_t g = 0; g < hits.size() && g < group; ++g) {
       const size_t q_head = head * group + g;

@@ -25,6 +25,7 @@ struct PreparedQuery {
   LayerSnapshot layer;
   PositionRange range;  // within [0, layer.watermark]
   AttendMode mode = AttendMode::kIndexed;
+  SelectionPolicy selection;
   std::span<const float> queries;  // (q_heads, head_dim)
 };
 

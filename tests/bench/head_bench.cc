@@ -97,12 +97,11 @@ class HeadBench {
       const std::span<const float> query(queries_.data() + i * size, size);
       HeadAnswer exact, indexed;
       double start = Milliseconds();
-      snapshot->Attend(query, {}, AttendMode::kExact, absl::InfiniteFuture(), *scratch, exact);
+      snapshot->Attend({.queries = query, .mode = AttendMode::kExact}, *scratch, exact);
       exact_ms.push_back(Milliseconds() - start);
       for (size_t r = 0; r < repeats; ++r) {
         start = Milliseconds();
-        snapshot->Attend(query, {}, AttendMode::kIndexed, absl::InfiniteFuture(), *scratch,
-                         indexed);
+        snapshot->Attend({.queries = query}, *scratch, indexed);
         (r == 0 ? cold_ms : indexed_ms).push_back(Milliseconds() - start);
       }
       for (size_t g = 0; g < shape_.group; ++g) {
@@ -128,7 +127,7 @@ class HeadBench {
         const std::span<const float> query(queries_.data() + i * size, size);
         HeadAnswer answer;
         const double start = Milliseconds();
-        snapshot->Attend(query, {}, AttendMode::kIndexed, absl::InfiniteFuture(), *scratch, answer);
+        snapshot->Attend({.queries = query}, *scratch, answer);
         steady_ms.push_back(Milliseconds() - start);
       }
     }

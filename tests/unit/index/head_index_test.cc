@@ -109,7 +109,8 @@ class Fixture {
                     PositionRange range, AttendMode mode,
                     absl::Time deadline = absl::InfiniteFuture()) {
     HeadAnswer answer;
-    snapshot.Attend(queries, range, mode, deadline, *scratch_, answer);
+    snapshot.Attend({.queries = queries, .range = range, .mode = mode, .deadline = deadline},
+                    *scratch_, answer);
     return answer;
   }
 
@@ -330,8 +331,9 @@ TEST(HeadIndexTest, SearchFindsTheBestKeys) {
     for (const PositionRange& range : {PositionRange{}, PositionRange{100, 4000}}) {
       std::vector<std::vector<SearchHit>> exact, indexed;
       ReadStatistics read;
-      f.head().Snapshot()->Search(queries, range, AttendMode::kExact, k, f.scratch(), exact, read);
-      f.head().Snapshot()->Search(queries, range, AttendMode::kIndexed, k, f.scratch(), indexed,
+      f.head().Snapshot()->Search({.queries = queries, .range = range, .mode = AttendMode::kExact},
+                                  k, f.scratch(), exact, read);
+      f.head().Snapshot()->Search({.queries = queries, .range = range}, k, f.scratch(), indexed,
                                   read);
       ASSERT_EQ(exact.size(), 2u);
       for (size_t g = 0; g < 2; ++g) {
@@ -440,7 +442,7 @@ TEST(HeadIndexTest, SearchesRunBesideAppendsAndBuilds) {
     do {
       const auto snapshot = f.head().Snapshot();
       HeadAnswer answer;
-      snapshot->Attend(queries, {}, mode, absl::InfiniteFuture(), *scratch, answer);
+      snapshot->Attend({.queries = queries, .mode = mode}, *scratch, answer);
       const auto n = static_cast<size_t>(snapshot->token_count());
       const double expected =
           ReferenceAttention(std::span(queries).first(f.shape().head_dim), f.shape().logit_scale,
