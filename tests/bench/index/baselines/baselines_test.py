@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+torch.set_num_threads(1)
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from baselines import measure, multipole, quest, retro_infer, top_k  # noqa: E402

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+torch.set_num_threads(1)
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from baselines.head import Head  # noqa: E402

@@ -13,6 +13,8 @@ import torch
 from .attention import relative_errors
 from .head import Head
 
+SETTINGS_KEPT = 4
+
 
 class Answer(NamedTuple):
     outputs: torch.Tensor  # (group, value_dim)
@@ -39,8 +41,7 @@ def group_scores(logits):
 
 
 class Baseline(ABC):
-    """A method. Of several settings that fit a budget, training queries choose the one with the
-    least median error."""
+    """A method. Training queries choose among the settings that fit a budget: least median error."""
 
     name: str
 
@@ -67,16 +68,28 @@ class Baseline(ABC):
         return self._chosen[budget]
 
     def tune(self, budgets):
-        """Chooses for all budgets, in one pass over the tuning queries."""
+        """Chooses for all budgets together. After a quarter of the queries only the best few stay."""
         candidates = {budget: list(self.settings(budget)) for budget in budgets}
         errors = {}
-        for queries, exact in self.head.tuning if any(map(_is_choice, candidates.values())) else ():
-            for setting in {s for settings in candidates.values() for s in settings}:
-                outputs = self.answer(queries, setting).outputs
-                errors.setdefault(setting, []).append(relative_errors(outputs, exact))
-        median = {setting: float(torch.cat(parts).median()) for setting, parts in errors.items()}
+        first_round = self.head.tuning[::4]
+        second_round = [pair for place, pair in enumerate(self.head.tuning) if place % 4]
+        for tuning in (first_round, second_round):
+            candidates = {budget: self._best(settings, errors)
+                          for budget, settings in candidates.items()}
+            asked = {s for settings in candidates.values() if len(settings) > 1 for s in settings}
+            for queries, exact in tuning if asked else ():
+                for setting in asked:
+                    found = relative_errors(self.answer(queries, setting).outputs, exact)
+                    errors.setdefault(setting, []).append(found)
         for budget, settings in candidates.items():
-            self._chosen[budget] = min(settings, key=lambda s: median.get(s, 0.0), default=None)
+            self._chosen[budget] = next(iter(self._best(settings, errors)), None)
+
+    def _best(self, settings, errors):
+        """The best few so far; all of them where nothing was measured."""
+        if not all(setting in errors for setting in settings):
+            return settings
+        median = {setting: float(torch.cat(errors[setting]).median()) for setting in settings}
+        return sorted(settings, key=median.get)[:SETTINGS_KEPT]
 
     @property
     def published(self):
@@ -93,7 +106,3 @@ class Baseline(ABC):
     @abstractmethod
     def answer(self, queries, setting):
         """Answer to one group of queries."""
-
-
-def _is_choice(settings):
-    return len(settings) > 1

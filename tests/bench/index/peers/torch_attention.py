@@ -12,7 +12,8 @@ TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def attention_ms(keys, values, queries, logit_scale, passes):
     """Milliseconds for one group of queries.
 
-    keys, values (heads, tokens, dim), queries (n, heads, group, dim). The group takes the place of query positions: what one matrix product shares.
+    keys, values (heads, tokens, dim), queries (n, heads, group, dim). The group takes the place of
+    query positions, so that one matrix product serves it.
     """
     def attend(query):
         return torch.nn.functional.scaled_dot_product_attention(
