@@ -20,7 +20,7 @@ from .method import Answer, Baseline
 
 ID_BYTES = 4
 PUBLISHED = (10, 150)
-TABLES_MAX = {6: 64, 8: 200, 10: 300}  # by K; 300 tables are 1,200 bytes a key already
+TABLES_MAX = {8: 240, 10: 400, 12: 400}  # by K; 400 tables are 1,600 bytes a key already
 LENGTH_STEPS = 24
 
 
@@ -35,17 +35,18 @@ class HashTables:
 
     def __init__(self, centred_keys, bits, tables, generator):
         dim = centred_keys.shape[1]
-        self._powers = 2 ** torch.arange(bits)
+        self._powers = 2.0 ** torch.arange(bits)
         self._directions = torch.randn(tables, dim, bits, generator=generator)
         self._ids, self._starts = [], []
         for directions in self._directions:
             signatures = self._signatures(centred_keys, directions)
-            self._ids.append(signatures.argsort(stable=True).int())
+            order = np.argsort(signatures.numpy().astype(np.uint16), kind="stable")  # radix sort
+            self._ids.append(torch.from_numpy(order.astype(np.int32)))
             counts = torch.bincount(signatures, minlength=2**bits)
             self._starts.append(torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)]))
 
     def _signatures(self, vectors, directions):
-        return ((vectors @ directions > 0) * self._powers).sum(dim=-1)
+        return ((vectors @ directions > 0).float() @ self._powers).long()
 
     def bucket_ids(self, query):
         """The ids in the query's bucket, for each table."""
@@ -84,22 +85,21 @@ class MagicPig(Baseline):
 
     def settings(self, budget):
         """For each K the most tables that training queries can afford on average."""
-        for bits, costs in self._costs.items():
-            tables = [count for count, cost in costs.items()
-                      if cost <= budget * self.head.all_bytes]
-            if tables:
-                yield Setting(bits, max(tables))
+        for bits, (tables, costs) in self._costs.items():
+            spare = budget * self.head.all_bytes
+            if costs[0] <= spare:
+                yield Setting(bits, int(np.interp(spare, costs, tables)))
 
     def _mean_bytes(self, bits):
-        """{L: bytes that a tuning group reads on average}."""
+        """(numbers of tables, bytes that a tuning group reads with each on average)."""
         lengths = np.geomspace(2, self._tables_max[bits], LENGTH_STEPS).round().astype(int)
         groups = self.head.tuning[::2]
-        costs = dict.fromkeys(lengths.tolist(), 0.0)
+        costs = np.zeros(len(lengths))
         for queries, _ in groups:
-            for tables in costs:
+            for place, tables in enumerate(lengths):
                 samples = self._samples(queries, Setting(bits, tables))
-                costs[tables] += self._bytes(samples, tables) / len(groups)
-        return costs
+                costs[place] += self._bytes(samples, tables) / len(groups)
+        return lengths, costs
 
     def _samples(self, queries, setting):
         """Per query head (times each key was met or 0, bucket entries read)."""

@@ -41,7 +41,7 @@ def group_scores(logits):
 
 
 class Baseline(ABC):
-    """A method. Training queries choose among the settings that fit a budget: least median error."""
+    """A method. Training queries choose among settings that fit a budget: least median error."""
 
     name: str
 
@@ -68,7 +68,7 @@ class Baseline(ABC):
         return self._chosen[budget]
 
     def tune(self, budgets):
-        """Chooses for all budgets together. After a quarter of the queries only the best few stay."""
+        """Chooses for all budgets together. After a quarter of the queries the best few remain."""
         candidates = {budget: list(self.settings(budget)) for budget in budgets}
         errors = {}
         first_round = self.head.tuning[::4]
