@@ -343,7 +343,7 @@ MemoryUse HeadIndexImpl::memory_use() const {
   for (const auto& segment : part->segments) {
     use.vectors_bytes += segment->vectors_bytes();
     use.summaries_bytes += segment->summaries_bytes();
-    use.codes_bytes += segment->codes.memory_bytes();
+    use.codes_bytes += segment->codes_bytes();
   }
   use.graph_bytes = builder_bytes_.load(std::memory_order_relaxed);
   if (part->graph != nullptr) use.graph_bytes += part->graph->memory_bytes();

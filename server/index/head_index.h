@@ -31,10 +31,11 @@ struct HeadShape {
 
 struct IndexOptions {
   int64_t segment_tokens = 8192;
-  int64_t cluster_tokens = 16;          // mean members of a cluster
-  int64_t super_cluster_clusters = 16;  // mean clusters of a super-cluster
+  int64_t cluster_tokens = 32;          // mean members of a cluster
+  int64_t super_cluster_clusters = 8;   // mean clusters of a super-cluster
   int kmeans_iterations = 10;
   int64_t exact_scan_tokens_max = 65536;  // shorter ranges are scanned exactly
+  double max_error = 0.05;              // of outputs, where a request says nothing else
   double exact_clusters_share = 0.004;    // clusters attended exactly, of all, at least...
   size_t exact_clusters_min = 64;         // ...this many
   double estimated_clusters_share =

@@ -7,6 +7,7 @@
 #include "attention/exact_attention.h"
 #include "attention/vector_kernels.h"
 #include "base/check.h"
+#include "server/index/search/deadline.h"
 #include "server/index/search/indexed_attention.h"
 #include "server/index/search/indexed_search.h"
 
@@ -25,14 +26,23 @@ void PrepareScratch(const HeadShape& shape, std::span<const float> queries,
   }
 }
 
-// exact_log_mass in coverage becomes the share of what the accumulators hold.
 void FinishAnswer(const HeadShape& shape, const SearchScratch& scratch, HeadAnswer& answer) {
+  answer.coverage.assign(shape.group, 1.0f);
   for (size_t g = 0; g < shape.group; ++g) {
     const std::span<float> output(answer.output.data() + g * shape.value_dim, shape.value_dim);
     answer.log_sum_exp[g] = scratch.accumulators[g].Finish(output);
-    const float missing = answer.coverage[g] - answer.log_sum_exp[g];
-    const bool empty = answer.log_sum_exp[g] == kEmptyLogSumExp;
-    answer.coverage[g] = empty ? 1.0f : std::min(1.0f, std::exp(missing));
+  }
+}
+
+// What was not read exactly: coverage, and the estimated error in terms of the output's length.
+void FinishEstimate(const HeadShape& shape, const IndexedAnswer& indexed, HeadAnswer& answer) {
+  constexpr double kErrorMax = 1.0;  // an answer of nothing would do no worse
+  for (size_t g = 0; g < shape.group; ++g) {
+    const float* output = answer.output.data() + g * shape.value_dim;
+    const double square = std::max<double>(Dot(output, output, shape.value_dim), 1e-30);
+    answer.coverage[g] = static_cast<float>(std::clamp(indexed.exact_share[g], 0.0, 1.0));
+    answer.error[g] =
+        static_cast<float>(std::min(kErrorMax, std::sqrt(indexed.squared_error[g] / square)));
   }
 }
 
@@ -61,7 +71,6 @@ void IndexedHeadSnapshot::Attend(const HeadRequest& request, SearchScratch& scra
   const PositionRange range = Clip(request.range);
   answer.output.resize(size_t{shape.group} * shape.value_dim);
   answer.log_sum_exp.resize(shape.group);
-  answer.coverage.resize(shape.group);
   answer.degraded = false;
   answer.read = {};
   answer.read.tokens = static_cast<uint64_t>(range.end - range.begin);
@@ -83,15 +92,16 @@ void IndexedHeadSnapshot::Attend(const HeadRequest& request, SearchScratch& scra
       rest.begin = segment->end_position();
     }
   }
-  if (rest.begin < rest.end) {
-    // In exact mode something is left only when time ran out: then it is estimated.
-    answer.degraded = !AttendIndexed(*part_, rest, deadline, scratch, answer.coverage, answer.read);
-  } else {
-    for (size_t g = 0; g < shape.group; ++g) {
-      answer.coverage[g] = LogSumExpOf(scratch.accumulators[g]);
-    }
+  if (rest.begin >= rest.end) {
+    FinishAnswer(shape, scratch, answer);
+    return;
   }
+  // In exact mode something is left only when time ran out: then it is estimated.
+  const IndexedAnswer indexed =
+      AttendIndexed(*part_, rest, request.selection, deadline, scratch, answer.read);
+  answer.degraded = !indexed.in_time;
   FinishAnswer(shape, scratch, answer);
+  FinishEstimate(shape, indexed, answer);
 }
 
 void IndexedHeadSnapshot::AttendTailExactly(PositionRange range, SearchScratch& scratch,

@@ -25,7 +25,7 @@ struct PreparedQuery {
   LayerSnapshot layer;
   PositionRange range;  // within [0, layer.watermark]
   AttendMode mode = AttendMode::kIndexed;
-  SelectionPolicy selection;
+  SelectionPolicy selection;       // the default with kExact
   std::span<const float> queries;  // (q_heads, head_dim)
 };
 
@@ -37,7 +37,8 @@ class QueryExecutor {
 
   size_t thread_count() const { return pool_->thread_count(); }
 
-  // Fills output, log_sum_exp, coverage, range, degraded and read of *answers[i] for queries[i].
+  // Fills output, log_sum_exp, coverage, estimated_error, range, degraded and read of *answers[i]
+  // for queries[i].
   void Attend(std::span<const PreparedQuery> queries, absl::Time deadline,
               std::span<AttendAnswer* const> answers);
 

@@ -54,9 +54,7 @@ class MemorySessionStore : public SessionStore {
   absl::Status WaitForBuilds(absl::Time deadline) override;
 
  private:
-  absl::StatusOr<PreparedQuery> Prepare(const std::string& session_id, uint32_t layer,
-                                        const PositionRange& range, int64_t min_watermark,
-                                        AttendMode mode, std::span<const float> queries) const;
+  absl::StatusOr<PreparedQuery> Prepare(const AttendItem& item) const;
 
   const SessionStoreOptions options_;
   const std::string boot_id_;
@@ -150,26 +148,24 @@ absl::StatusOr<AppendAck> MemorySessionStore::Append(const AppendBatch& batch,
   return AppendAck{.watermark = watermark};
 }
 
-absl::StatusOr<PreparedQuery> MemorySessionStore::Prepare(const std::string& session_id,
-                                                          uint32_t layer,
-                                                          const PositionRange& range,
-                                                          int64_t min_watermark, AttendMode mode,
-                                                          std::span<const float> queries) const {
-  ATTIC_RETURN_IF_ERROR(ValidateRange(range));
+absl::StatusOr<PreparedQuery> MemorySessionStore::Prepare(const AttendItem& item) const {
+  ATTIC_RETURN_IF_ERROR(ValidateRange(item.range));
+  ATTIC_RETURN_IF_ERROR(ValidateSelection(item.selection, options_.limits));
   PreparedQuery prepared;
-  ATTIC_ASSIGN_OR_RETURN(prepared.session, catalogue_.Find(session_id));
-  ATTIC_ASSIGN_OR_RETURN(const StoredLayer* stored, prepared.session->FindLayer(layer));
-  ATTIC_RETURN_IF_ERROR(ValidateQueries(queries, prepared.session->fingerprint()));
+  ATTIC_ASSIGN_OR_RETURN(prepared.session, catalogue_.Find(item.session_id));
+  ATTIC_ASSIGN_OR_RETURN(const StoredLayer* stored, prepared.session->FindLayer(item.layer));
+  ATTIC_RETURN_IF_ERROR(ValidateQueries(item.queries, prepared.session->fingerprint()));
   prepared.layer = stored->Snapshot();
-  if (prepared.layer.watermark < min_watermark) {
-    return absl::FailedPreconditionError(absl::StrCat("min_watermark: ", min_watermark,
+  if (prepared.layer.watermark < item.min_watermark) {
+    return absl::FailedPreconditionError(absl::StrCat("min_watermark: ", item.min_watermark,
                                                       " asked for, the layer's watermark is ",
                                                       prepared.layer.watermark));
   }
-  prepared.range.end = std::min(range.end, prepared.layer.watermark);
-  prepared.range.begin = std::min(range.begin, prepared.range.end);
-  prepared.mode = mode;
-  prepared.queries = queries;
+  prepared.range.end = std::min(item.range.end, prepared.layer.watermark);
+  prepared.range.begin = std::min(item.range.begin, prepared.range.end);
+  prepared.mode = item.mode;
+  if (item.mode != AttendMode::kExact) prepared.selection = item.selection;
+  prepared.queries = item.queries;
   return prepared;
 }
 
@@ -186,14 +182,13 @@ absl::StatusOr<std::vector<AttendAnswer>> MemorySessionStore::Attend(
   std::vector<AttendAnswer*> filled;
   size_t answer_bytes = 0;
   for (size_t i = 0; i < items.size(); ++i) {
-    const AttendItem& item = items[i];
-    auto prepared = Prepare(item.session_id, item.layer, item.range, item.min_watermark, item.mode,
-                            item.queries);
+    auto prepared = Prepare(items[i]);
     answers[i].boot_id = boot_id_;
     answers[i].status = prepared.status();
     if (!prepared.ok()) continue;
     const Fingerprint& fingerprint = prepared->session->fingerprint();
-    answer_bytes += sizeof(float) * fingerprint.q_heads * (size_t{fingerprint.value_dim} + 2);
+    // Beside the output: log-sum-exp, coverage and estimated error.
+    answer_bytes += sizeof(float) * fingerprint.q_heads * (size_t{fingerprint.value_dim} + 3);
     queries.push_back(*std::move(prepared));
     filled.push_back(&answers[i]);
   }
@@ -208,10 +203,13 @@ absl::StatusOr<std::vector<AttendAnswer>> MemorySessionStore::Attend(
 
 absl::StatusOr<SearchAnswer> MemorySessionStore::Search(const SearchRequest& request,
                                                         absl::Time deadline) {
-  ATTIC_ASSIGN_OR_RETURN(
-      const PreparedQuery query,
-      Prepare(request.session_id, request.layer, request.range, 0, request.mode, request.queries));
-  ATTIC_RETURN_IF_ERROR(ValidateSearchSize(request, query.session->fingerprint(), options_.limits));
+  ATTIC_ASSIGN_OR_RETURN(const PreparedQuery query, Prepare({.session_id = request.session_id,
+                                                             .layer = request.layer,
+                                                             .range = request.range,
+                                                             .mode = request.mode,
+                                                             .selection = request.selection,
+                                                             .queries = request.queries}));
+  ATTIC_RETURN_IF_ERROR(ValidateSearch(request, query.session->fingerprint(), options_.limits));
   if (absl::Now() >= deadline) return absl::DeadlineExceededError("search: deadline passed");
   return executor_.Search(query, request.k, request.with_vectors);
 }

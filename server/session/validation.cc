@@ -204,8 +204,11 @@ absl::Status ValidateRange(const PositionRange& range) {
   return absl::OkStatus();
 }
 
-absl::Status ValidateSearchSize(const SearchRequest& request, const Fingerprint& fingerprint,
-                                const Limits& limits) {
+absl::Status ValidateSearch(const SearchRequest& request, const Fingerprint& fingerprint,
+                            const Limits& limits) {
+  if (request.selection.goal == SelectionGoal::kMaxError) {
+    return absl::InvalidArgumentError("selection.max_error: a search has no output to err in");
+  }
   if (request.k == 0) return absl::InvalidArgumentError("k: must not be 0");
   if (request.k > limits.search_k_max) {
     return OverLimit("k", request.k, "search_k_max", limits.search_k_max);

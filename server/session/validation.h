@@ -36,9 +36,10 @@ absl::Status ValidateQueries(std::span<const float> queries, const Fingerprint& 
 // 0 <= begin <= end.
 absl::Status ValidateRange(const PositionRange& range);
 
-// k, and that the answer fits limits.message_bytes_max.
-absl::Status ValidateSearchSize(const SearchRequest& request, const Fingerprint& fingerprint,
-                                const Limits& limits);
+// k, that the answer fits limits.message_bytes_max, and that the selection, which is valid, is not
+// about an output.
+absl::Status ValidateSearch(const SearchRequest& request, const Fingerprint& fingerprint,
+                            const Limits& limits);
 
 }  // namespace attic
 

@@ -111,6 +111,15 @@ void SignRotation::Apply(const float* in, float* out) const {
   }
 }
 
+void SignRotation::Undo(float* in, float* out) const {
+  for (int round = kRounds - 1; round >= 0; --round) {
+    const float* signs = signs_.data() + round * code_dim_;
+    WalshHadamard(in, code_dim_);
+    for (size_t j = 0; j < code_dim_; ++j) in[j] *= signs[j];
+  }
+  std::copy_n(in, dim_, out);
+}
+
 std::vector<float> SignCodes::GroupRadii() const {
   std::vector<float> radii;
   for (size_t group = 0; group + 1 < group_block.size(); ++group) {

@@ -33,6 +33,8 @@ class SignRotation {
   size_t code_dim() const { return code_dim_; }
   // in has dim() elements, out code_dim(); lengths and inner products are kept.
   void Apply(const float* in, float* out) const;
+  // The inverse; in has code_dim() elements and is overwritten, out dim().
+  void Undo(float* in, float* out) const;
 
  private:
   static constexpr int kRounds = 3;

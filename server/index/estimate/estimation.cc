@@ -28,6 +28,23 @@ void EstimateLogMass(const float* logits, const GroupSums& groups, float norm, f
   }
 }
 
+void EstimateDoubt(const float* log_mass, const GroupSums& groups, float norm, float log_total,
+                   const EstimateTerms& terms, const LevelTerms& level, float* doubt) {
+  for (size_t i = 0; i < groups.count; ++i) {
+    const float sigma = norm * groups.deviation[i];
+    const float log_count = groups.log_count[i];
+    doubt[i] = 2 * (log_mass[i] - log_total) - log_count + std::min(sigma * sigma, log_count);
+  }
+  ExpInPlace(0.0f, {doubt, groups.count});
+  const float residual = level.mean_variance > 0 ? level.value_residual / level.mean_variance : 0;
+  for (size_t i = 0; i < groups.count; ++i) {
+    const float square = norm * norm * groups.deviation[i] * groups.deviation[i];
+    // 1 - exp(-x) ~ x / (1 + x).
+    const float spread = terms.value_variance * square / (1 + square);
+    doubt[i] *= spread + residual * groups.deviation[i] * groups.deviation[i];
+  }
+}
+
 float SpreadMass(const float* mass, const GroupSums& groups, float norm) {
   float sum = 0;
   for (size_t i = 0; i < groups.count; ++i) {

@@ -11,6 +11,13 @@
 //   numerator = mass (V / n + s2 (m / sigma) B'q)
 // The last term is first order in e_i: keys and values are linear images of one hidden state, so
 // sum_i e_i v_i' ~ n s2 B with one matrix B for all groups of a head.
+//
+// How wrong that may be: were rows drawn at random, the numerator of a group would have the squared
+// error, in expectation,
+//   doubt = (mass^2 / n) ((exp(sigma^2) - 1) T + exp(sigma^2) R)
+// with T the mean squared deviation of values in the head, R that of values from what the keys of
+// their group say of them; at most mass^2 (T + R), when one row is everything. Errors of real groups
+// are not independent: answers multiply by a factor learnt from exact ones (error_calibration.h).
 #ifndef ATTIC_SERVER_INDEX_ESTIMATE_ESTIMATION_H_
 #define ATTIC_SERVER_INDEX_ESTIMATE_ESTIMATION_H_
 
@@ -28,6 +35,8 @@ namespace attic {
 struct LevelTerms {
   std::vector<float> first_order;  // B: (head_dim, value_dim)
   std::vector<float> covariance;   // C: (head_dim, head_dim)
+  float mean_variance = 0;         // s2, mean over rows
+  float value_residual = 0;        // R, mean over rows
 };
 
 enum class VarianceTerm : uint8_t {
@@ -42,6 +51,10 @@ struct EstimateTerms {
   bool first_order = true;  // false: no B
   LevelTerms clusters;
   LevelTerms super_clusters;
+  float value_variance = 0;  // T
+  float error_factor = 3;    // errors of answers are sqrt(doubt) times this, or less
+  // A: (head_dim, value_dim), the least-squares prediction of v - V / n of a cluster from k - c.
+  std::vector<float> regression;
 };
 
 // sqrt(q'Cq), so that sigma = DeviationNorm() * sqrt(s2); 0 without a variance term.
@@ -63,6 +76,11 @@ struct GroupSums {
 // log mass of every group from `logits` (count) = c.q; in place allowed. `norm` is
 // DeviationNorm().
 void EstimateLogMass(const float* logits, const GroupSums& groups, float norm, float* log_mass);
+
+// doubt of every group relative to exp(2 * log_total), in units of squared values. Unlike in mass,
+// sigma is as if C were right.
+void EstimateDoubt(const float* log_mass, const GroupSums& groups, float norm, float log_total,
+                   const EstimateTerms& terms, const LevelTerms& level, float* doubt);
 
 // sum over groups of mass * s2 * m / sigma: the factor of B'q in the numerator. `mass` is already
 // exponentiated, zero for groups to leave out.

@@ -5,12 +5,14 @@
 #include <numeric>
 
 #include "attention/vector_kernels.h"
+#include "server/index/estimate/least_squares.h"
 
 namespace attic {
 namespace {
 
 constexpr size_t kMeasuredQueries = 8;
 constexpr size_t kExactClustersDivisor = 64;  // one cluster in so many counts as exact
+constexpr double kRidge = 1e-4;               // of the mean variance
 constexpr double kErrorMax = 1.0;             // of one query, so that none decides alone
 
 VarianceTerm VarianceOf(size_t combination) { return static_cast<VarianceTerm>(combination % 3); }
@@ -113,8 +115,8 @@ TermErrors MeasureTerms(const Segment& segment, float logit_scale,
   const size_t count = training_queries.size() / dim;
   const size_t measured = std::min(count, kMeasuredQueries);
   const double scatter = segment.clusters.scatter;
-  const LevelTerms terms{Divide(segment.clusters.cross, scatter),
-                         Divide(segment.clusters.covariance, scatter)};
+  const LevelTerms terms{.first_order = Divide(segment.clusters.cross, scatter),
+                         .covariance = Divide(segment.clusters.covariance, scatter)};
   for (size_t i = 0; i < measured; ++i) {
     const float* query = training_queries.data() + (i * count / measured) * dim;
     std::vector<float> scaled(query, query + dim);
@@ -130,10 +132,27 @@ void PooledTerms::LevelSums::Add(const ClusterSums& sums) {
   for (size_t i = 0; i < cross.size(); ++i) cross[i] += sums.cross[i];
   for (size_t i = 0; i < covariance.size(); ++i) covariance[i] += sums.covariance[i];
   scatter += sums.scatter;
+  value_scatter += sums.value_scatter;
+  rows += sums.row_begin.back();
+}
+
+std::vector<float> PooledTerms::LevelSums::Regression() const {
+  return SolveRidge(covariance, cross, kRidge);
+}
+
+double PooledTerms::LevelSums::ValueResidual(std::span<const float> regression) const {
+  double explained = 0;
+  for (size_t i = 0; i < cross.size(); ++i) explained += cross[i] * double{regression[i]};
+  return std::max(value_scatter - explained, 0.0);
 }
 
 LevelTerms PooledTerms::LevelSums::Terms() const {
-  return {Divide(cross, scatter), Divide(covariance, scatter)};
+  const std::vector<float> regression = Regression();
+  const double n = std::max<double>(1.0, static_cast<double>(rows));
+  return {.first_order = Divide(cross, scatter),
+          .covariance = Divide(covariance, scatter),
+          .mean_variance = static_cast<float>(scatter / n),
+          .value_residual = static_cast<float>(ValueResidual(regression) / n)};
 }
 
 PooledTerms::PooledTerms(size_t head_dim, size_t value_dim)
@@ -145,13 +164,16 @@ void PooledTerms::Add(const Segment& segment, const TermErrors& errors) {
   clusters_.Add(segment.clusters);
   super_clusters_.Add(segment.super_clusters);
   errors_.push_back(errors);
+  value_scatter_ += segment.value_scatter;
 }
 
 void PooledTerms::Truncate(std::span<const std::shared_ptr<const Segment>> kept) {
   errors_.resize(kept.size());
-  clusters_ = super_clusters_ = {std::vector<double>(head_dim_ * value_dim_, 0.0),
-                                 std::vector<double>(head_dim_ * head_dim_, 0.0), 0};
+  clusters_ = super_clusters_ = {.cross = std::vector<double>(head_dim_ * value_dim_, 0.0),
+                                 .covariance = std::vector<double>(head_dim_ * head_dim_, 0.0)};
+  value_scatter_ = 0;
   for (const auto& segment : kept) {
+    value_scatter_ += segment->value_scatter;
     clusters_.Add(segment->clusters);
     super_clusters_.Add(segment->super_clusters);
   }
@@ -173,6 +195,9 @@ std::shared_ptr<const EstimateTerms> PooledTerms::Terms() const {
   }
   terms->clusters = clusters_.Terms();
   terms->super_clusters = super_clusters_.Terms();
+  terms->regression = clusters_.Regression();
+  terms->value_variance =
+      static_cast<float>(value_scatter_ / std::max<double>(1.0, static_cast<double>(clusters_.rows)));
   return terms;
 }
 

@@ -42,13 +42,20 @@ class PooledTerms {
     std::vector<double> cross;       // (head_dim, value_dim)
     std::vector<double> covariance;  // (head_dim, head_dim)
     double scatter = 0;
+    double value_scatter = 0;
+    size_t rows = 0;
     void Add(const ClusterSums& sums);
     LevelTerms Terms() const;
+    // (head_dim, value_dim): least squares of values on keys, both from the mean of their group.
+    std::vector<float> Regression() const;
+    // What that leaves of value_scatter.
+    double ValueResidual(std::span<const float> regression) const;
   };
   size_t head_dim_, value_dim_;
   LevelSums clusters_;
   LevelSums super_clusters_;
   std::vector<TermErrors> errors_;  // (segments)
+  double value_scatter_ = 0;        // within segments
 };
 
 }  // namespace attic

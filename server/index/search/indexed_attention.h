@@ -3,6 +3,7 @@
 #define ATTIC_SERVER_INDEX_SEARCH_INDEXED_ATTENTION_H_
 
 #include <span>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "api/types.h"
@@ -11,19 +12,22 @@
 
 namespace attic {
 
-// True when what is left until `deadline` is only enough to finish an answer.
-bool DeadlineIsNear(absl::Time deadline);
-
 // log_sum_exp of everything an accumulator holds.
 float LogSumExpOf(const AttentionAccumulator& accumulator);
 
-// Adds every position of `range` held by `part` to scratch.accumulators: the clusters that matter
-// exactly, all others by estimate; and what scratch.tail has scored. scratch.queries is set, and
-// the accumulators hold what was attended elsewhere, all of it exactly. Sets exact_log_mass (group)
-// to the log_sum_exp of all that is exact. Returns false when the deadline cut the exact part
-// short.
-bool AttendIndexed(const IndexedPart& part, PositionRange range, absl::Time deadline,
-                   SearchScratch& scratch, std::span<float> exact_log_mass, ReadStatistics& read);
+struct IndexedAnswer {
+  std::vector<double> exact_share;  // (group): of the mass
+  // (group): estimated squared error of the output, in units of squared values.
+  std::vector<double> squared_error;
+  bool in_time = true;  // false: the deadline ended the selection before it was met
+};
+
+// Adds every position of `range` held by `part` to scratch.accumulators, as far down as `policy`
+// asks for, all others by estimate; and what scratch.tail has scored. scratch.queries is set, and
+// the accumulators hold what was attended elsewhere, all of it exactly.
+IndexedAnswer AttendIndexed(const IndexedPart& part, PositionRange range,
+                            const SelectionPolicy& policy, absl::Time deadline,
+                            SearchScratch& scratch, ReadStatistics& read);
 
 // Adds the positions of `range` held by `segment` exactly.
 void AttendSegmentExactly(const Segment& segment, PositionRange range, SearchScratch& scratch,

@@ -5,6 +5,8 @@
 #include <limits>
 
 #include "attention/vector_kernels.h"
+#include "server/index/search/descent.h"
+#include "server/index/search/selection.h"
 
 namespace attic {
 namespace {
@@ -78,11 +80,23 @@ class HitCollector {
   ReadStatistics& read_;
 };
 
-void AddNode(const IndexedPart& part, uint32_t node, HitCollector& collector) {
-  const Segment& segment = part.segment_of_node(node);
-  const size_t cluster = node % part.clusters_per_segment;
-  collector.AddSegmentRows(segment, segment.clusters.row_begin[cluster],
-                           segment.clusters.row_begin[cluster + 1]);
+// The rows that a walk knows exactly.
+void AddExactRows(const IndexedPart& part, const DescentState& state, float scale,
+                  HitCollector& collector) {
+  const size_t group = state.log_total.size();
+  for (const CodedCluster& coded : state.coded) {
+    if (coded.exact == 0) continue;
+    const Segment& segment = part.segment_of_node(coded.node);
+    const size_t first = segment.clusters.row_begin[coded.node % part.clusters_per_segment];
+    for (size_t i = 0; i < coded.rows; ++i) {
+      if (state.row_exact[coded.offset + i] == 0) continue;
+      const int64_t position = segment.position(first + i);
+      for (size_t g = 0; g < group; ++g) {
+        const float logit = state.row_logits[group * coded.offset + g * coded.rows + i];
+        collector.Add(g, position, logit / scale);
+      }
+    }
+  }
 }
 
 }  // namespace
@@ -110,29 +124,21 @@ void SearchIndexed(const IndexedPart& part, const TailView& tail, const SearchPa
     const float scale = logit_scale > 0 ? logit_scale : 1.0f;
     scratch.queries.assign(search.queries.begin(), search.queries.end());
     for (float& x : scratch.queries) x *= scale;
-    scratch.log_mass.assign(search.group, kEmptyLogSumExp);
-    const SelectionRequest request{
-        .queries = scratch.queries,
-        .other_log_mass = scratch.log_mass,
-        .range = search.range,
-        .needle_candidates = std::max(part.options.needle_candidates / 4, 4 * search.k),
-        .best_keys = true,
-        .helpers = scratch.helpers};
-    const ClusterSelection& selection = scratch.selection;
-    ClusterSelector selector(part, request, scratch.selection, read);
-    selector.Begin();
-    selector.Refine();
-    for (uint32_t node : selection.partial) AddNode(part, node, collector);
-    for (const ClusterCandidate& chosen : selection.exact) AddNode(part, chosen.node, collector);
-    for (size_t g = 0; g < search.group; ++g) {
-      for (const NeedleCandidate& needle : selection.needles.best[g]) {
-        const Segment& segment = *part.segments[needle.segment];
-        const size_t node =
-            needle.segment * part.clusters_per_segment + segment.cluster_of_row(needle.row);
-        if (selection.node_state[node] != NodeState::kEstimated) continue;
-        collector.Add(g, segment.position(needle.row), needle.logit / scale);
-      }
+    const DescentRequest request{
+        .queries = scratch.queries, .range = search.range, .helpers = scratch.helpers};
+    DescentState& state = scratch.descent;
+    state.other_log_mass.assign(search.group, kEmptyLogSumExp);
+    Descent descent(part, request, state, read);
+    descent.Begin();
+    descent.UpdateTotals();
+    ReadBestKeys(search.k, descent);
+    for (const uint32_t node : state.partial) {
+      const Segment& segment = part.segment_of_node(node);
+      const Segment::Rows rows =
+          segment.RowsInRange(node % part.clusters_per_segment, search.range);
+      collector.AddSegmentRows(segment, rows.begin, rows.end);
     }
+    AddExactRows(part, state, scale, collector);
   }
   collector.Finish();
 }

@@ -6,7 +6,8 @@
 
 #include "attention/exact_attention.h"
 #include "attention/partial_attention.h"
-#include "server/index/search/cluster_selection.h"
+#include "server/index/search/descent.h"
+#include "server/index/search/descent_answer.h"
 #include "server/index/search/tail_scores.h"
 
 namespace attic {
@@ -20,12 +21,10 @@ class SearchScratch {
   std::vector<AttentionAccumulator> accumulators;  // (group)
   std::vector<float> queries;                      // (group, head_dim), times the logit scale
   TailScores tail;
-  std::vector<float> log_mass;  // (group)
-  ClusterSelection selection;
-  std::vector<float> mass;       // (group, some super-clusters)
-  std::vector<float> sums;       // (group, value_dim)
-  std::vector<float> direction;  // (value_dim)
-  std::vector<float> scores;     // (group, rows of a block)
+  DescentState descent;
+  AnswerScratch answer;
+  std::vector<AttentionAccumulator> trial;  // (group)
+  std::vector<float> scores;                // (group, rows of a block)
 };
 
 }  // namespace attic

@@ -46,7 +46,8 @@ ClusterSums MakeClusterSums(std::vector<uint32_t> row_begin, const FloatRows& ro
     const auto n = static_cast<float>(end - begin);
     float* centroid = centroids.data() + group * head_dim;
     MeanRow(rows.keys, head_dim, begin, end, centroid);
-    MeanRow(rows.values, rows.value_dim, begin, end, mean_values.data() + group * rows.value_dim);
+    float* mean_value = mean_values.data() + group * rows.value_dim;
+    MeanRow(rows.values, rows.value_dim, begin, end, mean_value);
     double squares = 0;
     float farthest = 0;
     for (size_t row = begin; row < end; ++row) {
@@ -54,6 +55,8 @@ ClusterSums MakeClusterSums(std::vector<uint32_t> row_begin, const FloatRows& ro
       AddScaled(-1.0f, centroid, head_dim, residual);
       const float square = Dot(residual, residual, head_dim);
       squares += square;
+      const float* value = rows.values.data() + row * rows.value_dim;
+      sums.value_scatter += SquaredDistance(value, mean_value, rows.value_dim);
       farthest = std::max(farthest, square);
     }
     const double variance = begin == end ? 0.0 : squares / (n * static_cast<double>(head_dim));

@@ -12,6 +12,7 @@
 
 #include "api/types.h"
 #include "attention/element_type.h"
+#include "server/index/codes/residual_codes.h"
 #include "server/index/codes/sign_codes.h"
 
 namespace attic {
@@ -30,6 +31,7 @@ struct ClusterSums {
   std::vector<float> cross;            // (head_dim, value_dim): sum over groups and rows e_i v_i'
   std::vector<float> covariance;       // (head_dim, head_dim): sum over groups and rows e_i e_i'
   double scatter = 0;                  // sum over groups of n * deviation^2
+  double value_scatter = 0;            // sum over rows of |v_i - mean value|^2
 
   size_t rows(size_t group) const { return row_begin[group + 1] - row_begin[group]; }
   uint64_t memory_bytes() const;
@@ -56,7 +58,10 @@ struct Segment {
   ClusterSums super_clusters;
   std::vector<uint32_t> super_cluster_begin;  // (super_clusters.count + 1): first cluster of each
 
+  double value_scatter = 0;  // sum over rows of |v_i - mean over the segment|^2
+
   SignCodes codes;  // of every row; a group is a super-cluster, its centroid the reference
+  ResidualCodes residuals;  // of every row; a group is a cluster, its centroid the reference
 
   int64_t end_position() const { return begin_position + static_cast<int64_t>(tokens); }
   PositionRange range() const { return {begin_position, end_position()}; }
@@ -76,6 +81,7 @@ struct Segment {
 
   uint64_t vectors_bytes() const { return keys.size() + values.size(); }
   uint64_t summaries_bytes() const;
+  uint64_t codes_bytes() const { return codes.memory_bytes() + residuals.memory_bytes(); }
 };
 
 }  // namespace attic

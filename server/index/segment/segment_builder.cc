@@ -73,17 +73,28 @@ std::vector<std::byte> GatherRows(const VectorsView& vectors, std::span<const ui
   return rows;
 }
 
-// Codes of keys relative to the stored (rounded) centroid of their super-cluster.
-SignCodes MakeCodes(const SignRotation& rotation, const ClusterSums& supers, FloatRows rows) {
-  std::vector<float> centroids(supers.count * rows.head_dim);
-  ToFloat32(supers.centroids.data(), ElementType::kBFloat16, centroids);
-  for (size_t group = 0; group < supers.count; ++group) {
-    for (size_t row = supers.row_begin[group]; row < supers.row_begin[group + 1]; ++row) {
-      AddScaled(-1.0f, centroids.data() + group * rows.head_dim, rows.head_dim,
-                rows.keys.data() + row * rows.head_dim);
+// Keys (rows, head_dim) less the stored (rounded) centroids of their groups.
+std::vector<float> Residuals(const ClusterSums& groups, size_t head_dim, std::vector<float> keys) {
+  std::vector<float> centroids(groups.count * head_dim);
+  ToFloat32(groups.centroids.data(), ElementType::kBFloat16, centroids);
+  for (size_t group = 0; group < groups.count; ++group) {
+    for (size_t row = groups.row_begin[group]; row < groups.row_begin[group + 1]; ++row) {
+      AddScaled(-1.0f, centroids.data() + group * head_dim, head_dim, keys.data() + row * head_dim);
     }
   }
-  return MakeSignCodes(rotation, rows.keys, supers.row_begin);
+  return keys;
+}
+
+// Sum over rows of the squared distance to their mean.
+double Scatter(const std::vector<float>& rows, size_t dim) {
+  const size_t count = rows.size() / dim;
+  std::vector<float> mean(dim);
+  for (size_t i = 0; i < count; ++i) {
+    AddScaled(1.0f / static_cast<float>(count), rows.data() + i * dim, dim, mean.data());
+  }
+  double sum = 0;
+  for (size_t i = 0; i < count; ++i) sum += SquaredDistance(rows.data() + i * dim, mean.data(), dim);
+  return sum;
 }
 
 }  // namespace
@@ -113,7 +124,12 @@ std::shared_ptr<const Segment> BuildSegment(const VectorsView& keys, const Vecto
   segment->clusters = MakeClusterSums(std::move(layout.cluster_row_begin), rows);
   segment->super_clusters = MakeClusterSums(std::move(layout.super_row_begin), rows);
   segment->super_cluster_begin = std::move(layout.super_cluster_begin);
-  segment->codes = MakeCodes(rotation, segment->super_clusters, std::move(rows));
+  segment->value_scatter = Scatter(rows.values, rows.value_dim);
+  segment->codes = MakeSignCodes(rotation, Residuals(segment->super_clusters, keys.dim, rows.keys),
+                                 segment->super_clusters.row_begin);
+  segment->residuals =
+      MakeResidualCodes(rotation, Residuals(segment->clusters, keys.dim, std::move(rows.keys)),
+                        segment->clusters.row_begin);
   return segment;
 }
 

@@ -1,0 +1,190 @@
+// The walk down the levels of a head for one group of queries: super-clusters, clusters, codes of
+// keys, keys. Every level refines the one above and is read only where that can be seen in the
+// answer; every row in range is stood for by exactly one level.
+//
+// What a level leaves in doubt is told by EstimateDoubt() and, for keys known by their codes, by
+// the variance of the code. Reading on is worth most where doubt per byte is largest, so one
+// threshold on that ratio serves all levels, and a lower threshold goes on where a higher one
+// stopped. Another threshold, on logits, serves those who want the best keys.
+#ifndef ATTIC_SERVER_INDEX_SEARCH_DESCENT_H_
+#define ATTIC_SERVER_INDEX_SEARCH_DESCENT_H_
+
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "api/types.h"
+#include "server/index/codes/residual_codes.h"
+#include "server/index/indexed_part.h"
+#include "server/index/search/needle_scan.h"
+
+namespace attic {
+
+enum class SuperState : uint8_t { kWhole, kOpened, kExcluded };
+enum class ClusterState : uint8_t {
+  kEstimated,
+  kCoded,     // its rows are known by their codes, or exactly
+  kPartial,   // some rows are out of range: the others are attended exactly, from the start
+  kExcluded,  // all rows out of range
+};
+
+struct OpenedSuper {
+  uint32_t super_cluster;
+  uint32_t first_node;
+  uint32_t count;    // clusters
+  uint32_t offset;   // of its clusters among all opened; its log masses begin at group * offset
+};
+
+struct CodedCluster {
+  uint32_t node;
+  uint32_t rows;
+  uint32_t offset;        // of its rows among all coded; its logits begin at group * offset
+  uint32_t exact;         // rows known exactly
+  float factor_max;       // largest f of its rows
+  float factor_square;    // mean f^2 of its rows
+};
+
+// Thresholds from which on something is read. Infinite ones ask for nothing.
+struct DescentThreshold {
+  float doubt_per_byte = std::numeric_limits<float>::infinity();
+  std::vector<float> logit;  // (group): keys that may reach it are wanted; empty: none
+  double bytes_max = std::numeric_limits<double>::infinity();  // read in all
+};
+
+// What the walk knows; buffers are reused between queries.
+struct DescentState {
+  std::vector<SuperState> super_state;  // (super-clusters)
+  std::vector<float> super_logits;      // (group, super-clusters)
+  std::vector<float> super_log_mass;    // (group, super-clusters)
+  std::vector<OpenedSuper> opened;
+  std::vector<uint32_t> opened_index;  // (super-clusters): 1 + its place in `opened`, or 0
+  std::vector<ClusterState> cluster_state;  // (clusters of opened super-clusters)
+  std::vector<float> cluster_logits;        // per opened super-cluster (group, count)
+  std::vector<float> cluster_log_mass;      // likewise
+  std::vector<CodedCluster> coded;
+  std::vector<uint32_t> coded_index;  // (clusters opened): 1 + its place in `coded`, or 0
+  // Per coded cluster (group, rows): the logit, or log E exp(logit) as the code has it.
+  std::vector<float> row_logits;
+  std::vector<uint8_t> row_exact;   // (rows coded)
+  std::vector<uint32_t> partial;    // nodes attended exactly from the start
+
+  std::vector<float> super_norms, cluster_norms;  // (group): DeviationNorm
+  std::vector<float> other_log_mass;  // (group): log_sum_exp of what is attended exactly elsewhere
+  std::vector<float> log_total;  // (group): log_sum_exp over everything, as known so far
+  std::vector<float> scale;      // (group): 1 / |output|^2, estimated
+  std::vector<double> doubt;     // (group): squared relative error of the output, were rows random
+  std::vector<double> exact_share;  // (group): of the mass
+  uint64_t exact_rows = 0;
+
+  std::vector<ResidualQuery> residual_queries;  // (group)
+  std::vector<int16_t> coefficients;            // (group, code_dim)
+  std::vector<float> rotated;
+  std::vector<int32_t> sums;
+  std::vector<float> super_ratio;  // (super-clusters): doubt per byte, largest over the group
+  std::vector<float> log_floor;    // (group): log_total as hidden keys are measured by
+  std::vector<float> row_floor;    // (group): logit from which a row of a cluster is wanted
+  std::vector<float> buffer;
+  NeedleScratch needles;
+};
+
+struct DescentRequest {
+  std::span<const float> queries;  // (group, head_dim), times the logit scale
+  PositionRange range;
+  ThreadPool* helpers = nullptr;  // of the scan for needles; may be null
+};
+
+// Not thread-safe; borrows everything for its lifetime.
+class Descent {
+ public:
+  Descent(const IndexedPart& part, const DescentRequest& request, DescentState& state,
+          ReadStatistics& read);
+
+  // Marks what is out of range and scores every super-cluster: enough for a complete estimate.
+  // state.other_log_mass is set.
+  void Begin();
+
+  // Looks for keys that sums hide by the one-bit codes: those whose share of the mass may reach
+  // exp(log_share_min). They become exact.
+  void FindHiddenKeys(float log_share_min);
+
+  // Makes the `count` best keys of each query exact, as far as the one-bit codes of all keys tell
+  // them.
+  void FindBestKeys(size_t count);
+
+  // Reads on until nothing is left above the thresholds. Returns false when bytes_max or the
+  // deadline ended it before.
+  bool Refine(const DescentThreshold& threshold, absl::Time deadline);
+
+  // Brings log_total, doubt and exact_share up to date.
+  void UpdateTotals();
+
+  // A threshold of doubt per byte that may leave no more than `doubt` in super-clusters not opened.
+  float ThresholdFor(double doubt) const;
+
+  // Bytes that reading everything in range exactly would take.
+  double exact_bytes() const;
+
+  DescentState& state() { return s_; }
+
+ private:
+  void MarkSegment(size_t index);
+  void ScoreSuperClusters();
+  void PrepareQueries();
+  // Returns its place in `opened`.
+  size_t OpenSuper(size_t super_cluster);
+  void CodeCluster(const OpenedSuper& open, size_t cluster);
+  void MakeExact(CodedCluster& coded, size_t first, size_t count);
+
+  void AddHiddenKey(const NeedleCandidate& needle);
+  bool FloorWasTooHigh();
+
+  bool SuperIsWanted(size_t super_cluster, const DescentThreshold& threshold) const;
+  void RefineClusters(const OpenedSuper& open, const DescentThreshold& threshold);
+  void SetRowFloors(const CodedCluster& coded, const DescentThreshold& threshold);
+  bool RowIsWanted(const CodedCluster& coded, size_t row) const;
+  void RefineRows(CodedCluster& coded, const DescentThreshold& threshold);
+  bool OverBudget(const DescentThreshold& threshold) const {
+    return static_cast<double>(read_.bytes_read) >= threshold.bytes_max;
+  }
+
+  void ListLogMasses(size_t g);
+  void AddRowTotals(size_t g, double factor);
+  void AddClusterDoubt(size_t g);
+  void UpdateSuperRatios();
+  float RowDoubt(float variance) const;
+
+  // Of centroid, mean value and sums of a cluster.
+  size_t cluster_bytes() const {
+    return (part_.shape.head_dim + part_.shape.value_dim) * 2 + kSumsBytes;
+  }
+  double OpeningBytes() const;  // of an ordinary super-cluster
+  const Segment& SegmentOf(const OpenedSuper& open) const {
+    return part_.segment_of_node(open.first_node);
+  }
+  const float* ClusterLogits(const OpenedSuper& open, size_t g) const {
+    return s_.cluster_logits.data() + group_ * open.offset + g * open.count;
+  }
+  const float* ClusterLogMass(const OpenedSuper& open, size_t g) const {
+    return s_.cluster_log_mass.data() + group_ * open.offset + g * open.count;
+  }
+  const float* RowLogits(const CodedCluster& coded, size_t g) const {
+    return s_.row_logits.data() + group_ * coded.offset + g * coded.rows;
+  }
+
+  static constexpr size_t kSumsBytes = 3 * sizeof(float);  // log_count, deviation and its limit
+
+  const IndexedPart& part_;
+  const DescentRequest request_;
+  const size_t group_;
+  const size_t super_count_;
+  const size_t code_dim_;
+  const size_t key_bytes_;  // of an exact key and value
+  DescentState& s_;
+  ReadStatistics& read_;
+};
+
+}  // namespace attic
+
+#endif  // ATTIC_SERVER_INDEX_SEARCH_DESCENT_H_

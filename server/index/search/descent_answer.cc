@@ -1,0 +1,269 @@
+#include "server/index/search/descent_answer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "attention/vector_kernels.h"
+#include "server/index/codes/residual_kernels.h"
+
+namespace attic {
+namespace {
+
+constexpr size_t kSupersTogether = 64;
+constexpr float kSeenMin = 2e-9f;  // of weights relative to the largest logit's
+constexpr float kNegativeInfinity = -std::numeric_limits<float>::infinity();
+
+class AnswerBuilder {
+ public:
+  AnswerBuilder(const IndexedPart& part, std::span<const float> queries, const DescentState& state,
+                std::span<AttentionAccumulator> accumulators, AnswerScratch& scratch,
+                ReadStatistics& read)
+      : part_(part),
+        queries_(queries),
+        state_(state),
+        accumulators_(accumulators),
+        group_(accumulators.size()),
+        super_count_(part.super_cluster_count()),
+        value_dim_(part.shape.value_dim),
+        code_dim_(ResidualCodeDim(*part.rotation)),
+        s_(scratch),
+        read_(read) {
+    s_.sums.assign(group_ * value_dim_, 0.0f);
+    s_.direction.resize(value_dim_);
+  }
+
+  void AddSupers(bool opened_too) {
+    s_.super_mass = state_.super_log_mass;
+    for (size_t i = 0; i < super_count_; ++i) {
+      const SuperState state = state_.super_state[i];
+      const bool counts =
+          state == SuperState::kWhole || (opened_too && state == SuperState::kOpened);
+      read_.estimated_super_clusters += counts && !opened_too;
+      if (counts) continue;
+      for (size_t g = 0; g < group_; ++g) SuperMass(g)[i] = kNegativeInfinity;
+    }
+    for (size_t g = 0; g < group_; ++g) {
+      const float peak = MaxElement(SuperMass(g));
+      if (peak == kNegativeInfinity) {
+        std::fill(SuperMass(g).begin(), SuperMass(g).end(), 0.0f);
+        continue;
+      }
+      const float shift = accumulators_[g].RaiseMax(peak);
+      accumulators_[g].AddWeight(ExpInPlace(shift, SuperMass(g)));
+      const float spread =
+          SpreadMass(SuperMass(g).data(), part_.super_sums(), state_.super_norms[g]);
+      AddFirstOrder(g, part_.terms->super_clusters, spread);
+    }
+    AddSuperMeans();
+    FoldSums();
+  }
+
+  void AddOpened() {
+    if (state_.opened.empty()) return;
+    RaiseMaxima();
+    s_.cluster_mass = state_.cluster_log_mass;
+    for (const OpenedSuper& open : state_.opened) MaskClusters(open);
+    for (size_t g = 0; g < group_; ++g) {
+      double total = 0;
+      float spread = 0;
+      for (const OpenedSuper& open : state_.opened) {
+        const std::span<float> mass = ClusterMass(s_.cluster_mass, open, g);
+        total += ExpInPlace(accumulators_[g].max_logit(), mass);
+        const size_t local = open.first_node % part_.clusters_per_segment;
+        const ClusterSums& sums = part_.segment_of_node(open.first_node).clusters;
+        spread += SpreadMass(mass.data(), GroupSums::Of(sums, local, open.count),
+                             state_.cluster_norms[g]);
+      }
+      accumulators_[g].AddWeight(total);
+      AddFirstOrder(g, part_.terms->clusters, spread);
+    }
+    s_.mean_weight = s_.cluster_mass;
+    AddRows();
+    for (const OpenedSuper& open : state_.opened) {
+      const Segment& segment = part_.segment_of_node(open.first_node);
+      const VectorsView means{segment.clusters.mean_values.data(), ElementType::kBFloat16,
+                              segment.clusters.count, value_dim_};
+      AddWeightedVectors(s_.mean_weight.data() + group_ * open.offset, group_,
+                         means.rows(open.first_node % part_.clusters_per_segment, open.count),
+                         s_.sums.data());
+    }
+    FoldSums();
+  }
+
+ private:
+  std::span<float> SuperMass(size_t g) {
+    return {s_.super_mass.data() + g * super_count_, super_count_};
+  }
+  std::span<float> ClusterMass(std::vector<float>& mass, const OpenedSuper& open, size_t g) {
+    return {mass.data() + group_ * open.offset + g * open.count, open.count};
+  }
+
+  // Where queries are sharp, most super-clusters together could not be seen in the answer: their
+  // means are not even read.
+  void AddSuperMeans() {
+    for (size_t begin = 0; begin < super_count_; begin += kSupersTogether) {
+      const size_t n = std::min(kSupersTogether, super_count_ - begin);
+      s_.some.clear();
+      float largest = 0;
+      for (size_t g = 0; g < group_; ++g) {
+        const std::span<float> some = SuperMass(g).subspan(begin, n);
+        s_.some.insert(s_.some.end(), some.begin(), some.end());
+        largest = std::max(largest, MaxElement(some));
+      }
+      if (largest < kSeenMin) continue;
+      const VectorsView means = part_.super_mean_values().rows(begin, n);
+      AddWeightedVectors(s_.some.data(), group_, means, s_.sums.data());
+      read_.bytes_read += means.bytes();
+    }
+  }
+
+  void AddFirstOrder(size_t g, const LevelTerms& level, float spread) {
+    if (!part_.terms->first_order || spread == 0.0f) return;
+    const size_t head_dim = part_.shape.head_dim;
+    FirstOrderDirection(level.first_order, queries_.subspan(g * head_dim, head_dim), s_.direction);
+    AddScaled(spread, s_.direction.data(), value_dim_, s_.sums.data() + g * value_dim_);
+  }
+
+  void FoldSums() {
+    for (size_t g = 0; g < group_; ++g) {
+      AddScaled(1.0f, s_.sums.data() + g * value_dim_, value_dim_,
+                accumulators_[g].numerator().data());
+    }
+    std::fill(s_.sums.begin(), s_.sums.end(), 0.0f);
+  }
+
+  void RaiseMaxima() {
+    for (size_t g = 0; g < group_; ++g) {
+      float peak = kNegativeInfinity;
+      for (const OpenedSuper& open : state_.opened) {
+        const float* mass = state_.cluster_log_mass.data() + group_ * open.offset + g * open.count;
+        for (size_t i = 0; i < open.count; ++i) {
+          if (state_.cluster_state[open.offset + i] == ClusterState::kEstimated) {
+            peak = std::max(peak, mass[i]);
+          }
+        }
+      }
+      for (const CodedCluster& coded : state_.coded) {
+        const float* logits = state_.row_logits.data() + group_ * coded.offset + g * coded.rows;
+        peak = std::max(peak, MaxElement({logits, coded.rows}));
+      }
+      if (peak != kNegativeInfinity) accumulators_[g].RaiseMax(peak);
+    }
+  }
+
+  void MaskClusters(const OpenedSuper& open) {
+    for (size_t i = 0; i < open.count; ++i) {
+      const bool left = state_.cluster_state[open.offset + i] == ClusterState::kEstimated;
+      read_.estimated_clusters += left;
+      if (left) continue;
+      for (size_t g = 0; g < group_; ++g) ClusterMass(s_.cluster_mass, open, g)[i] = kNegativeInfinity;
+    }
+  }
+
+  // Rows of coded clusters: exact ones with their values, the others through codes.
+  void AddRows() {
+    if (state_.coded.empty()) return;
+    s_.codes.assign(group_ * code_dim_, 0.0f);
+    s_.code_offset.assign(group_, 0.0);
+    for (const OpenedSuper& open : state_.opened) {
+      for (size_t c = 0; c < open.count; ++c) {
+        const uint32_t index = state_.coded_index[open.offset + c];
+        if (index != 0) AddCoded(open, c, state_.coded[index - 1]);
+      }
+    }
+    for (size_t g = 0; g < group_; ++g) AddDecoded(g);
+  }
+
+  void AddCoded(const OpenedSuper& open, size_t cluster, const CodedCluster& coded) {
+    const Segment& segment = part_.segment_of_node(coded.node);
+    const size_t local = coded.node % part_.clusters_per_segment;
+    const size_t first = segment.clusters.row_begin[local];
+    const uint8_t* exact = state_.row_exact.data() + coded.offset;
+    s_.row_weight.resize(group_ * coded.rows);
+    float largest = 0;
+    for (size_t g = 0; g < group_; ++g) {
+      float* weights = s_.row_weight.data() + g * coded.rows;
+      std::copy_n(state_.row_logits.data() + group_ * coded.offset + g * coded.rows, coded.rows,
+                  weights);
+      const float total = ExpInPlace(accumulators_[g].max_logit(), {weights, coded.rows});
+      accumulators_[g].AddWeight(total);
+      largest = std::max(largest, total);
+    }
+    if (largest < kSeenMin) return;
+    AddExactValues(segment, first, coded, exact);
+    if (coded.exact == coded.rows) return;
+    const uint8_t* factors = segment.residuals.factor.data() + first;
+    const float unit = segment.residuals.factor_unit[local];
+    for (size_t g = 0; g < group_; ++g) {
+      float* weights = s_.row_weight.data() + g * coded.rows;
+      double total = 0, coded_total = 0;
+      for (size_t i = 0; i < coded.rows; ++i) {
+        const float weight = exact[i] != 0 ? 0.0f : weights[i];
+        total += weight;
+        weights[i] = weight * unit * static_cast<float>(factors[i]);
+        coded_total += weights[i];
+      }
+      ClusterMass(s_.mean_weight, open, g)[cluster] += static_cast<float>(total);
+      s_.code_offset[g] += coded_total;
+    }
+    AddResiduals(segment.residuals.row(first), coded.rows, code_dim_, s_.row_weight.data(), group_,
+                 s_.codes.data());
+  }
+
+  void AddExactValues(const Segment& segment, size_t first, const CodedCluster& coded,
+                      const uint8_t* exact) {
+    for (size_t i = 0; i < coded.rows;) {
+      size_t end = i;
+      while (end < coded.rows && exact[end] != 0) ++end;
+      if (end > i) {
+        s_.some.resize(group_ * (end - i));
+        for (size_t g = 0; g < group_; ++g) {
+          std::copy_n(s_.row_weight.data() + g * coded.rows + i, end - i,
+                      s_.some.data() + g * (end - i));
+        }
+        AddWeightedVectors(s_.some.data(), group_, segment.value_rows().rows(first + i, end - i),
+                           s_.sums.data());
+      }
+      i = end + 1;
+    }
+  }
+
+  // Values that the sum of decoded residuals predicts: A' R^-1 sum.
+  void AddDecoded(size_t g) {
+    if (part_.terms->regression.empty()) return;
+    float* codes = s_.codes.data() + g * code_dim_;
+    const auto offset = static_cast<float>(kResidualMiddle * s_.code_offset[g]);
+    for (size_t j = 0; j < code_dim_; ++j) codes[j] -= offset;
+    s_.residual.resize(part_.shape.head_dim);
+    part_.rotation->Undo(codes, s_.residual.data());
+    FirstOrderDirection(part_.terms->regression, s_.residual, s_.direction);
+    AddScaled(1.0f, s_.direction.data(), value_dim_, s_.sums.data() + g * value_dim_);
+  }
+
+  const IndexedPart& part_;
+  const std::span<const float> queries_;
+  const DescentState& state_;
+  const std::span<AttentionAccumulator> accumulators_;
+  const size_t group_, super_count_, value_dim_, code_dim_;
+  AnswerScratch& s_;
+  ReadStatistics& read_;
+};
+
+}  // namespace
+
+void AddDescent(const IndexedPart& part, std::span<const float> queries, const DescentState& state,
+                std::span<AttentionAccumulator> accumulators, AnswerScratch& scratch,
+                ReadStatistics& read) {
+  AnswerBuilder builder(part, queries, state, accumulators, scratch, read);
+  builder.AddSupers(/*opened_too=*/false);
+  builder.AddOpened();
+}
+
+void AddSuperClusters(const IndexedPart& part, std::span<const float> queries,
+                      const DescentState& state, std::span<AttentionAccumulator> accumulators,
+                      AnswerScratch& scratch, ReadStatistics& read) {
+  AnswerBuilder(part, queries, state, accumulators, scratch, read).AddSupers(/*opened_too=*/true);
+}
+
+}  // namespace attic

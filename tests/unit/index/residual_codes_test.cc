@@ -1,0 +1,137 @@
+#include "server/index/codes/residual_codes.h"
+
+#include <cmath>
+#include <random>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "server/index/codes/residual_kernels.h"
+
+namespace attic {
+namespace {
+
+std::vector<float> Normal(size_t n, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> x(n);
+  for (float& element : x) element = normal(random);
+  return x;
+}
+
+uint8_t Level(const ResidualCodes& codes, size_t row, size_t j) {
+  const size_t quarter = codes.row_bytes;
+  return (codes.row(row)[j % quarter] >> (2 * (j / quarter))) & 3;
+}
+
+float Factor(const ResidualCodes& codes, size_t row, size_t group) {
+  return static_cast<float>(codes.factor[row]) * codes.factor_unit[group];
+}
+
+// Rows in groups of 9, 0 and the rest.
+struct Coded {
+  Coded(size_t dim, size_t rows, uint32_t seed)
+      : rotation(dim), residuals(Normal(rows * dim, seed)), begin{0, 9, 9, uint32_t(rows)} {
+    for (size_t i = 0; i < 9 * dim; ++i) residuals[i] *= 0.01f;  // groups have their own scale
+    codes = MakeResidualCodes(rotation, residuals, begin);
+  }
+  size_t rows() const { return begin.back(); }
+  float factor(size_t row) const { return Factor(codes, row, row < 9 ? 0 : 2); }
+
+  SignRotation rotation;
+  std::vector<float> residuals;
+  std::vector<uint32_t> begin;
+  ResidualCodes codes;
+};
+
+class ResidualCodesTest : public testing::TestWithParam<size_t> {};
+class ResidualErrorTest : public testing::TestWithParam<size_t> {};
+
+TEST_P(ResidualErrorTest, AFixedShareOfTheResidualIsLost) {
+  const size_t dim = GetParam();
+  const Coded c(dim, 400, 7);
+  std::vector<float> rotated(c.rotation.code_dim());
+  double lost = 0, all = 0;
+  for (size_t row = 0; row < c.rows(); ++row) {
+    c.rotation.Apply(c.residuals.data() + row * dim, rotated.data());
+    double squares = 0, missing = 0;
+    for (size_t j = 0; j < rotated.size(); ++j) {
+      const double decoded = c.factor(row) * (Level(c.codes, row, j) - kResidualMiddle);
+      squares += double{rotated[j]} * rotated[j];
+      missing += (rotated[j] - decoded) * (rotated[j] - decoded);
+    }
+    lost += missing / squares;
+    all += 1;
+  }
+  EXPECT_NEAR(lost / all, kResidualLost, 0.025);
+}
+
+TEST_P(ResidualErrorTest, LogitsAreEstimatedWithTheStatedVariance) {
+  const size_t dim = GetParam();
+  const Coded c(dim, 900, 8);
+  const size_t code_dim = ResidualCodeDim(c.rotation);
+  std::vector<float> rotated(c.rotation.code_dim());
+  std::vector<int16_t> coefficients(code_dim);
+  std::vector<int32_t> sums(c.rows());
+  double square = 0, expected = 0;
+  for (uint32_t seed = 100; seed < 120; ++seed) {
+    const std::vector<float> query = Normal(dim, seed);
+    const ResidualQuery q =
+        MakeResidualQuery(c.rotation, query.data(), rotated.data(), coefficients.data());
+    ScoreResiduals(c.codes.row(0), c.rows(), code_dim, coefficients.data(), 1, sums.data());
+    for (size_t row = 9; row < c.rows(); ++row) {
+      double exact = 0;
+      for (size_t j = 0; j < dim; ++j) exact += double{query[j]} * c.residuals[row * dim + j];
+      const double estimate = c.factor(row) * (q.step * sums[row] + q.offset);
+      square += (estimate - exact) * (estimate - exact);
+      expected += q.variance * c.factor(row) * c.factor(row);
+    }
+  }
+  EXPECT_NEAR(square / expected, 1.0, 0.2);
+}
+
+TEST_P(ResidualCodesTest, KernelsMatchPlainLoops) {
+  const Coded c(GetParam(), 77, 9);
+  const size_t code_dim = ResidualCodeDim(c.rotation), queries = 3;
+  std::mt19937 random(3);
+  std::vector<int16_t> coefficients(queries * code_dim);
+  for (int16_t& q : coefficients) q = static_cast<int16_t>(int(random() % 16383) - 8191);
+  std::vector<float> weights = Normal(queries * c.rows(), 5);
+  for (size_t row = 0; row < c.rows(); row += 3) {
+    for (size_t g = 0; g < queries; ++g) weights[g * c.rows() + row] = 0;
+  }
+  std::vector<int32_t> sums(queries * c.rows());
+  std::vector<float> out(queries * code_dim, 1.0f);
+  ScoreResiduals(c.codes.row(0), c.rows(), code_dim, coefficients.data(), queries, sums.data());
+  AddResiduals(c.codes.row(0), c.rows(), code_dim, weights.data(), queries, out.data());
+  for (size_t g = 0; g < queries; ++g) {
+    for (size_t row = 0; row < c.rows(); ++row) {
+      int32_t sum = 0;
+      for (size_t j = 0; j < code_dim; ++j) {
+        sum += coefficients[g * code_dim + j] * Level(c.codes, row, j);
+      }
+      ASSERT_EQ(sums[g * c.rows() + row], sum) << g << " " << row;
+    }
+    for (size_t j = 0; j < code_dim; ++j) {
+      double sum = 1;
+      for (size_t row = 0; row < c.rows(); ++row) {
+        sum += double{weights[g * c.rows() + row]} * Level(c.codes, row, j);
+      }
+      ASSERT_NEAR(out[g * code_dim + j], sum, 1e-4) << g << " " << j;
+    }
+  }
+}
+
+// Rotated residuals of few dimensions are not normal.
+INSTANTIATE_TEST_SUITE_P(Dims, ResidualErrorTest, testing::Values(24, 32, 64, 80, 128, 300));
+INSTANTIATE_TEST_SUITE_P(Dims, ResidualCodesTest, testing::Values(3, 24, 32, 64, 80, 128, 300));
+
+TEST(ResidualCodesTest, KeysEqualToTheirCentroidHaveEmptyCodes) {
+  const SignRotation rotation(16);
+  const std::vector<float> residuals(4 * 16, 0.0f);
+  const std::vector<uint32_t> begin{0, 4};
+  const ResidualCodes codes = MakeResidualCodes(rotation, residuals, begin);
+  for (size_t row = 0; row < 4; ++row) EXPECT_EQ(Factor(codes, row, 0), 0.0f);
+}
+
+}  // namespace
+}  // namespace attic
