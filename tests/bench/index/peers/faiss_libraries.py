@@ -90,17 +90,21 @@ class IvfFlat(FaissLibrary):
 
 
 class IvfFastScan(IvfFlat):
-    """4-bit product quantisation of two dimensions each, best candidates scored exactly."""
+    """Four bits a dimension, of the residual; the best candidates are scored exactly.
+
+    With one code for two dimensions, or without residuals, 800 candidates hold fewer than 0.94 of
+    the best 100 of an encoder's head; so they hold 0.999.
+    """
 
     name = "faiss IVF-PQ fast scan, refined"
 
     def make_index(self):
         lists = self.build_parameters["lists"]
         return self._limit_training(faiss.index_factory(
-            self.dim, f"IVF{lists},PQ{self.dim // 2}x4fs,RFlat", faiss.METRIC_INNER_PRODUCT))
+            self.dim, f"IVF{lists},PQ{self.dim}x4fsr,RFlat", faiss.METRIC_INNER_PRODUCT))
 
     def parameters(self):
-        for candidates in (2, 8):
+        for candidates in (2, 4, 8):
             for probes in powers(1, self.build_parameters["lists"] // 2):
                 yield {"probes": probes, "candidates": candidates * NEIGHBORS}
 
@@ -111,7 +115,7 @@ class IvfFastScan(IvfFlat):
 
     def read_bytes(self, queries):
         centroids = self.build_parameters["lists"] * self.dim * FLOAT_BYTES
-        code_bytes = self.dim / 4 + ID_BYTES
+        code_bytes = self.dim / 2 + ID_BYTES
         refined = self._candidates * self.dim * FLOAT_BYTES
         return centroids + self.scanned(queries) * code_bytes + refined
 
