@@ -19,6 +19,7 @@ struct Limits {
   size_t query_sample_max = 4096;    // query vectors (times q_heads) in one AppendBatch
   size_t attend_items_max = 256;     // one batch
   uint32_t search_k_max = 4096;
+  uint32_t selection_top_k_max = 1u << 20;  // SelectionGoal::kTopK
   size_t message_bytes_max = 64u << 20;
   size_t append_bytes_in_flight_max = 64u << 20;  // client side, one stream
   size_t attend_requests_in_flight_max = 64;      // one stream

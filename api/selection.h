@@ -5,6 +5,9 @@
 
 #include <cstdint>
 
+#include "absl/status/status.h"
+#include "api/limits.h"
+
 namespace attic {
 
 enum class SelectionGoal : uint8_t {
@@ -29,6 +32,16 @@ struct SelectionPolicy {
 
   bool operator==(const SelectionPolicy&) const = default;
 };
+
+// The goal's name in proto/attic/v1/attention.proto, such as "top_k"; "default" and "unknown" for
+// what has none there.
+const char* SelectionGoalName(SelectionGoal goal);
+
+// Whether the amount suits the goal: whole numbers from 1 for kTopK and kTokenBudget, shares in
+// (0, 1] for kCoverage and kMaxError, a finite float32 of at least 0 for kInnerProductRange.
+// INVALID_ARGUMENT naming the field ("selection.top_k"), RESOURCE_EXHAUSTED naming
+// selection_top_k_max. The amount of kDefault means nothing.
+absl::Status ValidateSelection(const SelectionPolicy& selection, const Limits& limits);
 
 }  // namespace attic
 

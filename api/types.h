@@ -96,7 +96,7 @@ struct AttendItem {
   PositionRange range;  // positions attended; end beyond the watermark means "up to the watermark"
   int64_t min_watermark = 0;  // FAILED_PRECONDITION when the store holds less
   AttendMode mode = AttendMode::kIndexed;
-  SelectionPolicy selection;       // how far to go; kExact goes all the way
+  SelectionPolicy selection;       // how far to go; without effect with kExact, but checked
   std::span<const float> queries;  // (q_heads, head_dim)
 };
 
@@ -131,8 +131,10 @@ struct SearchRequest {
   uint32_t layer = 0;
   PositionRange range;
   AttendMode mode = AttendMode::kIndexed;
-  uint32_t k = 0;             // hits at most
-  SelectionPolicy selection;  // kCoverage and kInnerProductRange may end before k hits
+  uint32_t k = 0;  // hits at most
+  // kCoverage and kInnerProductRange may end before k hits; kMaxError is refused, for there is no
+  // output. Without effect with kExact, but checked.
+  SelectionPolicy selection;
   bool with_vectors = false;
   std::span<const float> queries;  // (q_heads, head_dim)
 };

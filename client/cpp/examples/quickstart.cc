@@ -51,12 +51,15 @@ absl::Status Run(attic::Client& client) {
   std::printf("the store holds %lld tokens\n", static_cast<long long>(ack.watermark));
 
   const std::vector<float> queries = Random(kQueryHeads * kDim, 3);
-  const attic::AttendItem item{.session_id = session.session_id, .layer = 0, .queries = queries};
+  const attic::AttendItem item{.session_id = session.session_id,
+                               .layer = 0,
+                               .selection = {attic::SelectionGoal::kMaxError, 0.05},
+                               .queries = queries};
   ATTIC_ASSIGN_OR_RETURN(const std::vector<attic::AttendAnswer> answers,
                          client.Attend({&item, 1}, absl::Now() + absl::Seconds(1)));
   ATTIC_RETURN_IF_ERROR(answers[0].status);
-  std::printf("query head 0: log-sum-exp %.4f, coverage %.3f\n", answers[0].log_sum_exp[0],
-              answers[0].coverage[0]);
+  std::printf("query head 0: log-sum-exp %.4f, coverage %.3f, estimated error %.4f\n",
+              answers[0].log_sum_exp[0], answers[0].coverage[0], answers[0].estimated_error[0]);
   return client.CloseSession(session.session_id);
 }
 
