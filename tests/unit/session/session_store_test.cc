@@ -201,6 +201,7 @@ class Driver {
       ASSERT_NEAR(answer.log_sum_exp[q], expected.log_sum_exp[q], tolerance);
       EXPECT_GE(answer.coverage[q], 0.0f);
       EXPECT_LE(answer.coverage[q], 1.0f);
+      EXPECT_GE(answer.estimated_error[q], 0.0f);
     }
     if (!exact) return;
     EXPECT_EQ(answer.read.tokens, static_cast<uint64_t>(tokens) * fingerprint_.kv_heads);
@@ -329,6 +330,70 @@ TEST_F(SessionStoreTest, BatchLimitsAndItemErrors) {
   EXPECT_EQ((*answers)[1].status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_TRUE((*answers)[2].status.ok());
   EXPECT_EQ((*answers)[2].boot_id, store_->Status().boot_id);
+}
+
+TEST_F(SessionStoreTest, SelectionsAreCheckedItemByItem) {
+  SessionStoreOptions options = SmallOptions();
+  options.limits.selection_top_k_max = 50;
+  Open(options);
+  ASSERT_TRUE(Append(0, 10).ok());
+  const std::vector<float> queries = RandomFloats(64, random_);
+  std::vector<AttendItem> items(4, {.session_id = "s", .layer = 0, .queries = queries});
+  items[0].selection = {SelectionGoal::kMaxError, 0.1};
+  items[1].selection = {SelectionGoal::kTopK, 51};
+  items[2].selection = {SelectionGoal::kCoverage, NAN};
+  items[3] = items[2];
+  items[3].mode = AttendMode::kExact;  // without effect, but checked
+  const auto answers = store_->Attend(items, absl::InfiniteFuture());
+  ASSERT_TRUE(answers.ok());
+  ASSERT_TRUE((*answers)[0].status.ok()) << (*answers)[0].status;
+  EXPECT_EQ((*answers)[0].estimated_error, std::vector<float>(4, 0.0f));
+  EXPECT_EQ((*answers)[1].status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(Message((*answers)[1].status), HasSubstr("selection_top_k_max"));
+  for (const int bad : {2, 3}) {
+    EXPECT_EQ((*answers)[bad].status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(Message((*answers)[bad].status), HasSubstr("selection.coverage"));
+  }
+  SearchRequest search{.session_id = "s", .layer = 0, .k = 3, .queries = queries};
+  search.selection = {SelectionGoal::kMaxError, 0.1};
+  EXPECT_THAT(Message(store_->Search(search, absl::InfiniteFuture()).status()),
+              HasSubstr("selection.max_error"));
+  search.selection = {SelectionGoal::kInnerProductRange, -1};
+  EXPECT_THAT(Message(store_->Search(search, absl::InfiniteFuture()).status()),
+              HasSubstr("selection.inner_product_range"));
+}
+
+TEST_F(SessionStoreTest, SelectionsReachTheIndexExceptWithExact) {
+  Open(SmallOptions());
+  ASSERT_TRUE(Append(0, 5000).ok());
+  ASSERT_TRUE(store_->WaitForBuilds(absl::Now() + absl::Seconds(60)).ok());
+  const std::vector<float> queries = RandomFloats(64, random_);
+  std::vector<AttendItem> items(4, {.session_id = "s", .layer = 0, .queries = queries});
+  items[0].selection = {SelectionGoal::kTokenBudget, 100};
+  items[1].selection = {SelectionGoal::kCoverage, 1};
+  items[2].selection = items[0].selection;
+  items[2].mode = items[3].mode = AttendMode::kExact;
+  const auto answers = store_->Attend(items, absl::InfiniteFuture());
+  ASSERT_TRUE(answers.ok());
+  EXPECT_LT((*answers)[0].read.bytes_read, (*answers)[1].read.bytes_read);
+  EXPECT_LT((*answers)[0].coverage[0], (*answers)[1].coverage[0]);
+  EXPECT_EQ((*answers)[2].output, (*answers)[3].output);
+  EXPECT_EQ((*answers)[2].read.exact_tokens, (*answers)[3].read.exact_tokens);
+}
+
+TEST_F(SessionStoreTest, AnswersFitAMessage) {
+  SessionStoreOptions options = SmallOptions();
+  const Fingerprint& f = request_.fingerprint;
+  // The output, log-sum-exp, coverage and estimated error of two items.
+  options.limits.message_bytes_max = 2 * sizeof(float) * f.q_heads * (f.value_dim + 3);
+  Open(options);
+  ASSERT_TRUE(Append(0, 10).ok());
+  const std::vector<float> queries = RandomFloats(64, random_);
+  std::vector<AttendItem> items(2, {.session_id = "s", .layer = 0, .queries = queries});
+  EXPECT_TRUE(store_->Attend(items, absl::InfiniteFuture()).ok());
+  items.push_back(items[0]);
+  EXPECT_THAT(Message(store_->Attend(items, absl::InfiniteFuture()).status()),
+              HasSubstr("message_bytes_max"));
 }
 
 TEST_F(SessionStoreTest, SearchFindsTheBestKeysWithTheirVectors) {

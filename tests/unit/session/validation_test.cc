@@ -185,17 +185,25 @@ TEST(ValidateRangeTest, IsHalfOpenAndNotNegative) {
                 "range.end");
 }
 
-TEST(ValidateSearchSizeTest, LimitsTheAnswer) {
+TEST(ValidateSearchTest, LimitsTheAnswer) {
   const Fingerprint f = SmallFingerprint();
   Limits limits;
-  EXPECT_TRUE(ValidateSearchSize({.k = 4096, .with_vectors = true}, f, limits).ok());
-  ExpectRefused(ValidateSearchSize({.k = 0}, f, limits), absl::StatusCode::kInvalidArgument, "k");
-  ExpectRefused(ValidateSearchSize({.k = 4097}, f, limits), absl::StatusCode::kResourceExhausted,
+  EXPECT_TRUE(ValidateSearch({.k = 4096, .with_vectors = true}, f, limits).ok());
+  ExpectRefused(ValidateSearch({.k = 0}, f, limits), absl::StatusCode::kInvalidArgument, "k");
+  ExpectRefused(ValidateSearch({.k = 4097}, f, limits), absl::StatusCode::kResourceExhausted,
                 "search_k_max");
   limits.message_bytes_max = 100'000;
-  EXPECT_TRUE(ValidateSearchSize({.k = 1000}, f, limits).ok());
-  ExpectRefused(ValidateSearchSize({.k = 1000, .with_vectors = true}, f, limits),
+  EXPECT_TRUE(ValidateSearch({.k = 1000}, f, limits).ok());
+  ExpectRefused(ValidateSearch({.k = 1000, .with_vectors = true}, f, limits),
                 absl::StatusCode::kResourceExhausted, "message_bytes_max");
+}
+
+TEST(ValidateSearchTest, HasNoOutputToErrIn) {
+  const Fingerprint f = SmallFingerprint();
+  EXPECT_TRUE(
+      ValidateSearch({.k = 1, .selection = {SelectionGoal::kCoverage, 0.5}}, f, Limits()).ok());
+  ExpectRefused(ValidateSearch({.k = 1, .selection = {SelectionGoal::kMaxError, 0.5}}, f, Limits()),
+                absl::StatusCode::kInvalidArgument, "selection.max_error");
 }
 
 }  // namespace
