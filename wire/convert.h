@@ -48,6 +48,12 @@ v1::AppendRequest ToWire(const AppendBatch& batch);
 absl::StatusOr<AppendBatch> FromWire(const v1::AppendRequest& request,
                                      std::vector<float>& query_sample);
 
+// The default policy travels as a message without a goal. Counts travel as uint32: a larger one as
+// the largest, what is no count at all as 0, which ValidateSelection refuses like the amount
+// itself. A goal of a later version is refused here, for it would read as the default.
+v1::SelectionPolicy ToWire(const SelectionPolicy& selection);
+absl::StatusOr<SelectionPolicy> FromWire(const v1::SelectionPolicy& selection);
+
 v1::AttendItem ToWire(const AttendItem& item);
 
 // An AttendItem whose queries, widened to float32, are in `queries`.

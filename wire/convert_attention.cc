@@ -92,6 +92,7 @@ v1::AttendItem ToWire(const AttendItem& item) {
   *out.mutable_range() = ToWire(item.range);
   out.set_min_watermark(item.min_watermark);
   out.set_mode(ModeToWire(item.mode));
+  *out.mutable_selection() = ToWire(item.selection);
   out.set_queries(item.queries.data(), item.queries.size_bytes());
   out.set_query_type(v1::ELEMENT_TYPE_FLOAT32);
   return out;
@@ -101,6 +102,7 @@ absl::StatusOr<AttendItem> FromWire(const v1::AttendItem& item, uint32_t layer,
                                     std::vector<float>& queries) {
   AttendItem out;
   ATTIC_ASSIGN_OR_RETURN(out.mode, ModeFromWire(item.mode()));
+  ATTIC_ASSIGN_OR_RETURN(out.selection, FromWire(item.selection()));
   ATTIC_RETURN_IF_ERROR(WidenQueries(item.queries(), item.query_type(), queries));
   out.session_id = item.session_id();
   out.layer = layer;
@@ -119,6 +121,8 @@ v1::AttendItemResponse ToWire(const AttendAnswer& answer) {
   out.set_output(BytesOf(answer.output));
   out.mutable_log_sum_exp()->Assign(answer.log_sum_exp.begin(), answer.log_sum_exp.end());
   out.mutable_coverage()->Assign(answer.coverage.begin(), answer.coverage.end());
+  out.mutable_estimated_error()->Assign(answer.estimated_error.begin(),
+                                        answer.estimated_error.end());
   out.mutable_range()->set_begin(answer.range.begin);
   out.mutable_range()->set_end(answer.range.end);
   out.set_degraded(answer.degraded);
@@ -133,9 +137,13 @@ absl::StatusOr<AttendAnswer> FromWire(const v1::AttendItemResponse& response) {
   ATTIC_RETURN_IF_ERROR(CopyFloats(response.output(), "output", out.output));
   out.log_sum_exp.assign(response.log_sum_exp().begin(), response.log_sum_exp().end());
   out.coverage.assign(response.coverage().begin(), response.coverage().end());
+  out.estimated_error.assign(response.estimated_error().begin(), response.estimated_error().end());
   const size_t heads = out.log_sum_exp.size();
   if (out.coverage.size() != heads) {
     return absl::InvalidArgumentError("coverage: not as many as log_sum_exp");
+  }
+  if (out.estimated_error.size() != heads) {
+    return absl::InvalidArgumentError("estimated_error: not as many as log_sum_exp");
   }
   if (heads == 0 ? !out.output.empty() : out.output.size() % heads != 0) {
     return absl::InvalidArgumentError("output: no whole number of values a query head");
@@ -152,6 +160,7 @@ v1::SearchRequest ToWire(const SearchRequest& request) {
   out.set_layer(request.layer);
   *out.mutable_range() = ToWire(request.range);
   out.set_mode(ModeToWire(request.mode));
+  *out.mutable_selection() = ToWire(request.selection);
   out.set_k(request.k);
   out.set_with_vectors(request.with_vectors);
   out.set_queries(request.queries.data(), request.queries.size_bytes());
@@ -163,6 +172,7 @@ absl::StatusOr<SearchRequest> FromWire(const v1::SearchRequest& request,
                                        std::vector<float>& queries) {
   SearchRequest out;
   ATTIC_ASSIGN_OR_RETURN(out.mode, ModeFromWire(request.mode()));
+  ATTIC_ASSIGN_OR_RETURN(out.selection, FromWire(request.selection()));
   ATTIC_RETURN_IF_ERROR(WidenQueries(request.queries(), request.query_type(), queries));
   out.session_id = request.session_id();
   out.layer = request.layer();

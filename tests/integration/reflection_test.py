@@ -119,6 +119,7 @@ def check_answer(item, queries, keys, values):
     assert np.linalg.norm(output - expected) < 1e-3 * np.linalg.norm(expected)
     np.testing.assert_allclose(item.log_sum_exp, expected_sums, atol=1e-3)
     assert all(0 <= coverage <= 1.0001 for coverage in item.coverage)
+    assert len(item.estimated_error) == Q_HEADS
 
 
 def check_refused(error, code, *words):
@@ -192,6 +193,36 @@ def test_attention_equals_numpy(store, session_id, seed=20261123):
     check_answer(response.items[0], queries, keys[500:2500], values[500:2500])
 
 
+GOALS = [
+    {"top_k": 100}, {"token_budget": 500}, {"coverage": 0.9}, {"max_error": 0.05},
+    {"inner_product_range": 3.0}]
+BAD_GOALS = [
+    {"top_k": 0}, {"token_budget": 0}, {"coverage": 0.0}, {"coverage": 1.5},
+    {"coverage": math.nan}, {"max_error": 0.0}, {"max_error": 1.5}, {"max_error": math.nan},
+    {"inner_product_range": -1.0}, {"inner_product_range": math.inf}]
+
+
+def test_accuracy_is_part_of_the_request(store, session_id, seed=11):
+    keys, values, queries = random_tokens(seed)
+    store.append(store.append_request(session_id, 0, keys, values))
+    for goal in [{}, *GOALS]:
+        selection = store.message("SelectionPolicy", **goal)
+        for mode in (1, 2):
+            request = store.attend_request(session_id, queries, mode=mode, selection=selection)
+            (item,) = store.attention.Attend(request, timeout=TIMEOUT_S).items
+            check_answer(item, queries, keys, values)  # so short a session is scanned exactly
+            assert list(item.estimated_error) == [0] * Q_HEADS
+    for goal in BAD_GOALS:
+        selection = store.message("SelectionPolicy", **goal)
+        request = store.attend_request(session_id, queries, selection=selection)
+        (item,) = store.attention.Attend(request, timeout=TIMEOUT_S).items
+        check_refused(item.error, grpc.StatusCode.INVALID_ARGUMENT, f"selection.{[*goal][0]}")
+    over = store.attend_request(
+        session_id, queries, selection=store.message("SelectionPolicy", top_k=(1 << 20) + 1))
+    (item,) = store.attention.Attend(over, timeout=TIMEOUT_S).items
+    check_refused(item.error, grpc.StatusCode.RESOURCE_EXHAUSTED, "selection_top_k_max")
+
+
 def test_search_equals_numpy(store, session_id, seed=7):
     keys, values, queries = random_tokens(seed)
     store.append(store.append_request(session_id, 0, keys, values))
@@ -206,6 +237,11 @@ def test_search_equals_numpy(store, session_id, seed=7):
         assert list(hits.positions) == list(best)
         found = np.frombuffer(hits.keys, np.float32).reshape(10, HEAD_DIM)
         np.testing.assert_array_equal(found, keys[best, kv_head])
+
+    request.selection.max_error = 0.1
+    with pytest.raises(grpc.RpcError) as refused:
+        store.attention.Search(request, timeout=TIMEOUT_S)
+    check_refused(refused.value, grpc.StatusCode.INVALID_ARGUMENT, "selection.max_error")
 
 
 def test_appending_is_idempotent_and_refuses_other_content(store, session_id):

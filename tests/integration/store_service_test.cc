@@ -145,6 +145,19 @@ TEST_F(StoreServiceTest, RefusedItemsLeaveTheOthersAlone) {
       {[](auto& i) { i.set_mode(static_cast<v1::AttendMode>(8)); }, kInvalid, "mode"},
       {[](auto& i) { i.mutable_range()->set_begin(-1); }, kInvalid, "range.begin"},
       {[](auto& i) { i.mutable_range()->set_end(-1); }, kInvalid, "range.end"},
+      {[](auto& i) { i.mutable_selection()->set_top_k(0); }, kInvalid, "selection.top_k"},
+      {[](auto& i) { i.mutable_selection()->set_top_k((1u << 20) + 1); }, kExhausted,
+       "selection_top_k_max"},
+      {[](auto& i) { i.mutable_selection()->set_token_budget(0); }, kInvalid,
+       "selection.token_budget"},
+      {[](auto& i) { i.mutable_selection()->set_coverage(0); }, kInvalid, "selection.coverage"},
+      {[](auto& i) { i.mutable_selection()->set_coverage(NAN); }, kInvalid, "selection.coverage"},
+      {[](auto& i) { i.mutable_selection()->set_max_error(1.1f); }, kInvalid,
+       "selection.max_error"},
+      {[](auto& i) { i.mutable_selection()->set_inner_product_range(-1); }, kInvalid,
+       "selection.inner_product_range"},
+      {[](auto& i) { i.mutable_selection()->set_inner_product_range(INFINITY); }, kInvalid,
+       "selection.inner_product_range"},
   };
   v1::AttendRequest request;
   for (const Case& c : cases) {
@@ -164,6 +177,7 @@ TEST_F(StoreServiceTest, RefusedItemsLeaveTheOthersAlone) {
     EXPECT_EQ(answered.error().code(), 0);
     EXPECT_EQ(answered.output().size(), kQHeads * kValueDim * sizeof(float));
     EXPECT_EQ(answered.log_sum_exp_size(), static_cast<int>(kQHeads));
+    EXPECT_EQ(answered.estimated_error_size(), static_cast<int>(kQHeads));
     EXPECT_EQ(answered.range().end(), 100);
   }
 }
@@ -199,6 +213,13 @@ TEST_F(StoreServiceTest, SearchRefusesBadInputAndFinds) {
   request.set_k(5000);
   ExpectStatus(attention_->Search(Context().get(), request, &response), kExhausted, "search_k_max");
   request.set_k(3);
+  request.mutable_selection()->set_max_error(0.5f);
+  ExpectStatus(attention_->Search(Context().get(), request, &response), kInvalid,
+               "selection.max_error");
+  request.mutable_selection()->set_coverage(2);
+  ExpectStatus(attention_->Search(Context().get(), request, &response), kInvalid,
+               "selection.coverage");
+  request.clear_selection();
   request.set_with_vectors(true);
   ASSERT_TRUE(attention_->Search(Context().get(), request, &response).ok());
   ASSERT_EQ(response.heads_size(), static_cast<int>(kQHeads));

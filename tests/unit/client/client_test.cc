@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cmath>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -186,6 +187,79 @@ TYPED_TEST(ClientTest, ItemsAreAnsweredInOrderAndFailAlone) {
   EXPECT_THAT(std::string((*answers)[2].status.message()), HasSubstr("queries"));
   EXPECT_TRUE((*answers)[3].status.ok());
   EXPECT_EQ((*answers)[0].output, (*answers)[3].output);
+}
+
+TYPED_TEST(ClientTest, EverySelectionIsAnswered) {
+  this->Fill("s");
+  this->WaitForIndex();
+  const std::vector<float> queries = this->Queries();
+  for (const SelectionPolicy selection : {SelectionPolicy{},
+                                          {SelectionGoal::kTopK, 100},
+                                          {SelectionGoal::kTokenBudget, 500},
+                                          {SelectionGoal::kCoverage, 0.9},
+                                          {SelectionGoal::kMaxError, 0.05},
+                                          {SelectionGoal::kInnerProductRange, 3}}) {
+    SCOPED_TRACE(SelectionGoalName(selection.goal));
+    AttendItem item{.session_id = "s", .layer = 1, .selection = selection, .queries = queries};
+    const auto indexed = this->AttendOne(item);
+    ASSERT_TRUE(indexed.ok()) << indexed.status();
+    ASSERT_EQ(indexed->estimated_error.size(), 4u);
+    for (const float error : indexed->estimated_error) EXPECT_GE(error, 0.0f);
+    item.mode = AttendMode::kExact;  // goes all the way, whatever the selection
+    const auto exact = this->AttendOne(item);
+    ASSERT_TRUE(exact.ok()) << exact.status();
+    EXPECT_EQ(exact->estimated_error, std::vector<float>(4, 0.0f));
+    EXPECT_EQ(exact->read.exact_tokens, 2u * 3000);
+    if (selection.goal == SelectionGoal::kMaxError) continue;
+    const auto found = this->client().Search(
+        {.session_id = "s", .layer = 1, .k = 5, .selection = selection, .queries = queries},
+        Soon());
+    ASSERT_TRUE(found.ok()) << found.status();
+    EXPECT_EQ(found->hits.size(), 4u);
+  }
+}
+
+TYPED_TEST(ClientTest, BadSelectionsAreRefused) {
+  this->Fill("s");
+  const std::vector<float> queries = this->Queries();
+  const double top_k_max = Limits().selection_top_k_max;
+  const auto refused = [&](const absl::Status& status, const SelectionPolicy& selection) {
+    const bool over = selection.goal == SelectionGoal::kTopK && selection.amount > top_k_max;
+    EXPECT_EQ(status.code(),
+              over ? absl::StatusCode::kResourceExhausted : absl::StatusCode::kInvalidArgument)
+        << status;
+    EXPECT_THAT(std::string(status.message()),
+                HasSubstr(absl::StrCat("selection.", SelectionGoalName(selection.goal))));
+  };
+  for (const SelectionPolicy selection : {SelectionPolicy{SelectionGoal::kTopK, 0},
+                                          {SelectionGoal::kTopK, -1},
+                                          {SelectionGoal::kTopK, 1.5},
+                                          {SelectionGoal::kTopK, top_k_max + 1},
+                                          {SelectionGoal::kTopK, 1e20},
+                                          {SelectionGoal::kTokenBudget, 0},
+                                          {SelectionGoal::kTokenBudget, NAN},
+                                          {SelectionGoal::kCoverage, 0},
+                                          {SelectionGoal::kCoverage, 1.01},
+                                          {SelectionGoal::kCoverage, NAN},
+                                          {SelectionGoal::kMaxError, 0},
+                                          {SelectionGoal::kMaxError, 1.01},
+                                          {SelectionGoal::kMaxError, NAN},
+                                          {SelectionGoal::kInnerProductRange, -0.1},
+                                          {SelectionGoal::kInnerProductRange, INFINITY},
+                                          {SelectionGoal::kInnerProductRange, NAN}}) {
+    const AttendItem item{
+        .session_id = "s", .layer = 1, .selection = selection, .queries = queries};
+    refused(this->AttendOne(item).status(), selection);
+    const auto found = this->client().Search(
+        {.session_id = "s", .layer = 1, .k = 5, .selection = selection, .queries = queries},
+        Soon());
+    refused(found.status(), selection);
+  }
+  const SelectionPolicy of_an_output{SelectionGoal::kMaxError, 0.1};
+  const auto found = this->client().Search(
+      {.session_id = "s", .layer = 1, .k = 5, .selection = of_an_output, .queries = queries},
+      Soon());
+  refused(found.status(), of_an_output);
 }
 
 TYPED_TEST(ClientTest, BadRequestsAreRefused) {

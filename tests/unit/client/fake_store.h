@@ -46,6 +46,7 @@ class FakeStore final : public v1::AttentionService::Service, public v1::AdminSe
     item.set_output(std::string(4 * sizeof(float), '\0'));
     item.add_log_sum_exp(0);
     item.add_coverage(1);
+    item.add_estimated_error(0);
     return response;
   }
 

@@ -10,17 +10,21 @@
 namespace attic {
 namespace {
 
-// Records the deadline it is asked with, and answers every item with its session's id as boot id.
+// Records the deadline and selections it is asked with, and answers every item with its session's
+// id as boot id.
 class FakeStore : public SessionStore {
  public:
   absl::StatusOr<std::vector<AttendAnswer>> Attend(std::span<const AttendItem> items,
                                                    absl::Time deadline) override {
     deadline_ = deadline;
+    selections_.clear();
     std::vector<AttendAnswer> answers(items.size());
     for (size_t i = 0; i < items.size(); ++i) {
       answers[i].output.assign(1, static_cast<float>(items[i].min_watermark));
       answers[i].log_sum_exp = {0};
       answers[i].coverage = {1};
+      answers[i].estimated_error = {0.125f};
+      selections_.push_back(items[i].selection);
     }
     return answers;
   }
@@ -49,6 +53,7 @@ class FakeStore : public SessionStore {
   absl::Status WaitForBuilds(absl::Time) override { return absl::OkStatus(); }
 
   absl::Time deadline_;
+  std::vector<SelectionPolicy> selections_;
 };
 
 class AttendRequestTest : public ::testing::Test {
@@ -82,6 +87,21 @@ TEST_F(AttendRequestTest, MalformedItemsFailAndTheOthersKeepTheirPlaces) {
     EXPECT_EQ(response_.items(answered).output(),
               std::string(reinterpret_cast<const char*>(&expected), sizeof(expected)));
   }
+}
+
+TEST_F(AttendRequestTest, SelectionsReachTheStoreAndErrorsComeBack) {
+  request_.add_items();
+  request_.add_items()->mutable_selection()->set_max_error(0.25f);
+  // Field 90, of a later version.
+  ASSERT_TRUE(
+      request_.add_items()->mutable_selection()->ParseFromString(std::string("\xd0\x05\x01", 3)));
+  ASSERT_TRUE(Answer().ok());
+  const std::vector<SelectionPolicy> expected = {{}, {SelectionGoal::kMaxError, 0.25}};
+  EXPECT_EQ(store_.selections_, expected);
+  ASSERT_EQ(response_.items(1).estimated_error_size(), 1);
+  EXPECT_EQ(response_.items(1).estimated_error(0), 0.125f);
+  EXPECT_EQ(response_.items(2).error().code(),
+            static_cast<int>(absl::StatusCode::kInvalidArgument));
 }
 
 TEST_F(AttendRequestTest, TheBudgetCountsFromTheArrival) {

@@ -191,6 +191,7 @@ TEST(ConvertTest, AttendAnswerSurvives) {
   answer.output = {1, 2, 3, 4};
   answer.log_sum_exp = {kEmptyLogSumExp, 3.5f};
   answer.coverage = {1.0f, 0.5f};
+  answer.estimated_error = {0.0f, 0.25f};
   answer.range = {.begin = 0, .end = 0};
   answer.degraded = true;
   answer.read = {1, 2, 3, 4, 5, 6};
@@ -200,6 +201,7 @@ TEST(ConvertTest, AttendAnswerSurvives) {
   EXPECT_EQ(read->output, answer.output);
   EXPECT_EQ(read->log_sum_exp, answer.log_sum_exp);
   EXPECT_EQ(read->coverage, answer.coverage);
+  EXPECT_EQ(read->estimated_error, answer.estimated_error);
   EXPECT_EQ(read->range, answer.range);
   EXPECT_TRUE(read->degraded);
   EXPECT_EQ(read->read.bytes_read, 6u);
@@ -218,9 +220,13 @@ TEST(ConvertTest, AnswersThatDoNotFitAreRefused) {
   answer.output = {1, 2, 3, 4};
   answer.log_sum_exp = {0, 0};
   answer.coverage = {1, 1};
+  answer.estimated_error = {0, 0};
   v1::AttendItemResponse message = ToWire(answer);
   message.add_coverage(1);
   ExpectInvalid(FromWire(message), "coverage");
+  message = ToWire(answer);
+  message.clear_estimated_error();
+  ExpectInvalid(FromWire(message), "estimated_error");
   message = ToWire(answer);
   message.set_output(message.output().substr(4));
   ExpectInvalid(FromWire(message), "output");
@@ -228,6 +234,7 @@ TEST(ConvertTest, AnswersThatDoNotFitAreRefused) {
   ExpectInvalid(FromWire(message), "output");
   message.clear_log_sum_exp();
   message.clear_coverage();
+  message.clear_estimated_error();
   message.set_output("abcd");
   ExpectInvalid(FromWire(message), "output");
 }
@@ -291,8 +298,10 @@ TEST(ConvertTest, DamagedMessagesAreSafe) {
   SCOPED_TRACE(seed);
   std::mt19937_64 random(seed);
   const std::vector<float> sent(16, 1.0f);
-  const std::string good =
-      ToWire(AttendItem{.session_id = "session", .queries = sent}).SerializeAsString();
+  const std::string good = ToWire(AttendItem{.session_id = "session",
+                                             .selection = {SelectionGoal::kCoverage, 0.9},
+                                             .queries = sent})
+                               .SerializeAsString();
   for (int round = 0; round < 2000; ++round) {
     std::string damaged = good;
     for (int flips = 0; flips < 3; ++flips) {
