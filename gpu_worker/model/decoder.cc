@@ -116,9 +116,10 @@ absl::Status Sequence::Pass(const ForwardRequest& request, ForwardResult& result
   return broken_;
 }
 
-absl::Status Sequence::Read(std::span<const uint32_t> tokens, AttendMode mode,
-                            absl::Duration budget, const std::function<absl::Status()>& progress) {
+absl::Status Sequence::Read(std::span<const uint32_t> tokens, const ForwardRequest& how,
+                            const std::function<absl::Status()>& progress) {
   if (tokens.empty()) return absl::OkStatus();
+  ForwardRequest request = how;
   std::vector<uint32_t> chunk;
   ForwardResult result;
   size_t next = 0;
@@ -128,7 +129,8 @@ absl::Status Sequence::Read(std::span<const uint32_t> tokens, AttendMode mode,
     if (pending_.has_value()) chunk.push_back(*pending_);
     chunk.insert(chunk.end(), tokens.begin() + next, tokens.begin() + next + taken - 1);
     if (!chunk.empty()) {
-      ATTIC_RETURN_IF_ERROR(Pass({.tokens = chunk, .mode = mode, .budget = budget}, result));
+      request.tokens = chunk;
+      ATTIC_RETURN_IF_ERROR(Pass(request, result));
     }
     pending_ = tokens[next + taken - 1];
     next += taken;
@@ -141,8 +143,9 @@ absl::Status Sequence::Prefill(std::span<const uint32_t> tokens,
                                const std::function<absl::Status()>& progress) {
   ATTIC_RETURN_IF_ERROR(CheckUsable());
   ATTIC_RETURN_IF_ERROR(CheckTokens(tokens, "token_ids"));
+  const DecoderOptions& options = decoder_.options_;
   ATTIC_RETURN_IF_ERROR(
-      Read(tokens, decoder_.options_.prefill_mode, decoder_.options_.attend_budget, progress));
+      Read(tokens, {.mode = options.prefill_mode, .budget = options.attend_budget}, progress));
   broken_ = state_.store->Flush();
   return broken_;
 }
@@ -153,13 +156,16 @@ absl::Status Sequence::Decode(std::span<const uint32_t> prompt, const DecodeOpti
   ATTIC_RETURN_IF_ERROR(CheckTokens(prompt, "prompt_token_ids"));
   ATTIC_RETURN_IF_ERROR(
       CheckRange("max_tokens", options.max_tokens, 1, decoder_.options_.tokens_max));
+  // The store would refuse it too, but in the middle of a pass.
+  ATTIC_RETURN_IF_ERROR(ValidateSelection(options.selection, decoder_.options_.store.limits));
   if (prompt.empty() && !pending_.has_value()) {
     return absl::InvalidArgumentError("prompt_token_ids: empty, and so is the sequence");
   }
   const absl::Duration budget = options.attend_budget > absl::ZeroDuration()
                                     ? options.attend_budget
                                     : decoder_.options_.attend_budget;
-  ATTIC_RETURN_IF_ERROR(Read(prompt, options.mode, budget, [] { return absl::OkStatus(); }));
+  const ForwardRequest how{.mode = options.mode, .selection = options.selection, .budget = budget};
+  ATTIC_RETURN_IF_ERROR(Read(prompt, how, [] { return absl::OkStatus(); }));
   for (uint32_t i = 0; i < options.max_tokens; ++i) {
     DecodedToken token;
     ATTIC_RETURN_IF_ERROR(Generate(options, budget, token));
@@ -176,6 +182,7 @@ absl::Status Sequence::Generate(const DecodeOptions& options, absl::Duration bud
   ATTIC_RETURN_IF_ERROR(Pass({.tokens = read,
                               .logits = true,
                               .mode = options.mode,
+                              .selection = options.selection,
                               .budget = budget,
                               .compare_exact = options.compare_exact},
                              result));
@@ -190,6 +197,7 @@ absl::Status Sequence::Generate(const DecodeOptions& options, absl::Duration bud
       .exact_token_id = result.exact_logits.empty() ? *pending_ : LargestIndex(result.exact_logits),
       .output_error = result.output_error,
       .coverage = result.coverage,
+      .estimated_error = result.estimated_error,
       .token_ms = absl::ToDoubleMilliseconds(absl::Now() - start) - result.compare_ms,
       .attend_ms = result.attend_ms,
       .exact_attend_ms = result.exact_attend_ms,

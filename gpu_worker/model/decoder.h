@@ -33,6 +33,7 @@ struct DecoderOptions {
 struct DecodeOptions {
   uint32_t max_tokens = 1;
   AttendMode mode = AttendMode::kIndexed;
+  SelectionPolicy selection;
   bool compare_exact = false;
   absl::Duration attend_budget;  // zero: the decoder's
 };
@@ -44,6 +45,7 @@ struct DecodedToken {
   uint32_t exact_token_id = 0;
   double output_error = 0;
   double coverage = 1;
+  double estimated_error = 0;
   double token_ms = 0;
   double attend_ms = 0;
   double exact_attend_ms = 0;
@@ -102,7 +104,7 @@ class Sequence {
                        const std::function<absl::Status()>& progress);
 
   // Appends `prompt`, then generates greedily; `emit` is called with every token, its error ends
-  // the call. INVALID_ARGUMENT when there is nothing to continue.
+  // the call. INVALID_ARGUMENT when there is nothing to continue, or for a bad selection.
   absl::Status Decode(std::span<const uint32_t> prompt, const DecodeOptions& options,
                       const std::function<absl::Status(const DecodedToken&)>& emit);
 
@@ -118,8 +120,9 @@ class Sequence {
 
   absl::Status CheckTokens(std::span<const uint32_t> tokens, const char* field) const;
   absl::Status CheckUsable() const;
-  // Reads the pending token and all of `tokens` but the last, which becomes pending.
-  absl::Status Read(std::span<const uint32_t> tokens, AttendMode mode, absl::Duration budget,
+  // Reads the pending token and all of `tokens` but the last, which becomes pending. How the store
+  // is asked comes from `how`.
+  absl::Status Read(std::span<const uint32_t> tokens, const ForwardRequest& how,
                     const std::function<absl::Status()>& progress);
   absl::Status Pass(const ForwardRequest& request, ForwardResult& result);
   absl::Status Generate(const DecodeOptions& options, absl::Duration budget, DecodedToken& token);

@@ -184,12 +184,14 @@ absl::Status Forward::FullLayer(size_t layer, size_t slot, size_t first,
                                .count = count_,
                                .queries = queries_.data(),
                                .mode = request.mode,
+                               .selection = request.selection,
                                .budget = request.budget};
   FullAttentionResult attended;
   ATTIC_RETURN_IF_ERROR(
       AttendFull(shape_, options_.sink_tokens, call, *state.local, state.store.get(), attended));
   result.attend_ms += attended.milliseconds;
   result.coverage = std::min(result.coverage, attended.coverage);
+  result.estimated_error = std::max(result.estimated_error, attended.estimated_error);
   result.bytes_read += attended.bytes_read;
   result.degraded |= attended.degraded;
   if (request.compare_exact) {

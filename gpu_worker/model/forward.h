@@ -40,14 +40,16 @@ struct ForwardRequest {
   std::span<const uint32_t> tokens;  // each below vocab_size
   bool logits = false;               // of every token; otherwise the pass only fills the caches
   AttendMode mode = AttendMode::kIndexed;
+  SelectionPolicy selection;
   absl::Duration budget = absl::Seconds(30);  // for each answer of the store
   bool compare_exact = false;                 // see ForwardResult; needs logits of one token
 };
 
 struct ForwardResult {
-  std::vector<float> logits;  // (tokens, vocab_size)
-  double attend_ms = 0;       // of all full-attention layers
-  double coverage = 1.0;      // smallest over layers, tokens and query heads
+  std::vector<float> logits;   // (tokens, vocab_size)
+  double attend_ms = 0;        // of all full-attention layers
+  double coverage = 1.0;       // smallest over layers, tokens and query heads
+  double estimated_error = 0;  // largest over layers; see FullAttentionResult
   uint64_t bytes_read = 0;
   bool degraded = false;
   // With compare_exact: the same with the store's exact answer.

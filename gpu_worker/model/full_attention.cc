@@ -26,11 +26,15 @@ double SmallestCoverage(const StoreAnswer& answer, const std::vector<float>& mer
 // spare: a slow store costs time, never the sequence.
 absl::Status AskStore(const FullAttentionCall& call, const PositionRange& range,
                       StoreSession& store, StoreAnswer& answer) {
-  const absl::Status first = store.Attend(call.slot, call.count, call.queries, range, call.mode,
-                                          absl::Now() + call.budget, answer);
+  const StoreQuestion question{.slot = call.slot,
+                               .count = call.count,
+                               .queries = call.queries,
+                               .range = range,
+                               .mode = call.mode,
+                               .selection = call.selection};
+  const absl::Status first = store.Attend(question, absl::Now() + call.budget, answer);
   if (!absl::IsDeadlineExceeded(first) && !absl::IsUnavailable(first)) return first;
-  return store.Attend(call.slot, call.count, call.queries, range, call.mode,
-                      absl::Now() + kRetryBudget, answer);
+  return store.Attend(question, absl::Now() + kRetryBudget, answer);
 }
 
 }  // namespace
@@ -60,6 +64,7 @@ absl::Status AttendFull(const AttentionShape& shape, int64_t sink_tokens,
   ATTIC_RETURN_IF_ERROR(finished);
   result.milliseconds = absl::ToDoubleMilliseconds(absl::Now() - start);
   result.coverage = ask ? SmallestCoverage(answer, result.log_sum_exp) : 1.0;
+  result.estimated_error = answer.estimated_error;
   result.degraded = answer.degraded;
   result.bytes_read = answer.bytes_read;
   return absl::OkStatus();

@@ -21,6 +21,7 @@ struct FullAttentionCall {
   size_t count = 0;
   const float* queries = nullptr;  // (count, q_heads, head_dim), length scaling included
   AttendMode mode = AttendMode::kIndexed;
+  SelectionPolicy selection;
   absl::Duration budget = absl::Seconds(30);  // for the store's answer
 };
 
@@ -28,6 +29,10 @@ struct FullAttentionResult {
   std::vector<float> output;       // (count, q_heads, head_dim)
   std::vector<float> log_sum_exp;  // (count, q_heads)
   double coverage = 1.0;           // smallest over tokens and query heads, of all tokens attended
+  // Of the store's own outputs, largest over tokens and query heads, as it estimates. The merge
+  // with the exact part scales an output's error by the store's share of the mass: an upper bound,
+  // unless the two outputs cancel each other. Errors of log_sum_exp are not in it.
+  double estimated_error = 0.0;
   bool degraded = false;
   uint64_t bytes_read = 0;  // by the store
   double milliseconds = 0;

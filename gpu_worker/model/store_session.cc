@@ -119,30 +119,29 @@ absl::Status StoreSession::Flush() {
   return absl::OkStatus();
 }
 
-absl::Status StoreSession::Attend(size_t slot, size_t count, const float* queries,
-                                  const PositionRange& range, AttendMode mode, absl::Time deadline,
+absl::Status StoreSession::Attend(const StoreQuestion& question, absl::Time deadline,
                                   StoreAnswer& answer) {
   answer = StoreAnswer();
   const size_t batch_max = options_.limits.attend_items_max;
-  for (size_t first = 0; first < count; first += batch_max) {
-    ATTIC_RETURN_IF_ERROR(AttendBatch(slot, first, std::min(batch_max, count - first), queries,
-                                      range, mode, deadline, answer));
+  for (size_t first = 0; first < question.count; first += batch_max) {
+    const size_t count = std::min(batch_max, question.count - first);
+    ATTIC_RETURN_IF_ERROR(AttendBatch(question, first, count, deadline, answer));
   }
   return absl::OkStatus();
 }
 
-absl::Status StoreSession::AttendBatch(size_t slot, size_t first, size_t count,
-                                       const float* queries, const PositionRange& range,
-                                       AttendMode mode, absl::Time deadline, StoreAnswer& answer) {
+absl::Status StoreSession::AttendBatch(const StoreQuestion& question, size_t first, size_t count,
+                                       absl::Time deadline, StoreAnswer& answer) {
   const size_t query_floats = size_t{fingerprint_.q_heads} * fingerprint_.head_dim;
   std::vector<AttendItem> items(count);
   for (size_t i = 0; i < count; ++i) {
     items[i] = {.session_id = id_,
-                .layer = layers_[slot],
-                .range = range,
-                .min_watermark = range.end,
-                .mode = mode,
-                .queries = {queries + (first + i) * query_floats, query_floats}};
+                .layer = layers_[question.slot],
+                .range = question.range,
+                .min_watermark = question.range.end,
+                .mode = question.mode,
+                .selection = question.selection,
+                .queries = {question.queries + (first + i) * query_floats, query_floats}};
   }
   ATTIC_ASSIGN_OR_RETURN(const std::vector<AttendAnswer> answers, client_.Attend(items, deadline));
   if (answers.size() != count) {
@@ -153,13 +152,16 @@ absl::Status StoreSession::AttendBatch(size_t slot, size_t first, size_t count,
     ATTIC_RETURN_IF_ERROR(one.status);
     if (one.output.size() != size_t{fingerprint_.q_heads} * fingerprint_.value_dim ||
         one.log_sum_exp.size() != fingerprint_.q_heads ||
-        one.coverage.size() != fingerprint_.q_heads || one.range != range) {
+        one.coverage.size() != fingerprint_.q_heads || one.range != question.range) {
       return absl::InternalError("the store's answer has the wrong shape or range");
     }
     answer.output.insert(answer.output.end(), one.output.begin(), one.output.end());
     answer.log_sum_exp.insert(answer.log_sum_exp.end(), one.log_sum_exp.begin(),
                               one.log_sum_exp.end());
     answer.coverage.insert(answer.coverage.end(), one.coverage.begin(), one.coverage.end());
+    for (const float error : one.estimated_error) {
+      answer.estimated_error = std::max(answer.estimated_error, error);
+    }
     answer.degraded |= one.degraded;
     answer.bytes_read += one.read.bytes_read;
   }

@@ -24,11 +24,22 @@ struct StoreSessionOptions {
   absl::Duration flush_timeout = absl::Minutes(10);  // the store's builder may have to catch up
 };
 
+// The queries of consecutive tokens of one layer. Borrows `queries` for the duration of the call.
+struct StoreQuestion {
+  size_t slot = 0;  // of the stored layers
+  size_t count = 0;
+  const float* queries = nullptr;  // (count, q_heads, head_dim)
+  PositionRange range;             // all of which the store must hold
+  AttendMode mode = AttendMode::kIndexed;
+  SelectionPolicy selection;
+};
+
 // What the store answered for consecutive tokens of one layer.
 struct StoreAnswer {
   std::vector<float> output;       // (tokens, q_heads, head_dim)
   std::vector<float> log_sum_exp;  // (tokens, q_heads)
   std::vector<float> coverage;     // (tokens, q_heads)
+  float estimated_error = 0;       // of the store's outputs, largest over tokens and query heads
   bool degraded = false;
   uint64_t bytes_read = 0;
 };
@@ -61,10 +72,8 @@ class StoreSession {
   // Sends everything and waits for the store.
   absl::Status Flush();
 
-  // Attention of `count` queries (count, q_heads, head_dim) of the slot'th stored layer over the
-  // positions of `range`, all of which the store must hold.
-  absl::Status Attend(size_t slot, size_t count, const float* queries, const PositionRange& range,
-                      AttendMode mode, absl::Time deadline, StoreAnswer& answer);
+  // Attention of every query over the question's range, in as many calls as the limits ask for.
+  absl::Status Attend(const StoreQuestion& question, absl::Time deadline, StoreAnswer& answer);
 
   // A copy of everything appended, in a new store session. Flushes first.
   absl::StatusOr<std::unique_ptr<StoreSession>> Fork(const std::string& new_session_id);
@@ -83,9 +92,9 @@ class StoreSession {
   StoreSession(Client& client, std::string id, Fingerprint fingerprint,
                std::vector<uint32_t> layers, const StoreSessionOptions& options);
   absl::Status Send(size_t slot);
-  absl::Status AttendBatch(size_t slot, size_t first, size_t count, const float* queries,
-                           const PositionRange& range, AttendMode mode, absl::Time deadline,
-                           StoreAnswer& answer);
+  // Adds the answers to `count` queries from the first'th.
+  absl::Status AttendBatch(const StoreQuestion& question, size_t first, size_t count,
+                           absl::Time deadline, StoreAnswer& answer);
 
   Client& client_;
   std::string id_;

@@ -54,6 +54,7 @@ absl::StatusOr<DecodeOptions> ParseOptions(const v1::DecodeRequest& request) {
       return absl::InvalidArgumentError(
           absl::StrCat("mode: ", static_cast<int>(request.mode()), " is not known"));
   }
+  ATTIC_ASSIGN_OR_RETURN(options.selection, wire::FromWire(request.selection()));
   if (request.attend_budget_us() > kBudgetMicrosecondsMax) {
     return absl::InvalidArgumentError(
         absl::StrCat("attend_budget_us: must be at most ", kBudgetMicrosecondsMax));
@@ -69,6 +70,7 @@ v1::DecodeToken ToWire(const DecodedToken& token) {
   message.set_exact_token_id(token.exact_token_id);
   message.set_output_error(token.output_error);
   message.set_coverage(token.coverage);
+  message.set_estimated_error(token.estimated_error);
   message.set_token_ms(token.token_ms);
   message.set_attend_ms(token.attend_ms);
   message.set_exact_attend_ms(token.exact_attend_ms);

@@ -90,13 +90,16 @@ TEST_F(WorkerStoreTest, IndexedAnswersAreComparedWithExactOnes) {
     errors.push_back(token.output_error);
     EXPECT_GT(token.coverage, 0.0);
     EXPECT_LE(token.coverage, 1.0);
+    EXPECT_GE(token.estimated_error, 0.0);
     EXPECT_FALSE(token.degraded);
   }
   std::nth_element(errors.begin(), errors.begin() + 75, errors.end());
   EXPECT_LT(errors[75], 0.5);
   EXPECT_EQ(client_->DescribeSession("t")->watermark, 2999);
   EXPECT_GE(client_->DescribeSession("s")->watermark, 2999 + 150 - 64);
-  const auto again = Decode(*fork, {.max_tokens = 1, .compare_exact = true});
+  const auto again = Decode(
+      *fork,
+      {.max_tokens = 1, .selection = {SelectionGoal::kCoverage, 0.9}, .compare_exact = true});
   EXPECT_EQ(again[0].exact_token_id, decoded[0].exact_token_id);
   ASSERT_TRUE(sequence->Close().ok());
   EXPECT_FALSE(client_->DescribeSession("s").ok());

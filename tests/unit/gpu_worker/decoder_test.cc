@@ -108,6 +108,8 @@ TEST_F(DecoderTest, ComparesWithExactAttention) {
   EXPECT_LT(compared.coverage, 0.99);
   EXPECT_EQ(exact.coverage, 1.0);
   EXPECT_EQ(exact.output_error, 0.0);
+  EXPECT_EQ(compared.estimated_error, 0.25);  // of the head that has most
+  EXPECT_EQ(exact.estimated_error, 0.0);
   // Positions [2, 183) of two kv heads, keys and values of 16 bfloat16.
   EXPECT_EQ(compared.bytes_read, 181u * 2 * 2 * 32);
   EXPECT_EQ(compared.exact_bytes_read, compared.bytes_read);
@@ -143,6 +145,23 @@ TEST_F(DecoderTest, RefusesBadInput) {
   EXPECT_TRUE(sequence->Prefill(tokens_, Go).ok());
   EXPECT_THAT(std::string(decoder_->Open("s").status().message()),
               testing::HasSubstr("already holds"));
+}
+
+TEST_F(DecoderTest, TheStoreIsAskedWithTheSelection) {
+  const auto sequence = *decoder_->Open("s");
+  ASSERT_TRUE(sequence->Prefill(tokens_, Go).ok());
+  const SelectionPolicy selection{SelectionGoal::kMaxError, 0.05};
+  Decode(*sequence, {}, {.max_tokens = 1, .selection = selection});
+  EXPECT_EQ(client_.last_selection, selection);
+  // A bad one is refused before anything is read, so the sequence goes on.
+  const auto ignore = [](const DecodedToken&) { return absl::OkStatus(); };
+  const absl::Status status =
+      sequence->Decode(tokens_, {.selection = {SelectionGoal::kCoverage, 2}}, ignore);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("selection.coverage"));
+  EXPECT_EQ(sequence->tokens(), 201);
+  Decode(*sequence, {}, {.max_tokens = 1});
+  EXPECT_EQ(client_.last_selection, SelectionPolicy());
 }
 
 TEST_F(DecoderTest, StopsBetweenChunksWhenAsked) {

@@ -27,10 +27,13 @@ class MemoryClient : public Client {
     std::map<uint32_t, Layer> layers;
   };
 
-  // Counts items answered; with `indexed_scale` below 1 indexed answers are wrong by that factor.
+  // Counts items answered; indexed answers say that half of the mass was attended exactly, and that
+  // they err by an eighth, the last head by a quarter. With `indexed_scale` below 1 indexed answers
+  // are wrong by that factor.
   size_t items_answered = 0;
   float indexed_scale = 1.0f;
-  int refusals = 0;  // that many calls of Attend fail with UNAVAILABLE
+  SelectionPolicy last_selection;  // of the last indexed item
+  int refusals = 0;                // that many calls of Attend fail with UNAVAILABLE
   std::map<std::string, Session> sessions;
 
   absl::StatusOr<SessionDescription> OpenSession(const OpenSessionRequest& request) override {
@@ -123,7 +126,11 @@ class MemoryClient : public Client {
     }
     answer.range = item.range;
     answer.output.resize(f.q_heads * f.head_dim);
-    answer.coverage.assign(f.q_heads, item.mode == AttendMode::kExact ? 1.0f : 0.5f);
+    const bool exact = item.mode == AttendMode::kExact;
+    answer.coverage.assign(f.q_heads, exact ? 1.0f : 0.5f);
+    answer.estimated_error.assign(f.q_heads, exact ? 0.0f : 0.125f);
+    answer.estimated_error.back() *= 2;
+    if (!exact) last_selection = item.selection;
     for (uint32_t h = 0; h < f.q_heads; ++h) {
       AttendHead(item, f, layer, h, answer);
     }

@@ -82,18 +82,20 @@ TEST_F(StoreSessionTest, AttendsInBatches) {
   ASSERT_TRUE(Append(*session, 0, 20, 0).ok());
   const std::vector<float> queries(300 * 8, 0.1f);
   StoreAnswer answer;
-  ASSERT_TRUE(session
-                  ->Attend(1, 300, queries.data(), {3, 20}, AttendMode::kExact,
-                           absl::InfiniteFuture(), answer)
-                  .ok());
+  StoreQuestion question{.slot = 1,
+                         .count = 300,
+                         .queries = queries.data(),
+                         .range = {3, 20},
+                         .selection = {SelectionGoal::kTopK, 9}};
+  ASSERT_TRUE(session->Attend(question, absl::InfiniteFuture(), answer).ok());
+  EXPECT_EQ(client_.last_selection, question.selection);
+  EXPECT_EQ(answer.estimated_error, 0.25f);
   EXPECT_EQ(client_.items_answered, 300u);
   EXPECT_EQ(answer.output.size(), 300u * 8);
   EXPECT_EQ(answer.log_sum_exp.size(), 600u);
   EXPECT_EQ(answer.bytes_read, 300u * 17 * 2 * 16);
-  EXPECT_EQ(session
-                ->Attend(1, 1, queries.data(), {3, 21}, AttendMode::kExact, absl::InfiniteFuture(),
-                         answer)
-                .code(),
+  question.range.end = 21;
+  EXPECT_EQ(session->Attend(question, absl::InfiniteFuture(), answer).code(),
             absl::StatusCode::kFailedPrecondition);
 }
 

@@ -120,6 +120,7 @@ TEST_F(WorkerServiceTest, ReadsForksGeneratesAndCloses) {
   request.set_prompt_token_ids(Bytes({5, 6, 7}));
   request.set_max_tokens(8);
   request.set_compare_exact(true);
+  request.mutable_selection()->set_top_k(300);
   std::vector<v1::DecodeToken> first, second;
   ASSERT_TRUE(Decode(request, &first).ok());
   request.set_session_id(fork.session_id());
@@ -132,7 +133,9 @@ TEST_F(WorkerServiceTest, ReadsForksGeneratesAndCloses) {
     EXPECT_EQ(first[i].position(), 103 + i);
     EXPECT_GT(first[i].token_ms(), 0);
     EXPECT_GT(first[i].bytes_read(), 0u);
+    EXPECT_EQ(first[i].estimated_error(), 0.25);
   }
+  EXPECT_EQ(client_.last_selection, (SelectionPolicy{SelectionGoal::kTopK, 300}));
   EXPECT_TRUE(Close("s").ok());
   EXPECT_FALSE(client_.sessions.contains("s"));
   EXPECT_EQ(Close("s").error_code(), grpc::StatusCode::NOT_FOUND);
@@ -165,6 +168,12 @@ TEST_F(WorkerServiceTest, ErrorsNameFieldAndLimit) {
   request.set_attend_budget_us(~uint64_t{0});
   EXPECT_THAT(Decode(request).error_message(), HasSubstr("attend_budget_us"));
   request.set_attend_budget_us(0);
+  request.mutable_selection()->set_max_error(0);
+  EXPECT_THAT(Decode(request).error_message(), HasSubstr("selection.max_error"));
+  // Field 90, of a later version.
+  ASSERT_TRUE(request.mutable_selection()->ParseFromString(std::string("\xd0\x05\x01", 3)));
+  EXPECT_THAT(Decode(request).error_message(), HasSubstr("selection"));
+  request.clear_selection();
   EXPECT_TRUE(Decode(request).ok());
 }
 
