@@ -1,5 +1,6 @@
 #include "client/cli/bench_attend.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cmath>
@@ -27,7 +28,14 @@ struct Shared {
   absl::Status error ATTIC_GUARDED_BY(mutex);
   size_t done ATTIC_GUARDED_BY(mutex) = 0;
   double coverage_sum ATTIC_GUARDED_BY(mutex) = 0;
+  double estimated_error_sum ATTIC_GUARDED_BY(mutex) = 0;
 };
+
+double Mean(const std::vector<float>& values) {
+  double sum = 0;
+  for (const float value : values) sum += value;
+  return sum / std::max<size_t>(1, values.size());
+}
 
 absl::StatusOr<AttendAnswer> AttendOnce(Client& client, const AttendItem& item,
                                         absl::Duration timeout) {
@@ -44,9 +52,8 @@ void Record(Shared& shared, size_t request, double milliseconds, AttendAnswer an
   result.outputs[request] = std::move(answer.output);
   result.mean_bytes_read += static_cast<double>(answer.read.bytes_read);
   result.degraded += answer.degraded ? 1 : 0;
-  double coverage = 0;
-  for (const float c : answer.coverage) coverage += c;
-  shared.coverage_sum += coverage / std::max<size_t>(1, answer.coverage.size());
+  shared.coverage_sum += Mean(answer.coverage);
+  shared.estimated_error_sum += Mean(answer.estimated_error);
   progress.Update(static_cast<int64_t>(++shared.done));
 }
 
@@ -63,8 +70,11 @@ absl::StatusOr<AttendBenchResult> RunAttendBench(Client& client, const SessionDe
   const auto work = [&] {
     for (size_t i = shared.next++; i < options.requests && !shared.failed; i = shared.next++) {
       const std::vector<float> queries = RandomQueries(session.fingerprint, options.seed + i);
-      const AttendItem item{
-          .session_id = session.session_id, .layer = layer, .mode = mode, .queries = queries};
+      const AttendItem item{.session_id = session.session_id,
+                            .layer = layer,
+                            .mode = mode,
+                            .selection = options.selection,
+                            .queries = queries};
       const Clock::time_point start = Clock::now();
       absl::StatusOr<AttendAnswer> answer = AttendOnce(client, item, options.timeout);
       const double milliseconds = SecondsSince(start) * 1e3;
@@ -86,6 +96,7 @@ absl::StatusOr<AttendBenchResult> RunAttendBench(Client& client, const SessionDe
   ATTIC_RETURN_IF_ERROR(shared.error);
   const double requests = std::max<double>(1, static_cast<double>(options.requests));
   result.mean_coverage = shared.coverage_sum / requests;
+  result.mean_estimated_error = shared.estimated_error_sum / requests;
   result.mean_bytes_read /= requests;
   return result;
 }

@@ -22,6 +22,7 @@ struct AttendBenchOptions {
   size_t threads = 1;
   uint64_t seed = 1;
   absl::Duration timeout = absl::Seconds(10);
+  SelectionPolicy selection;  // of the indexed requests
 };
 
 struct AttendBenchResult {
@@ -29,6 +30,7 @@ struct AttendBenchResult {
   std::vector<double> milliseconds;  // of every request
   double seconds = 0;                // wall clock of all
   double mean_coverage = 0;          // over requests and query heads
+  double mean_estimated_error = 0;   // over requests and query heads
   double mean_bytes_read = 0;        // per request
   size_t degraded = 0;
   std::vector<std::vector<float>> outputs;  // of every request

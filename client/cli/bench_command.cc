@@ -7,7 +7,9 @@
 #include "client/cli/bench/bench_vectors.h"
 #include "client/cli/bench_attend.h"
 #include "client/cli/command.h"
+#include "client/cli/json_output.h"
 #include "client/cli/progress.h"
+#include "client/cli/selection_options.h"
 #include "client/cli/table.h"
 #include "client/cli/text_format.h"
 
@@ -37,6 +39,7 @@ void PrintResults(const SessionDescription& session, const std::vector<AttendBen
                {"requests/s"},
                {"coverage"},
                {"MB read"},
+               {"estimated error"},
                {"output error"}});
   for (const AttendBenchResult& result : results) {
     std::vector<std::string> row = {ModeName(result.mode)};
@@ -46,6 +49,7 @@ void PrintResults(const SessionDescription& session, const std::vector<AttendBen
     row.push_back(FormatFixed(result.milliseconds.size() / result.seconds, 0));
     row.push_back(FormatFixed(result.mean_coverage, 3));
     row.push_back(FormatFixed(result.mean_bytes_read / 1e6, 2));
+    row.push_back(FormatFixed(result.mean_estimated_error, 4));
     row.push_back(
         result.mode == AttendMode::kExact || errors.empty() ? "-" : FormatFixed(Median(errors), 4));
     table.AddRow(std::move(row));
@@ -69,13 +73,17 @@ nlohmann::ordered_json ResultsJson(const SessionDescription& session,
         {"max_ms", Percentile(result.milliseconds, 1.0)},
         {"requests_per_second", result.milliseconds.size() / result.seconds},
         {"coverage_mean", result.mean_coverage},
+        {"estimated_error_mean", result.mean_estimated_error},
         {"bytes_read_mean", result.mean_bytes_read},
         {"degraded", result.degraded}};
   }
-  nlohmann::ordered_json document = {
-      {"session_id", session.session_id},       {"tokens", session.watermark},
-      {"requests", arguments.options.requests}, {"threads", arguments.options.threads},
-      {"seed", arguments.options.seed},         {"modes", modes}};
+  nlohmann::ordered_json document = {{"session_id", session.session_id},
+                                     {"tokens", session.watermark},
+                                     {"requests", arguments.options.requests},
+                                     {"threads", arguments.options.threads},
+                                     {"seed", arguments.options.seed},
+                                     {"selection", ToJson(arguments.options.selection)},
+                                     {"modes", modes}};
   if (!errors.empty()) document["output_error_median"] = Median(errors);
   return document;
 }
@@ -124,6 +132,7 @@ void AddAttend(CLI::App& bench, SelectedCommand& selected) {
   command->add_option("--mode", arguments->mode, "indexed, exact or both")
       ->check(CLI::IsMember({"indexed", "exact", "both"}))
       ->capture_default_str();
+  AddSelectionOptions(*command, options.selection);
   command->callback([&selected, arguments] {
     selected.run = [&selected, arguments] { return RunAttend(selected.global, *arguments); };
   });

@@ -60,4 +60,11 @@ Json ToJson(const ReadStatistics& read) {
           {"bytes_read", read.bytes_read}};
 }
 
+Json ToJson(const SelectionPolicy& selection) {
+  Json document = Json::object();
+  if (selection.goal == SelectionGoal::kDefault) return document;
+  document[SelectionGoalName(selection.goal)] = selection.amount;
+  return document;
+}
+
 }  // namespace attic::cli

@@ -13,6 +13,8 @@ nlohmann::ordered_json ToJson(const SessionDescription& session);
 nlohmann::ordered_json ToJson(const MemoryUse& memory);
 nlohmann::ordered_json ToJson(const StoreStatus& status);
 nlohmann::ordered_json ToJson(const ReadStatistics& read);
+// One field of the goal's name; none for the default.
+nlohmann::ordered_json ToJson(const SelectionPolicy& selection);
 
 }  // namespace attic::cli
 

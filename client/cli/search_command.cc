@@ -8,6 +8,7 @@
 #include "client/cli/command.h"
 #include "client/cli/json_output.h"
 #include "client/cli/query_source.h"
+#include "client/cli/selection_options.h"
 #include "client/cli/table.h"
 #include "client/cli/text_format.h"
 
@@ -25,6 +26,7 @@ struct SearchArguments {
   int64_t begin = 0;
   int64_t end = std::numeric_limits<int64_t>::max();
   bool exact = false;
+  SelectionPolicy selection;
 };
 
 void PrintHits(const SearchAnswer& answer, int64_t only_head, const GlobalOptions& global) {
@@ -71,6 +73,7 @@ absl::StatusOr<int> RunSearch(const GlobalOptions& global, const SearchArguments
                         .range = {arguments.begin, arguments.end},
                         .mode = arguments.exact ? AttendMode::kExact : AttendMode::kIndexed,
                         .k = arguments.k,
+                        .selection = arguments.selection,
                         .queries = queries};
   ATTIC_ASSIGN_OR_RETURN(request.layer, ChooseLayer(session, arguments.layer));
   ATTIC_ASSIGN_OR_RETURN(const SearchAnswer answer, client->Search(request, CommandDeadline()));
@@ -94,6 +97,7 @@ void AddSearchCommand(CLI::App& app, SelectedCommand& selected) {
   command->add_option("--begin", arguments->begin, "First position searched");
   command->add_option("--end", arguments->end, "End of the positions searched");
   command->add_flag("--exact", arguments->exact, "Scan every key instead of using the index");
+  AddSelectionOptions(*command, arguments->selection);
   command->callback([&selected, arguments] {
     selected.run = [&selected, arguments] { return RunSearch(selected.global, *arguments); };
   });

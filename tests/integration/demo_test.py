@@ -16,7 +16,7 @@ TOKENS = 98304  # more than the store scans exactly, so that the index answers
 QUESTIONS = 4
 KEYS = {
     "tokens", "questions", "correct_retrieval", "correct_exact", "output_error_median",
-    "coverage_median", "ms_per_token_retrieval", "ms_per_token_exact", "bytes_read_ratio",
+    "estimated_error_median", "coverage_median", "ms_per_token_retrieval", "ms_per_token_exact", "bytes_read_ratio",
 }
 TIMEOUT_S = 300
 MARK = "ATTIC_DEMO_TEST"
@@ -75,7 +75,7 @@ def start_demo():
 
 
 def test_every_needle_is_found(start_demo):
-    demo = start_demo()
+    demo = start_demo("--max-error", "0.05")
     output, errors = demo.process.communicate(timeout=TIMEOUT_S)
     assert demo.process.returncode == 0, errors
     report = json.loads(output)
@@ -84,7 +84,9 @@ def test_every_needle_is_found(start_demo):
     assert report["questions"] == QUESTIONS
     assert report["correct_retrieval"] == QUESTIONS
     assert report["correct_exact"] == QUESTIONS
+    assert report["selection"] == {"max_error": 0.05}
     assert 0 <= report["output_error_median"] < 0.1
+    assert 0 <= report["estimated_error_median"] < 0.1
     assert 0 < report["coverage_median"] <= 1
     assert report["ms_per_token_retrieval"] > 0
     assert report["ms_per_token_exact"] > 0

@@ -39,7 +39,10 @@ void AddAnswer(const Needle& needle, const std::vector<DecodedToken>& tokens, st
 // One run of the demo, from text to answers.
 class Demo {
  public:
-  explicit Demo(const DemoOptions& options) : options_(options) { report_.seed = options.seed; }
+  explicit Demo(const DemoOptions& options) : options_(options) {
+    report_.seed = options.seed;
+    report_.selection = options.selection;
+  }
 
   absl::StatusOr<DemoReport> Run() {
     ATTIC_RETURN_IF_ERROR(CheckOptions());
@@ -226,9 +229,13 @@ absl::StatusOr<std::vector<DecodedToken>> Demo::Answer(const Needle& needle, Att
                                                        bool compare_exact) {
   const std::string fork = absl::StrCat("question-", asked_);
   ATTIC_RETURN_IF_ERROR(worker_->Fork(kSession, fork));
-  ATTIC_ASSIGN_OR_RETURN(
-      std::vector<DecodedToken> tokens,
-      worker_->Decode(fork, needle.Question(), kAnswerTokens, mode, compare_exact));
+  ATTIC_ASSIGN_OR_RETURN(std::vector<DecodedToken> tokens,
+                         worker_->Decode({.session_id = fork,
+                                          .prompt = needle.Question(),
+                                          .max_tokens = kAnswerTokens,
+                                          .mode = mode,
+                                          .selection = options_.selection,
+                                          .compare_exact = compare_exact}));
   ATTIC_RETURN_IF_ERROR(worker_->Close(fork));
   return tokens;
 }

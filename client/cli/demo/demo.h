@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "api/selection.h"
 #include "client/cli/demo/report.h"
 
 namespace attic::cli {
@@ -19,6 +20,7 @@ struct DemoOptions {
   std::string model_dir = "model/recall";
   size_t questions = 20;
   uint64_t seed = 1;
+  SelectionPolicy selection;                  // how far the store goes for the indexed answers
   bool quiet = false;                         // no progress on stderr
   std::vector<std::string> store_arguments;   // passed on to attic-store...
   std::vector<std::string> worker_arguments;  // ...and attic-worker

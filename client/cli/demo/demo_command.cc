@@ -6,6 +6,7 @@
 #include "client/cli/command.h"
 #include "client/cli/demo/demo.h"
 #include "client/cli/demo/processes.h"
+#include "client/cli/selection_options.h"
 
 namespace attic::cli {
 namespace {
@@ -43,6 +44,7 @@ void AddDemoCommand(CLI::App& app, SelectedCommand& selected) {
   command->add_option("--questions", options->questions, "Needles hidden and asked for")
       ->capture_default_str();
   command->add_option("--seed", options->seed, "Seed of names and codes")->capture_default_str();
+  AddSelectionOptions(*command, options->selection);
   command->add_option("--store-argument", options->store_arguments,
                       "Passed on to attic-store, as --store-argument=--threads=4");
   command->add_option("--worker-argument", options->worker_arguments,

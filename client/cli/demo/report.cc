@@ -37,6 +37,7 @@ void PrintRows(const DemoReport& report, std::ostream& out) {
                {"right"},
                {"exact right"},
                {"output error"},
+               {"estimated"},
                {"coverage"},
                {"ms/token"},
                {"exact ms/token"},
@@ -48,6 +49,7 @@ void PrintRows(const DemoReport& report, std::ostream& out) {
     table.AddRow({FormatPercent(row.needle.depth), row.needle.name, row.needle.digits,
                   EscapeText(row.answer), row.correct() ? "yes" : "NO",
                   row.exact_correct() ? "yes" : "NO", FormatFixed(summary.output_error_worst, 5),
+                  FormatFixed(summary.estimated_error_worst, 5),
                   FormatFixed(summary.coverage_median, 3), FormatFixed(summary.attend_ms, 2),
                   FormatFixed(summary.exact_attend_ms, 2), FormatFixed(summary.bytes_read / 1e6, 2),
                   FormatFixed(summary.exact_bytes_read / 1e6, 1)});
@@ -69,6 +71,10 @@ void PrintSummary(const DemoReport& report, const DemoSummary& summary, std::ost
   table.AddRow({"output error (median, worst)",
                 FormatFixed(summary.output_error_median, 5) + ", " +
                     FormatFixed(summary.output_error_worst, 5),
+                "0"});
+  table.AddRow({"estimated error (median, worst)",
+                FormatFixed(summary.estimated_error_median, 5) + ", " +
+                    FormatFixed(summary.estimated_error_worst, 5),
                 "0"});
   table.AddRow(
       {"attended exactly, share of mass (median)", FormatFixed(summary.coverage_median, 3), "1"});
@@ -104,6 +110,10 @@ DemoSummary Summarize(const DemoReport& report) {
   const std::vector<double> errors = Collect(rows, &DemoRow::compared, &DecodedToken::output_error);
   summary.output_error_median = Median(errors);
   summary.output_error_worst = Percentile(errors, 1.0);
+  const std::vector<double> estimates =
+      Collect(rows, &DemoRow::compared, &DecodedToken::estimated_error);
+  summary.estimated_error_median = Median(estimates);
+  summary.estimated_error_worst = Percentile(estimates, 1.0);
   summary.coverage_median = Median(indexed(&DecodedToken::coverage));
   summary.attend_ms = Median(indexed(&DecodedToken::attend_ms));
   summary.exact_attend_ms = Median(exact(&DecodedToken::attend_ms));
@@ -146,6 +156,7 @@ nlohmann::ordered_json ToJson(const DemoReport& report) {
                     {"correct_retrieval", row.correct()},
                     {"correct_exact", row.exact_correct()},
                     {"output_error", one.output_error_worst},
+                    {"estimated_error", one.estimated_error_worst},
                     {"coverage", one.coverage_median},
                     {"ms_per_token_retrieval", one.attend_ms},
                     {"ms_per_token_exact", one.exact_attend_ms},
@@ -158,6 +169,8 @@ nlohmann::ordered_json ToJson(const DemoReport& report) {
           {"correct_exact", summary.exact_correct},
           {"output_error_median", summary.output_error_median},
           {"output_error_worst", summary.output_error_worst},
+          {"estimated_error_median", summary.estimated_error_median},
+          {"estimated_error_worst", summary.estimated_error_worst},
           {"coverage_median", summary.coverage_median},
           {"ms_per_token_retrieval", summary.attend_ms},
           {"ms_per_token_exact", summary.exact_attend_ms},
@@ -167,6 +180,7 @@ nlohmann::ordered_json ToJson(const DemoReport& report) {
           {"bytes_read_per_token_exact", summary.exact_bytes_read},
           {"bytes_read_ratio", summary.bytes_read_ratio},
           {"seed", report.seed},
+          {"selection", ToJson(report.selection)},
           {"text_files", report.text_files},
           {"model", report.model.fingerprint.model_id},
           {"backend", report.model.backend},

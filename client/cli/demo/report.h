@@ -23,7 +23,7 @@ struct DemoRow {
   std::string exact_answer;
   std::vector<DecodedToken> tokens;        // of the answers through the index
   std::vector<DecodedToken> exact_tokens;  // of the exact answers
-  std::vector<DecodedToken> compared;      // with output errors
+  std::vector<DecodedToken> compared;      // with output errors, and what the store estimated
 
   bool correct() const { return answer == needle.digits; }
   bool exact_correct() const { return exact_answer == needle.digits; }
@@ -33,6 +33,7 @@ struct DemoReport {
   int64_t tokens = 0;  // of the text with the needles
   size_t text_files = 0;
   uint64_t seed = 0;
+  SelectionPolicy selection;  // of the answers through the index
   WorkerModel model;
   std::vector<DemoRow> rows;
   std::vector<std::pair<std::string, double>> phase_seconds;  // in order
@@ -46,6 +47,8 @@ struct DemoSummary {
   size_t exact_correct = 0;
   double output_error_median = 0;
   double output_error_worst = 0;
+  double estimated_error_median = 0;  // as the store said for the same answers
+  double estimated_error_worst = 0;
   double coverage_median = 0;
   double attend_ms = 0;        // median of the attention over the context, for one token
   double exact_attend_ms = 0;  // the same with exact attention

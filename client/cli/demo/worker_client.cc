@@ -28,6 +28,7 @@ DecodedToken FromWire(const v1::DecodeToken& token) {
           .exact_token_id = token.exact_token_id(),
           .output_error = token.output_error(),
           .coverage = token.coverage(),
+          .estimated_error = token.estimated_error(),
           .token_ms = token.token_ms(),
           .attend_ms = token.attend_ms(),
           .exact_attend_ms = token.exact_attend_ms(),
@@ -88,15 +89,15 @@ class GrpcWorkerClient final : public WorkerClient {
     return Call<v1::WorkerSequence>(request, &v1::WorkerService::Stub::Fork).status();
   }
 
-  absl::StatusOr<std::vector<DecodedToken>> Decode(const std::string& session_id,
-                                                   std::string_view prompt, uint32_t max_tokens,
-                                                   AttendMode mode, bool compare_exact) override {
+  absl::StatusOr<std::vector<DecodedToken>> Decode(const DecodeCall& call) override {
     v1::DecodeRequest request;
-    request.set_session_id(session_id);
-    request.set_prompt_token_ids(TokenIds(prompt));
-    request.set_max_tokens(max_tokens);
-    request.set_mode(mode == AttendMode::kExact ? v1::ATTEND_MODE_EXACT : v1::ATTEND_MODE_INDEXED);
-    request.set_compare_exact(compare_exact);
+    request.set_session_id(call.session_id);
+    request.set_prompt_token_ids(TokenIds(call.prompt));
+    request.set_max_tokens(call.max_tokens);
+    request.set_mode(call.mode == AttendMode::kExact ? v1::ATTEND_MODE_EXACT
+                                                     : v1::ATTEND_MODE_INDEXED);
+    *request.mutable_selection() = wire::ToWire(call.selection);
+    request.set_compare_exact(call.compare_exact);
     grpc::ClientContext context;
     context.set_deadline(absl::ToChronoTime(absl::Now() + kWorkerCallTimeout));
     const auto reader = stub_->Decode(&context, request);

@@ -32,11 +32,22 @@ struct DecodedToken {
   uint32_t exact_token_id = 0;
   double output_error = 0;
   double coverage = 0;
+  double estimated_error = 0;
   double token_ms = 0;
   double attend_ms = 0;
   double exact_attend_ms = 0;
   uint64_t bytes_read = 0;
   uint64_t exact_bytes_read = 0;
+};
+
+// The fields of v1::DecodeRequest.
+struct DecodeCall {
+  std::string session_id;
+  std::string prompt;
+  uint32_t max_tokens = 1;
+  AttendMode mode = AttendMode::kIndexed;
+  SelectionPolicy selection;
+  bool compare_exact = false;
 };
 
 // Thread-safe. Every call ends within kWorkerCallTimeout, Prefill within kPrefillTimeout. Text is
@@ -53,10 +64,7 @@ class WorkerClient {
   virtual absl::Status Prefill(const std::string& session_id, std::string_view text,
                                const std::function<void(int64_t, int64_t)>& on_progress) = 0;
   virtual absl::Status Fork(const std::string& session_id, const std::string& new_session_id) = 0;
-  virtual absl::StatusOr<std::vector<DecodedToken>> Decode(const std::string& session_id,
-                                                           std::string_view prompt,
-                                                           uint32_t max_tokens, AttendMode mode,
-                                                           bool compare_exact) = 0;
+  virtual absl::StatusOr<std::vector<DecodedToken>> Decode(const DecodeCall& call) = 0;
   virtual absl::Status Close(const std::string& session_id) = 0;
 };
 

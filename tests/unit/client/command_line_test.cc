@@ -6,6 +6,8 @@
 
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <string>
+#include <tuple>
 
 #include "absl/time/clock.h"
 #include "client/cpp/client.h"
@@ -184,6 +186,30 @@ TEST_F(CommandLineTest, BenchAttendComparesBothModes) {
   ExpectError({"bench", "attend", "none"}, "none");
   ExpectError({"bench", "attend", "book", "--requests", "0"}, "--requests");
   ExpectError({"bench", "attend", "book", "--mode", "fast"}, "--mode");
+}
+
+TEST_F(CommandLineTest, HowFarToGoIsAnOption) {
+  for (const auto& [option, amount, goal] :
+       {std::tuple{"--top-k", "50", "top_k"},
+        {"--token-budget", "200", "token_budget"},
+        {"--coverage", "0.5", "coverage"},
+        {"--max-error", "0.25", "max_error"},
+        {"--inner-product-range", "2", "inner_product_range"}}) {
+    const Result result =
+        Run({"bench", "attend", "book", "--requests", "3", option, amount, "--json"});
+    ASSERT_EQ(result.exit_code, 0) << result.err;
+    const json document = result.document();
+    EXPECT_EQ(document["selection"][goal], std::stod(amount));
+    EXPECT_GE(document["modes"]["indexed"]["estimated_error_mean"], 0);
+    EXPECT_EQ(document["modes"]["exact"]["estimated_error_mean"], 0);
+    if (std::string(goal) == "max_error") continue;
+    EXPECT_EQ(Run({"search", "book", "--random", option, amount}).exit_code, 0) << option;
+  }
+  EXPECT_THAT(Run({"bench", "attend", "book", "--requests", "3"}).out,
+              HasSubstr("estimated error"));
+  ExpectError({"search", "book", "--random", "--max-error", "0.1"}, "selection.max_error");
+  ExpectError({"bench", "attend", "book", "--coverage", "1.5"}, "--coverage");
+  ExpectError({"demo", "--max-error", "0"}, "selection.max_error");
 }
 
 TEST_F(CommandLineTest, WrongUsageIsOneLine) {

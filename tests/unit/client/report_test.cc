@@ -13,13 +13,15 @@ using ::testing::HasSubstr;
 DecodedToken Token(double attend_ms, uint64_t bytes) {
   return {.output_error = 0.01,
           .coverage = 0.9,
+          .estimated_error = attend_ms / 1000,
           .token_ms = attend_ms + 1,
           .attend_ms = attend_ms,
           .bytes_read = bytes};
 }
 
 DemoReport MakeReport(size_t questions, size_t wrong) {
-  DemoReport report{.tokens = 1000, .text_files = 2, .seed = 1};
+  DemoReport report{
+      .tokens = 1000, .text_files = 2, .seed = 1, .selection = {SelectionGoal::kMaxError, 0.25}};
   for (size_t i = 0; i < questions; ++i) {
     report.rows.push_back({.needle = {.name = "bakuto", .digits = "4711", .depth = 0.5},
                            .answer = i < wrong ? "4712" : "4711",
@@ -44,6 +46,7 @@ TEST(ReportTest, SummaryIsOverAllTokens) {
   EXPECT_DOUBLE_EQ(summary.bytes_read_ratio, 0.2);
   EXPECT_DOUBLE_EQ(summary.speed_ratio(), 4);
   EXPECT_DOUBLE_EQ(summary.exact_token_ms, 9);
+  EXPECT_DOUBLE_EQ(summary.estimated_error_worst, 0.02);  // of the compared answers
 }
 
 TEST(ReportTest, PassesFrom95PercentOn) {
@@ -59,6 +62,9 @@ TEST(ReportTest, JsonHasOneRowAQuestion) {
   EXPECT_EQ(json["correct_retrieval"], 2);
   EXPECT_EQ(json["correct_exact"], 3);
   EXPECT_EQ(json["output_error_median"], 0.01);
+  EXPECT_EQ(json["estimated_error_median"], 0.02);
+  EXPECT_EQ(json["selection"]["max_error"], 0.25);
+  EXPECT_EQ(json["rows"][0]["estimated_error"], 0.02);
   EXPECT_EQ(json["coverage_median"], 0.9);
   EXPECT_EQ(json["ms_per_token_retrieval"], 2);
   EXPECT_EQ(json["ms_per_token_exact"], 8);
@@ -78,6 +84,7 @@ TEST(ReportTest, TableShowsWrongAnswersAndUnprintableOnes) {
   PrintReport(report, out);
   EXPECT_THAT(out.str(), HasSubstr("NO"));
   EXPECT_THAT(out.str(), HasSubstr("4\\x0a\\xff"));
+  EXPECT_THAT(out.str(), HasSubstr("0.02000"));
   EXPECT_THAT(out.str(), HasSubstr("0/2"));
   EXPECT_THAT(out.str(), HasSubstr("4.0 times as fast"));
 }
