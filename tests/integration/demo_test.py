@@ -16,7 +16,8 @@ TOKENS = 98304  # more than the store scans exactly, so that the index answers
 QUESTIONS = 4
 KEYS = {
     "tokens", "questions", "correct_retrieval", "correct_exact", "output_error_median",
-    "estimated_error_median", "coverage_median", "ms_per_token_retrieval", "ms_per_token_exact", "bytes_read_ratio",
+    "estimated_error_median", "coverage_median", "ms_per_token_retrieval", "ms_per_token_exact",
+    "bytes_read_ratio",
 }
 TIMEOUT_S = 300
 MARK = "ATTIC_DEMO_TEST"
