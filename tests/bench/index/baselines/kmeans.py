@@ -4,6 +4,7 @@ import torch
 
 SEGMENT_TOKENS = 8192
 ITERATIONS = 10
+BLOCK_POINTS, BLOCK_CENTROIDS = 512, 4096  # scores of one block stay in the cache
 
 
 def _bounds(points, parts):
@@ -24,12 +25,20 @@ def _means(points, weights, assignment, previous):
     return torch.where(mass > 0, sums / mass.clamp_min(1e-30), previous)
 
 
-def _best(points, centroids, bias, rows=16384):
+def _best(points, centroids, bias=None):
     """Index of the centroid with the largest inner product plus bias, for each point."""
     answer = torch.empty(len(points), dtype=torch.long)
-    for begin in range(0, len(points), rows):
-        scores = points[begin:begin + rows] @ centroids.T
-        answer[begin:begin + rows] = (scores + bias).argmax(dim=1)
+    for begin in range(0, len(points), BLOCK_POINTS):
+        block = points[begin:begin + BLOCK_POINTS]
+        best = torch.full((len(block),), -torch.inf)
+        where = answer[begin:begin + BLOCK_POINTS]
+        for first in range(0, len(centroids), BLOCK_CENTROIDS):
+            scores = block @ centroids[first:first + BLOCK_CENTROIDS].T
+            if bias is not None:
+                scores += bias[first:first + BLOCK_CENTROIDS]
+            score, index = scores.max(dim=1)
+            where[score > best] = index[score > best] + first
+            best = torch.maximum(best, score)
     return answer
 
 
@@ -51,12 +60,12 @@ def spherical_assignment(keys, keys_per_cluster):
         segment = keys[rows]
         centroids = _strided(segment, clusters)
         for _ in range(ITERATIONS - 1):
-            assignment = _best(segment, centroids, 0)
+            assignment = _best(segment, centroids)
             centroids = _means(segment, ones[rows], assignment, centroids)
             centroids = torch.nn.functional.normalize(centroids, dim=1)
         all_centroids.append(centroids)
     centroids = torch.cat(all_centroids)
-    return _best(keys, centroids, 0, rows=2048), len(centroids)
+    return _best(keys, centroids), len(centroids)
 
 
 def euclidean_assignment(points, weights, points_per_cluster):

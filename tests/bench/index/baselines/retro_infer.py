@@ -14,6 +14,7 @@ from .method import Answer, Baseline, group_scores
 
 PUBLISHED_KEYS, PUBLISHED_EXACT, PUBLISHED_ESTIMATED = 16, 0.018, 0.232
 KEYS_PER_CLUSTER = (8, 16, 32, 64)
+SMALL_CLUSTER_TOKENS_MAX = 1 << 18  # every key meets every centroid: 8 keys take too long beyond
 ESTIMATED_SHARES = (0.0, 0.06, 0.12, 0.25, 0.5, 1.0)
 
 
@@ -33,7 +34,8 @@ class RetroInfer(Baseline):
 
     def prepare(self):
         sizes = KEYS_PER_CLUSTER if self.search_split else (PUBLISHED_KEYS,)
-        self._clusters = {size: self.head.clusters.spherical(size) for size in sizes}
+        self._clusters = {size: self.head.clusters.spherical(size) for size in sizes
+                          if size >= PUBLISHED_KEYS or self.head.tokens <= SMALL_CLUSTER_TOKENS_MAX}
 
     def scan_bytes(self, keys_per_cluster):
         """Every centroid and the size of every cluster."""
