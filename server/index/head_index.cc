@@ -13,6 +13,7 @@
 #include "server/index/graph_growth.h"
 #include "server/index/head_snapshot.h"
 #include "server/index/indexed_part.h"
+#include "server/index/search/calibration.h"
 #include "server/index/segment/segment_builder.h"
 #include "server/index/tail.h"
 #include "server/index/training_reservoir.h"
@@ -150,6 +151,7 @@ class HeadIndexImpl : public HeadIndex {
 
   absl::StatusOr<bool> BuildSegmentAndGraph();
   bool BuildSegmentFromTail();
+  void CalibrateErrors();
   absl::StatusOr<bool> GrowGraph();
   std::vector<float> TrainingQueries() const {
     MutexLock lock(training_mutex_);
@@ -166,6 +168,7 @@ class HeadIndexImpl : public HeadIndex {
   mutable Mutex writer_mutex_;
   SummaryTables tables_ ATTIC_GUARDED_BY(writer_mutex_);
   PooledTerms pooled_ ATTIC_GUARDED_BY(writer_mutex_);
+  Calibration calibration_ ATTIC_GUARDED_BY(writer_mutex_);
   uint64_t front_cuts_ ATTIC_GUARDED_BY(writer_mutex_) = 0;    // of the next segment's tokens
   uint64_t segment_cuts_ ATTIC_GUARDED_BY(writer_mutex_) = 0;  // of segments
 
@@ -180,6 +183,7 @@ class HeadIndexImpl : public HeadIndex {
   TrainingReservoir training_ ATTIC_GUARDED_BY(training_mutex_);
 
   // Only BuildNext touches these.
+  size_t calibrated_segments_ = 0;  // held when the error model was learnt
   GraphGrowth graph_growth_;
   uint64_t graph_segment_cuts_ = 0;
   std::atomic<uint64_t> builder_bytes_{0};
@@ -195,6 +199,8 @@ std::shared_ptr<const IndexedPart> HeadIndexImpl::MakePart(
   part->segments = std::move(segments);
   part->tables = tables_.Views();
   part->terms = pooled_.Terms();
+  part->errors = calibration_.errors;
+  part->hidden_mass = calibration_.hidden_mass;
   part->graph = std::move(graph);
   part->rotation = rotation_;
   return part;
@@ -202,6 +208,7 @@ std::shared_ptr<const IndexedPart> HeadIndexImpl::MakePart(
 
 absl::StatusOr<bool> HeadIndexImpl::BuildSegmentAndGraph() {
   if (!BuildSegmentFromTail()) return false;
+  CalibrateErrors();
   absl::StatusOr<bool> grown = GrowGraph();
   builder_bytes_.store(graph_growth_.memory_bytes(), std::memory_order_relaxed);
   // Without a newer graph searches go on through super-clusters, so the segment stands.
@@ -244,6 +251,25 @@ bool HeadIndexImpl::BuildSegmentFromTail() {
   part_ = std::move(next);
   growing_graph_ = true;
   return true;
+}
+
+// Whenever the head has doubled, and once all is built: so it takes a bounded share of the time.
+void HeadIndexImpl::CalibrateErrors() {
+  const std::shared_ptr<const IndexedPart> from = part();
+  const size_t segments = from->segments.size();
+  if (segments < calibrated_segments_) calibrated_segments_ = 0;  // truncated since
+  const bool done = tail_segments() == 0;
+  if (segments < (done ? calibrated_segments_ + 1 + calibrated_segments_ / 4
+                       : 2 * calibrated_segments_ + 1)) {
+    return;
+  }
+  const Calibration calibration = Calibrate(*from, TrainingQueries());
+  calibrated_segments_ = segments;
+  MutexLock writer(writer_mutex_);
+  calibration_ = calibration;
+  std::shared_ptr<const IndexedPart> next = MakePart(part()->segments, part()->graph);
+  MutexLock lock(mutex_);
+  part_ = std::move(next);
 }
 
 absl::StatusOr<bool> HeadIndexImpl::GrowGraph() {
@@ -309,6 +335,7 @@ std::unique_ptr<HeadIndex> HeadIndexImpl::Fork(int64_t position) const {
     fork->tables_ = tables_.Prefix(kept, old->segments.size());
     SegmentList segments(old->segments.begin(), old->segments.begin() + kept);
     fork->pooled_ = pooled_;
+    fork->calibration_ = calibration_;
     if (cuts_segment) fork->pooled_.Truncate(segments);
     const bool graph_fits =
         old->graph != nullptr && old->graph->node_count() <= kept * segment_options_.clusters;

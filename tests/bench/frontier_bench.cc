@@ -85,7 +85,7 @@ class FrontierBench {
 
   void Measure(const Asked& asked) {
     std::vector<double> error, estimated, promised, covered, bytes, keys, milliseconds;
-    size_t over_estimate = 0, over_coverage = 0;
+    size_t over_estimate = 0, over_coverage = 0, over_asked = 0;
     for (size_t i = 0; i < exact_.size(); ++i) {
       HeadAnswer answer;
       const double start = ThreadMilliseconds();
@@ -96,10 +96,12 @@ class FrontierBench {
       keys.push_back(static_cast<double>(answer.read.exact_tokens));
       for (size_t g = 0; g < data_.shape.group; ++g) {
         const size_t dim = data_.shape.value_dim;
-        error.push_back(RelativeError(answer.output.data() + g * dim,
-                                      exact_[i].output.data() + g * dim, dim));
+        error.push_back(
+            RelativeError(answer.output.data() + g * dim, exact_[i].output.data() + g * dim, dim));
         estimated.push_back(answer.error[g]);
         over_estimate += error.back() > answer.error[g] + 1e-5;
+        over_asked +=
+            asked.policy.goal == SelectionGoal::kMaxError && error.back() > asked.policy.amount;
         promised.push_back(answer.coverage[g]);
         covered.push_back(answer.coverage[g] *
                           std::exp(double{answer.log_sum_exp[g]} - exact_[i].log_sum_exp[g]));
@@ -118,6 +120,7 @@ class FrontierBench {
                               {"error_p99", Quantile(error, 0.99)},
                               {"estimated_error_median", Quantile(estimated, 0.5)},
                               {"errors_above_estimate", over_estimate / n},
+                              {"errors_above_asked", over_asked / n},
                               {"coverage_promised", Mean(promised)},
                               {"coverage_true", Mean(covered)},
                               {"coverage_true_p01", Quantile(covered, 0.01)},

@@ -16,8 +16,8 @@
 // error, in expectation,
 //   doubt = (mass^2 / n) ((exp(sigma^2) - 1) T + exp(sigma^2) R)
 // with T the mean squared deviation of values in the head, R that of values from what the keys of
-// their group say of them; at most mass^2 (T + R), when one row is everything. Errors of real groups
-// are not independent: answers multiply by a factor learnt from exact ones (error_calibration.h).
+// their group say of them; at most mass^2 (T + R), when one row is everything. Errors of real
+// groups are not independent: answers multiply by a factor learnt from exact ones (error_model.h).
 #ifndef ATTIC_SERVER_INDEX_ESTIMATE_ESTIMATION_H_
 #define ATTIC_SERVER_INDEX_ESTIMATE_ESTIMATION_H_
 
@@ -52,7 +52,6 @@ struct EstimateTerms {
   LevelTerms clusters;
   LevelTerms super_clusters;
   float value_variance = 0;  // T
-  float error_factor = 3;    // errors of answers are sqrt(doubt) times this, or less
   // A: (head_dim, value_dim), the least-squares prediction of v - V / n of a cluster from k - c.
   std::vector<float> regression;
 };

@@ -43,7 +43,8 @@ void Substitute(const std::vector<double>& l, size_t n, size_t m, std::vector<do
 std::vector<float> SolveRidge(std::span<const double> covariance, std::span<const double> cross,
                               double ridge) {
   std::vector<float> solution(cross.size(), 0.0f);
-  const auto n = static_cast<size_t>(std::lround(std::sqrt(static_cast<double>(covariance.size()))));
+  const auto n =
+      static_cast<size_t>(std::lround(std::sqrt(static_cast<double>(covariance.size()))));
   if (n == 0) return solution;
   std::vector<double> a(covariance.begin(), covariance.end());
   double trace = 0;

@@ -7,7 +7,8 @@
 
 namespace attic {
 
-// Solves (C + r I) X = Y with r = ridge times the mean of C's diagonal, by Cholesky's decomposition.
+// Solves (C + r I) X = Y with r = ridge times the mean of C's diagonal, by Cholesky's
+// decomposition.
 //   covariance: C (n, n), symmetric and positive semidefinite; cross: Y (n, m)
 // Returns X (n, m); zeros when C is zero or so far from positive that the decomposition fails.
 std::vector<float> SolveRidge(std::span<const double> covariance, std::span<const double> cross,

@@ -196,8 +196,8 @@ std::shared_ptr<const EstimateTerms> PooledTerms::Terms() const {
   terms->clusters = clusters_.Terms();
   terms->super_clusters = super_clusters_.Terms();
   terms->regression = clusters_.Regression();
-  terms->value_variance =
-      static_cast<float>(value_scatter_ / std::max<double>(1.0, static_cast<double>(clusters_.rows)));
+  terms->value_variance = static_cast<float>(
+      value_scatter_ / std::max<double>(1.0, static_cast<double>(clusters_.rows)));
   return terms;
 }
 

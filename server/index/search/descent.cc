@@ -4,6 +4,7 @@
 
 #include "attention/vector_kernels.h"
 #include "server/index/codes/residual_kernels.h"
+#include "server/index/graph/gather_scores.h"
 
 namespace attic {
 
@@ -32,6 +33,7 @@ void Descent::Begin() {
   s_.row_exact.clear();
   s_.partial.clear();
   s_.exact_rows = 0;
+  s_.coarse_square.assign(group_, 0.0f);
   s_.scale.assign(group_, 1.0f);
   s_.residual_queries.clear();
   ScoreSuperClusters();
@@ -94,12 +96,18 @@ void Descent::MarkSegment(size_t index) {
 
 void Descent::PrepareQueries() {
   if (!s_.residual_queries.empty()) return;
+  const size_t head_dim = part_.shape.head_dim, packed = PackedQueryFloats(head_dim);
+  s_.packed.resize(group_ * packed);
+  for (size_t g = 0; g < group_; ++g) {
+    PackQuery(request_.queries.data() + g * head_dim, head_dim, part_.shape.element_type,
+              s_.packed.data() + g * packed);
+  }
   s_.coefficients.resize(group_ * code_dim_);
   s_.rotated.resize(part_.rotation->code_dim());
   for (size_t g = 0; g < group_; ++g) {
-    s_.residual_queries.push_back(MakeResidualQuery(
-        *part_.rotation, request_.queries.data() + g * part_.shape.head_dim, s_.rotated.data(),
-        s_.coefficients.data() + g * code_dim_));
+    s_.residual_queries.push_back(
+        MakeResidualQuery(*part_.rotation, request_.queries.data() + g * part_.shape.head_dim,
+                          s_.rotated.data(), s_.coefficients.data() + g * code_dim_));
   }
 }
 
@@ -172,21 +180,60 @@ void Descent::CodeCluster(const OpenedSuper& open, size_t cluster) {
   read_.bytes_read += rows * (segment.residuals.row_bytes + 1);
 }
 
-void Descent::MakeExact(CodedCluster& coded, size_t first, size_t count) {
-  const Segment& segment = part_.segment_of_node(coded.node);
-  const size_t row = segment.clusters.row_begin[coded.node % part_.clusters_per_segment] + first;
-  s_.buffer.resize(group_ * count);
-  ScoreVectors(request_.queries.data(), group_, segment.key_rows().rows(row, count),
-               s_.buffer.data());
-  for (size_t g = 0; g < group_; ++g) {
-    std::copy_n(s_.buffer.data() + g * count, count,
-                s_.row_logits.data() + group_ * coded.offset + g * coded.rows + first);
+bool Descent::MakeWantedExact(const DescentThreshold& threshold) {
+  std::vector<DescentState::WantedRow>& wanted = s_.wanted;
+  const double left = threshold.bytes_max - static_cast<double>(read_.bytes_read);
+  const double affordable = std::max(0.0, left / static_cast<double>(key_bytes_));
+  const bool all = affordable >= static_cast<double>(wanted.size());
+  if (!all) wanted.resize(static_cast<size_t>(affordable));
+  std::sort(wanted.begin(), wanted.end(), [](const auto& a, const auto& b) {
+    return a.segment != b.segment ? a.segment < b.segment : a.row < b.row;
+  });
+  for (size_t begin = 0; begin < wanted.size();) {
+    const uint32_t segment = wanted[begin].segment;
+    s_.rows.clear();
+    size_t end = begin;
+    for (; end < wanted.size() && wanted[end].segment == segment; ++end) {
+      s_.rows.push_back(wanted[end].row);
+    }
+    ScoreExactly(*part_.segments[segment], {wanted.data() + begin, end - begin});
+    begin = end;
   }
-  std::fill_n(s_.row_exact.begin() + coded.offset + first, count, uint8_t{1});
-  coded.exact += static_cast<uint32_t>(count);
-  s_.exact_rows += count;
-  read_.exact_tokens += count;
-  read_.bytes_read += count * key_bytes_;
+  s_.exact_rows += wanted.size();
+  read_.exact_tokens += wanted.size();
+  read_.bytes_read += wanted.size() * key_bytes_;
+  return all;
+}
+
+// s_.rows are the rows of `wanted`, all of one segment.
+void Descent::ScoreExactly(const Segment& segment,
+                           std::span<const DescentState::WantedRow> wanted) {
+  const size_t packed = PackedQueryFloats(part_.shape.head_dim);
+  s_.buffer.resize(wanted.size());
+  for (size_t g = 0; g < group_; ++g) {
+    GatherScores(s_.packed.data() + g * packed, segment.key_rows(), s_.rows, s_.buffer.data());
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      const CodedCluster& coded = s_.coded[wanted[i].coded];
+      s_.row_logits[group_ * coded.offset + g * coded.rows + wanted[i].offset] = s_.buffer[i];
+    }
+  }
+  for (const DescentState::WantedRow& row : wanted) {
+    CodedCluster& coded = s_.coded[row.coded];
+    s_.row_exact[coded.offset + row.offset] = 1;
+    ++coded.exact;
+  }
+}
+
+void Descent::ReadLevel(bool codes) {
+  for (size_t i = 0; i < super_count_; ++i) {
+    if (s_.super_state[i] == SuperState::kWhole) OpenSuper(i);
+  }
+  if (!codes) return;
+  for (const OpenedSuper& open : s_.opened) {
+    for (size_t c = 0; c < open.count; ++c) {
+      if (s_.cluster_state[open.offset + c] == ClusterState::kEstimated) CodeCluster(open, c);
+    }
+  }
 }
 
 double Descent::exact_bytes() const {

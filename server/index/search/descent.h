@@ -33,23 +33,25 @@ enum class ClusterState : uint8_t {
 struct OpenedSuper {
   uint32_t super_cluster;
   uint32_t first_node;
-  uint32_t count;    // clusters
-  uint32_t offset;   // of its clusters among all opened; its log masses begin at group * offset
+  uint32_t count;   // clusters
+  uint32_t offset;  // of its clusters among all opened; its log masses begin at group * offset
 };
 
 struct CodedCluster {
   uint32_t node;
   uint32_t rows;
-  uint32_t offset;        // of its rows among all coded; its logits begin at group * offset
-  uint32_t exact;         // rows known exactly
-  float factor_max;       // largest f of its rows
-  float factor_square;    // mean f^2 of its rows
+  uint32_t offset;      // of its rows among all coded; its logits begin at group * offset
+  uint32_t exact;       // rows known exactly
+  float factor_max;     // largest f of its rows
+  float factor_square;  // mean f^2 of its rows
 };
 
 // Thresholds from which on something is read. Infinite ones ask for nothing.
 struct DescentThreshold {
   float doubt_per_byte = std::numeric_limits<float>::infinity();
-  std::vector<float> logit;  // (group): keys that may reach it are wanted; empty: none
+  std::vector<float> logit;  // (group): clusters whose keys may reach it are wanted; empty: none
+  std::vector<float> row_logit;  // (group): keys that may reach it, by their codes; empty: none
+  float row_deviations = 0;      // standard deviations of a code that a key may lie higher
   double bytes_max = std::numeric_limits<double>::infinity();  // read in all
 };
 
@@ -59,7 +61,7 @@ struct DescentState {
   std::vector<float> super_logits;      // (group, super-clusters)
   std::vector<float> super_log_mass;    // (group, super-clusters)
   std::vector<OpenedSuper> opened;
-  std::vector<uint32_t> opened_index;  // (super-clusters): 1 + its place in `opened`, or 0
+  std::vector<uint32_t> opened_index;       // (super-clusters): 1 + its place in `opened`, or 0
   std::vector<ClusterState> cluster_state;  // (clusters of opened super-clusters)
   std::vector<float> cluster_logits;        // per opened super-cluster (group, count)
   std::vector<float> cluster_log_mass;      // likewise
@@ -67,15 +69,16 @@ struct DescentState {
   std::vector<uint32_t> coded_index;  // (clusters opened): 1 + its place in `coded`, or 0
   // Per coded cluster (group, rows): the logit, or log E exp(logit) as the code has it.
   std::vector<float> row_logits;
-  std::vector<uint8_t> row_exact;   // (rows coded)
-  std::vector<uint32_t> partial;    // nodes attended exactly from the start
+  std::vector<uint8_t> row_exact;  // (rows coded)
+  std::vector<uint32_t> partial;   // nodes attended exactly from the start
 
   std::vector<float> super_norms, cluster_norms;  // (group): DeviationNorm
   std::vector<float> other_log_mass;  // (group): log_sum_exp of what is attended exactly elsewhere
-  std::vector<float> log_total;  // (group): log_sum_exp over everything, as known so far
-  std::vector<float> scale;      // (group): 1 / |output|^2, estimated
-  std::vector<double> doubt;     // (group): squared relative error of the output, were rows random
-  std::vector<double> exact_share;  // (group): of the mass
+  std::vector<float> log_total;       // (group): log_sum_exp over everything, as known so far
+  std::vector<float> coarse_square;   // (group): |output|^2 as the super-clusters have it
+  std::vector<float> scale;           // (group): 1 / |output|^2, estimated
+  std::vector<LevelDoubts> doubt;     // (group), relative to |output|^2 as in `scale`
+  std::vector<double> exact_share;    // (group): of the mass
   uint64_t exact_rows = 0;
 
   std::vector<ResidualQuery> residual_queries;  // (group)
@@ -85,6 +88,15 @@ struct DescentState {
   std::vector<float> super_ratio;  // (super-clusters): doubt per byte, largest over the group
   std::vector<float> log_floor;    // (group): log_total as hidden keys are measured by
   std::vector<float> row_floor;    // (group): logit from which a row of a cluster is wanted
+  struct WantedRow {
+    uint32_t coded;   // its place in `coded`
+    uint32_t offset;  // within the cluster
+    uint32_t segment;
+    uint32_t row;  // of the segment
+  };
+  std::vector<WantedRow> wanted;
+  std::vector<uint32_t> rows;
+  std::vector<float> packed;  // (group, PackedQueryFloats): queries as GatherScores takes them
   std::vector<float> buffer;
   NeedleScratch needles;
 };
@@ -106,8 +118,9 @@ class Descent {
   void Begin();
 
   // Looks for keys that sums hide by the one-bit codes: those whose share of the mass may reach
-  // exp(log_share_min). They become exact.
-  void FindHiddenKeys(float log_share_min);
+  // exp(log_share_min). They become exact. Where that takes more than about bytes_max, only codes
+  // are read that may hide the largest.
+  void FindHiddenKeys(float log_share_min, double bytes_max);
 
   // Makes the `count` best keys of each query exact, as far as the one-bit codes of all keys tell
   // them.
@@ -117,11 +130,17 @@ class Descent {
   // deadline ended it before.
   bool Refine(const DescentThreshold& threshold, absl::Time deadline);
 
+  // Opens every super-cluster and, if `codes`, reads the codes of every cluster.
+  void ReadLevel(bool codes);
+
   // Brings log_total, doubt and exact_share up to date.
   void UpdateTotals();
 
-  // A threshold of doubt per byte that may leave no more than `doubt` in super-clusters not opened.
-  float ThresholdFor(double doubt) const;
+  // A threshold that leaves no more than this squared error in super-clusters not opened.
+  float ThresholdFor(double squared_error) const;
+
+  // The estimated error of the worst query's output, squared, in terms of its length.
+  double SquaredError() const;
 
   // Bytes that reading everything in range exactly would take.
   double exact_bytes() const;
@@ -135,16 +154,18 @@ class Descent {
   // Returns its place in `opened`.
   size_t OpenSuper(size_t super_cluster);
   void CodeCluster(const OpenedSuper& open, size_t cluster);
-  void MakeExact(CodedCluster& coded, size_t first, size_t count);
+  void ListWantedRows(uint32_t coded);
+  // Scores the wanted rows exactly, as many as the budget allows; false: not all.
+  bool MakeWantedExact(const DescentThreshold& threshold);
+  void ScoreExactly(const Segment& segment, std::span<const DescentState::WantedRow> wanted);
 
-  void AddHiddenKey(const NeedleCandidate& needle);
+  void WantHiddenKey(const NeedleCandidate& needle);
   bool FloorWasTooHigh();
+  void RaiseFloorsToBudget(float log_share_min, double bytes_max);
 
   bool SuperIsWanted(size_t super_cluster, const DescentThreshold& threshold) const;
   void RefineClusters(const OpenedSuper& open, const DescentThreshold& threshold);
   void SetRowFloors(const CodedCluster& coded, const DescentThreshold& threshold);
-  bool RowIsWanted(const CodedCluster& coded, size_t row) const;
-  void RefineRows(CodedCluster& coded, const DescentThreshold& threshold);
   bool OverBudget(const DescentThreshold& threshold) const {
     return static_cast<double>(read_.bytes_read) >= threshold.bytes_max;
   }
@@ -153,6 +174,7 @@ class Descent {
   void AddRowTotals(size_t g, double factor);
   void AddClusterDoubt(size_t g);
   void UpdateSuperRatios();
+  void UpdateScale(size_t g, double exact_squares);
   float RowDoubt(float variance) const;
 
   // Of centroid, mean value and sums of a cluster.

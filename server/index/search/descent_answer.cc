@@ -157,7 +157,8 @@ class AnswerBuilder {
       const bool left = state_.cluster_state[open.offset + i] == ClusterState::kEstimated;
       read_.estimated_clusters += left;
       if (left) continue;
-      for (size_t g = 0; g < group_; ++g) ClusterMass(s_.cluster_mass, open, g)[i] = kNegativeInfinity;
+      for (size_t g = 0; g < group_; ++g)
+        ClusterMass(s_.cluster_mass, open, g)[i] = kNegativeInfinity;
     }
   }
 

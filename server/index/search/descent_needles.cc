@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <limits>
 
 #include "attention/partial_attention.h"
 #include "attention/vector_kernels.h"
@@ -16,22 +18,47 @@ constexpr size_t kCandidatesPerKey = 4;
 
 }  // namespace
 
-void Descent::FindHiddenKeys(float log_share_min) {
+void Descent::FindHiddenKeys(float log_share_min, double bytes_max) {
   const NeedleRequest needles{.queries = request_.queries,
                               .super_logits = s_.super_logits,
                               .range = request_.range,
                               .log_share_min = log_share_min,
                               .count = part_.options.needle_candidates};
   s_.log_floor = s_.log_total;
+  const bool limited = bytes_max < std::numeric_limits<double>::infinity();
+  if (limited) RaiseFloorsToBudget(log_share_min, bytes_max);
   FindNeedles(part_, needles, request_.helpers, s_.log_floor, s_.needles, read_);
-  if (FloorWasTooHigh()) {
+  if (!limited && FloorWasTooHigh()) {
     FindNeedles(part_, needles, request_.helpers, s_.log_floor, s_.needles, read_);
   }
+  s_.wanted.clear();
   for (size_t g = 0; g < group_; ++g) {
     for (const NeedleCandidate& needle : s_.needles.best[g]) {
       if (needle.logit - s_.log_floor[g] < log_share_min) break;  // best first
-      AddHiddenKey(needle);
+      WantHiddenKey(needle);
     }
+  }
+  MakeWantedExact({});
+}
+
+// Super-clusters are scanned whose base and radius reach the floor: so many that they fit.
+void Descent::RaiseFloorsToBudget(float log_share_min, double bytes_max) {
+  const double super_bytes = static_cast<double>(part_.rotation->code_dim() / 8 + 1) *
+                             static_cast<double>(part_.token_count()) /
+                             static_cast<double>(super_count_);
+  const auto affordable = static_cast<size_t>(bytes_max / super_bytes);
+  if (affordable >= super_count_) return;
+  const float* radius = part_.tables.super_radius.data();
+  for (size_t g = 0; g < group_; ++g) {
+    const float* query = request_.queries.data() + g * part_.shape.head_dim;
+    const float length = std::sqrt(Dot(query, query, part_.shape.head_dim));
+    s_.buffer.resize(super_count_);
+    for (size_t i = 0; i < super_count_; ++i) {
+      s_.buffer[i] = s_.super_logits[g * super_count_ + i] + length * radius[i];
+    }
+    const auto last = s_.buffer.begin() + static_cast<std::ptrdiff_t>(affordable);
+    std::nth_element(s_.buffer.begin(), last, s_.buffer.end(), std::greater<float>());
+    s_.log_floor[g] = std::max(s_.log_floor[g], *last - log_share_min);
   }
 }
 
@@ -44,10 +71,12 @@ void Descent::FindBestKeys(size_t count) {
       .count = std::max(part_.options.needle_candidates / 4, kCandidatesPerKey * count)};
   s_.log_floor = s_.log_total;
   FindNeedles(part_, needles, request_.helpers, s_.log_floor, s_.needles, read_);
+  s_.wanted.clear();
   for (size_t g = 0; g < group_; ++g) {
     const std::vector<NeedleCandidate>& best = s_.needles.best[g];
-    for (size_t i = 0; i < std::min(count, best.size()); ++i) AddHiddenKey(best[i]);
+    for (size_t i = 0; i < std::min(count, best.size()); ++i) WantHiddenKey(best[i]);
   }
+  MakeWantedExact({});
 }
 
 // Estimates may exceed the truth, most of all where queries are sharp, and would hide keys that
@@ -79,22 +108,24 @@ bool Descent::FloorWasTooHigh() {
   return too_high;
 }
 
-void Descent::AddHiddenKey(const NeedleCandidate& needle) {
+void Descent::WantHiddenKey(const NeedleCandidate& needle) {
   const Segment& segment = *part_.segments[needle.segment];
   const size_t local = segment.cluster_of_row(needle.row);
   const std::vector<uint32_t>& begin = segment.super_cluster_begin;
   const auto after = std::upper_bound(begin.begin(), begin.end(), local);
   const auto local_super = static_cast<size_t>(after - begin.begin() - 1);
-  const size_t place =
-      OpenSuper(needle.segment * part_.super_clusters_per_segment + local_super);
+  const size_t place = OpenSuper(needle.segment * part_.super_clusters_per_segment + local_super);
   const OpenedSuper open = s_.opened[place];
   const size_t cluster = local - begin[local_super];
   ClusterState& state = s_.cluster_state[open.offset + cluster];
   if (state == ClusterState::kPartial || state == ClusterState::kExcluded) return;
   if (state == ClusterState::kEstimated) CodeCluster(open, cluster);
-  CodedCluster& coded = s_.coded[s_.coded_index[open.offset + cluster] - 1];
-  const size_t row = needle.row - segment.clusters.row_begin[local];
-  if (s_.row_exact[coded.offset + row] == 0) MakeExact(coded, row, 1);
+  const uint32_t coded = s_.coded_index[open.offset + cluster] - 1;
+  const uint32_t row = needle.row - segment.clusters.row_begin[local];
+  uint8_t& exact = s_.row_exact[s_.coded[coded].offset + row];
+  if (exact != 0) return;  // already, or wanted for another query of the group
+  exact = 1;
+  s_.wanted.push_back({coded, row, needle.segment, needle.row});
 }
 
 }  // namespace attic

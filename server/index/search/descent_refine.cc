@@ -8,8 +8,6 @@
 namespace attic {
 namespace {
 
-// A key is wanted when its logit, so many standard deviations of its code higher, were enough.
-constexpr float kCodeDeviations = 2.0f;
 constexpr size_t kClustersTogether = 64;
 
 }  // namespace
@@ -20,7 +18,7 @@ double Descent::OpeningBytes() const {
   return clusters * static_cast<double>(cluster_bytes());
 }
 
-float Descent::ThresholdFor(double doubt) const {
+float Descent::ThresholdFor(double squared_error) const {
   constexpr int kBuckets = 96;  // powers of two, from 2^-95 to 1
   std::array<double, kBuckets> sums = {};
   for (const float ratio : s_.super_ratio) {
@@ -28,10 +26,11 @@ float Descent::ThresholdFor(double doubt) const {
     const int bucket = std::clamp(std::ilogb(ratio) + kBuckets - 1, 0, kBuckets - 1);
     sums[static_cast<size_t>(bucket)] += double{ratio} * OpeningBytes();
   }
+  const double allowed = squared_error / part_.errors.reserve[kSuperClusterDoubt];
   double left = 0;
   for (int b = 0; b < kBuckets; ++b) {
     left += sums[static_cast<size_t>(b)];
-    if (left > doubt) return std::ldexp(1.0f, b - kBuckets + 1);
+    if (left > allowed) return std::ldexp(1.0f, b - kBuckets + 1);
   }
   return 1.0f;
 }
@@ -46,13 +45,14 @@ bool Descent::Refine(const DescentThreshold& threshold, absl::Time deadline) {
     if (OverBudget(threshold) || DeadlineIsNear(deadline)) return false;
     RefineClusters(s_.opened[i], threshold);
   }
-  for (size_t i = 0; i < s_.coded.size(); ++i) {
+  s_.wanted.clear();
+  for (uint32_t i = 0; i < s_.coded.size(); ++i) {
     if (s_.coded[i].exact == s_.coded[i].rows) continue;
-    if (OverBudget(threshold) || DeadlineIsNear(deadline)) return false;
     SetRowFloors(s_.coded[i], threshold);
-    RefineRows(s_.coded[i], threshold);
+    ListWantedRows(i);
   }
-  return true;
+  if (DeadlineIsNear(deadline)) return false;
+  return MakeWantedExact(threshold);
 }
 
 bool Descent::SuperIsWanted(size_t super_cluster, const DescentThreshold& threshold) const {
@@ -80,7 +80,8 @@ void Descent::RefineClusters(const OpenedSuper& open, const DescentThreshold& th
       const float* mass = ClusterLogMass(open, g) + first;
       EstimateDoubt(mass, sums, s_.cluster_norms[g], s_.log_total[g], *part_.terms,
                     part_.terms->clusters, doubt.data());
-      for (size_t i = 0; i < n; ++i) ratio[i] = std::max(ratio[i], doubt[i] * s_.scale[g]);
+      const float weight = part_.errors.weight[kClusterDoubt] * s_.scale[g];
+      for (size_t i = 0; i < n; ++i) ratio[i] = std::max(ratio[i], doubt[i] * weight);
     }
     for (size_t i = 0; i < n; ++i) {
       if (s_.cluster_state[open.offset + first + i] != ClusterState::kEstimated) continue;
@@ -104,32 +105,28 @@ void Descent::SetRowFloors(const CodedCluster& coded, const DescentThreshold& th
   const float allowed = threshold.doubt_per_byte * static_cast<float>(key_bytes_);
   for (size_t g = 0; g < group_; ++g) {
     const float variance = s_.residual_queries[g].variance * coded.factor_max * coded.factor_max;
-    const float most = s_.scale[g] * RowDoubt(variance);
+    const float most = part_.errors.weight[kRowDoubt] * s_.scale[g] * RowDoubt(variance);
     float floor = s_.log_total[g] + 0.5f * (std::log(allowed) - std::log(most));
-    if (!threshold.logit.empty()) {
-      floor = std::min(floor, threshold.logit[g] - kCodeDeviations * std::sqrt(variance));
+    if (!threshold.row_logit.empty()) {
+      const float margin = threshold.row_deviations * std::sqrt(variance);
+      floor = std::min(floor, threshold.row_logit[g] - margin);
     }
     s_.row_floor[g] = floor;
   }
 }
 
-bool Descent::RowIsWanted(const CodedCluster& coded, size_t row) const {
-  if (s_.row_exact[coded.offset + row] != 0) return false;
-  for (size_t g = 0; g < group_; ++g) {
-    if (RowLogits(coded, g)[row] >= s_.row_floor[g]) return true;
-  }
-  return false;
-}
-
-void Descent::RefineRows(CodedCluster& coded, const DescentThreshold& threshold) {
-  for (size_t row = 0; row < coded.rows;) {
-    size_t end = row;
-    while (end < coded.rows && RowIsWanted(coded, end)) ++end;
-    if (end > row) {
-      if (OverBudget(threshold)) return;
-      MakeExact(coded, row, end - row);
+void Descent::ListWantedRows(uint32_t index) {
+  const CodedCluster& coded = s_.coded[index];
+  const auto segment = static_cast<uint32_t>(coded.node / part_.clusters_per_segment);
+  const size_t cluster = coded.node % part_.clusters_per_segment;
+  const uint32_t first = part_.segments[segment]->clusters.row_begin[cluster];
+  const uint8_t* exact = s_.row_exact.data() + coded.offset;
+  for (uint32_t row = 0; row < coded.rows; ++row) {
+    bool wanted = false;
+    for (size_t g = 0; g < group_ && !wanted; ++g) {
+      wanted = RowLogits(coded, g)[row] >= s_.row_floor[g];
     }
-    row = end + 1;
+    if (wanted && exact[row] == 0) s_.wanted.push_back({index, row, segment, first + row});
   }
 }
 

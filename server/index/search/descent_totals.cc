@@ -9,6 +9,8 @@ namespace attic {
 namespace {
 
 constexpr float kNegativeInfinity = -std::numeric_limits<float>::infinity();
+// An output is not taken for shorter than this share of an ordinary value.
+constexpr double kOutputSquareMin = 1e-3;
 constexpr float kRowVarianceMax = 20.0f;  // rows of which a code says less have no weight
 
 }  // namespace
@@ -22,9 +24,17 @@ float Descent::RowDoubt(float variance) const {
   return std::max(doubt, std::numeric_limits<float>::min());
 }
 
+double Descent::SquaredError() const {
+  double largest = 0;
+  for (const LevelDoubts& doubts : s_.doubt) {
+    largest = std::max(largest, part_.errors.Bound(doubts));
+  }
+  return largest;
+}
+
 void Descent::UpdateTotals() {
   s_.log_total.resize(group_);
-  s_.doubt.assign(group_, 0.0);
+  s_.doubt.assign(group_, LevelDoubts{});
   s_.exact_share.assign(group_, 0.0);
   for (size_t g = 0; g < group_; ++g) {
     ListLogMasses(g);
@@ -34,7 +44,7 @@ void Descent::UpdateTotals() {
     s_.log_total[g] = LogAddExp(s_.other_log_mass[g], log_rest);
     if (s_.log_total[g] == kNegativeInfinity) continue;
     s_.exact_share[g] = std::exp(double{s_.other_log_mass[g]} - s_.log_total[g]);
-    AddRowTotals(g, std::exp(peak - s_.log_total[g]));
+    AddRowTotals(g, peak == kNegativeInfinity ? 0.0 : std::exp(double{peak} - s_.log_total[g]));
     AddClusterDoubt(g);
   }
   UpdateSuperRatios();
@@ -63,12 +73,14 @@ void Descent::ListLogMasses(size_t g) {
 // The rows' masses, at the end of buffer, are shares when multiplied by `factor`.
 void Descent::AddRowTotals(size_t g, double factor) {
   const float* mass = s_.buffer.data() + (s_.buffer.size() - s_.row_exact.size());
+  double exact_squares = 0, row_doubt = 0;
   for (const CodedCluster& coded : s_.coded) {
     double exact = 0, squares = 0;
     for (size_t i = 0; i < coded.rows; ++i) {
       const float m = mass[coded.offset + i];
       if (s_.row_exact[coded.offset + i] != 0) {
         exact += m;
+        exact_squares += double{m} * m;
       } else {
         squares += m * m;
       }
@@ -76,9 +88,20 @@ void Descent::AddRowTotals(size_t g, double factor) {
     s_.exact_share[g] += factor * exact;
     if (squares > 0) {
       const float variance = s_.residual_queries[g].variance * coded.factor_square;
-      s_.doubt[g] += s_.scale[g] * squares * factor * factor * RowDoubt(variance);
+      row_doubt += squares * factor * factor * RowDoubt(variance);
     }
   }
+  UpdateScale(g, exact_squares * factor * factor);
+  s_.doubt[g][kRowDoubt] = s_.scale[g] * row_doubt;
+}
+
+// What is not exact looks like the super-clusters' output; values of exact rows, like any others,
+// are taken to be independent.
+void Descent::UpdateScale(size_t g, double exact_squares) {
+  const double variance = std::max<double>(part_.terms->value_variance, 1e-20);
+  const double rest = 1.0 - std::min(1.0, s_.exact_share[g]);
+  const double square = rest * rest * s_.coarse_square[g] + exact_squares * variance;
+  s_.scale[g] = static_cast<float>(1.0 / std::max(square, kOutputSquareMin * variance));
 }
 
 void Descent::AddClusterDoubt(size_t g) {
@@ -92,7 +115,7 @@ void Descent::AddClusterDoubt(size_t g) {
     for (size_t i = 0; i < open.count; ++i) {
       if (s_.cluster_state[open.offset + i] == ClusterState::kEstimated) sum += s_.buffer[i];
     }
-    s_.doubt[g] += s_.scale[g] * sum;
+    s_.doubt[g][kClusterDoubt] += s_.scale[g] * sum;
   }
 }
 
@@ -110,9 +133,9 @@ void Descent::UpdateSuperRatios() {
       sum += doubt;
       s_.super_ratio[i] = std::max(s_.super_ratio[i], doubt);
     }
-    s_.doubt[g] += sum;
+    s_.doubt[g][kSuperClusterDoubt] = sum;
   }
-  const auto inverse = static_cast<float>(1.0 / OpeningBytes());
+  const auto inverse = static_cast<float>(part_.errors.weight[kSuperClusterDoubt] / OpeningBytes());
   for (float& ratio : s_.super_ratio) ratio *= inverse;
 }
 

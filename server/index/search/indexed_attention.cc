@@ -12,9 +12,6 @@
 namespace attic {
 namespace {
 
-// An output is not taken for shorter than this share of an ordinary value.
-constexpr double kOutputSquareMin = 1e-3;
-
 void ScanRows(const Segment& segment, size_t begin, size_t end, SearchScratch& scratch,
               ReadStatistics& read) {
   if (begin == end) return;
@@ -25,10 +22,9 @@ void ScanRows(const Segment& segment, size_t begin, size_t end, SearchScratch& s
   read.bytes_read += keys.bytes() + values.bytes();
 }
 
-// scale (group): 1 / |output|^2 as the super-clusters say, by which errors are measured.
-void EstimateScale(const IndexedPart& part, SearchScratch& scratch, ReadStatistics& read) {
+// The length of the output as the super-clusters say, by which errors are measured.
+void EstimateLengths(const IndexedPart& part, SearchScratch& scratch, ReadStatistics& read) {
   DescentState& state = scratch.descent;
-  const float variance = std::max(part.terms->value_variance, 1e-20f);
   scratch.trial = scratch.accumulators;
   ReadStatistics ignored;
   AddSuperClusters(part, scratch.queries, state, scratch.trial, scratch.answer, ignored);
@@ -37,8 +33,8 @@ void EstimateScale(const IndexedPart& part, SearchScratch& scratch, ReadStatisti
     const AttentionAccumulator& trial = scratch.trial[g];
     const std::span<const float> numerator = trial.numerator();
     const double length = Dot(numerator.data(), numerator.data(), numerator.size());
-    const double square = length / std::max(trial.denominator() * trial.denominator(), 1e-30);
-    state.scale[g] = static_cast<float>(1.0 / std::max(square, kOutputSquareMin * variance));
+    state.coarse_square[g] =
+        static_cast<float>(length / std::max(trial.denominator() * trial.denominator(), 1e-30));
   }
 }
 
@@ -68,17 +64,15 @@ IndexedAnswer AttendIndexed(const IndexedPart& part, PositionRange range,
     state.other_log_mass[g] =
         LogAddExp(LogSumExpOf(scratch.accumulators[g]), scratch.tail.log_mass(g));
   }
-  EstimateScale(part, scratch, read);
+  EstimateLengths(part, scratch, read);
   descent.UpdateTotals();
   IndexedAnswer answer;
-  answer.in_time = !DeadlineIsNear(deadline) &&
-                   ReadUntilMet(policy, part, deadline, read, descent);
+  answer.in_time = !DeadlineIsNear(deadline) && ReadUntilMet(policy, part, deadline, descent);
   scratch.tail.Add(scratch.accumulators, read);
   AddDescent(part, scratch.queries, state, scratch.accumulators, scratch.answer, read);
   answer.exact_share = state.exact_share;
   for (size_t g = 0; g < group; ++g) {
-    const double factor = part.terms->error_factor;
-    answer.squared_error.push_back(factor * factor * state.doubt[g] / state.scale[g]);
+    answer.squared_error.push_back(part.errors.Bound(state.doubt[g]) / state.scale[g]);
   }
   return answer;
 }

@@ -1,6 +1,7 @@
 #include "server/index/search/selection.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
 
@@ -10,34 +11,74 @@ namespace attic {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-// Thresholds fall by these factors from pass to pass; after so many passes everything is read.
+// Thresholds fall by these factors from pass to pass.
 constexpr float kDoubtFactor = 0.25f;
 constexpr float kBudgetFactor = 0.5f;
-constexpr int kPassesMax = 48;
+constexpr float kDoubtMin = 1e-30f;
+constexpr double kUnlimited = std::numeric_limits<double>::infinity();
+// Heads whose queries find less of the mass in hidden keys than this do without them.
+constexpr float kHiddenMassMin = 0.3f;
+constexpr double kBudgetForCodes = 0.6;
 // A key that holds more than this share of the mass must not stay hidden, whatever is asked for...
 constexpr float kHiddenShare = 1e-3f;
 // ...unless the errors asked for are larger.
 constexpr float kHiddenShareOfError = 0.02f;
-// Logits: where a search for the best keys begins, below the largest, and how it goes on.
+// Logits: where a search for the best keys begins, below log_total, and how it goes on.
 constexpr float kFirstDrop = 2.0f;
-constexpr float kDropFactor = 1.6f;
-constexpr float kDropMax = 200.0f;
+constexpr float kDropStep = 1.0f;
+constexpr float kDropMax = 16.0f;
+// A key may lie so many standard deviations of its code higher than the code says.
+constexpr float kCodeDeviations = 2.0f;
+constexpr float kBucketsPerNat = 8.0f;
+constexpr size_t kBuckets = 512;
+// Shares of rows known by their codes add up with some error.
+constexpr double kCoverageReserve = 1.005;
+
+}  // namespace
+
+void ReadBestKeys(size_t k, Descent& descent) {
+  descent.FindBestKeys(k);
+  const DescentState& state = descent.state();
+  const size_t group = state.log_total.size();
+  DescentThreshold threshold{.row_deviations = kCodeDeviations};
+  std::vector<float> logits;
+  for (size_t g = 0; g < group; ++g) {
+    logits.clear();
+    for (const CodedCluster& coded : state.coded) {
+      const float* row = state.row_logits.data() + group * coded.offset + g * coded.rows;
+      for (size_t i = 0; i < coded.rows; ++i) {
+        if (state.row_exact[coded.offset + i] != 0) logits.push_back(row[i]);
+      }
+    }
+    float floor = -kInfinity;
+    if (k > 0 && logits.size() >= k) {
+      std::nth_element(logits.begin(), logits.begin() + static_cast<std::ptrdiff_t>(k - 1),
+                       logits.end(), std::greater<float>());
+      floor = logits[k - 1];
+    }
+    threshold.logit.push_back(floor);
+  }
+  threshold.row_logit = threshold.logit;
+  descent.Refine(threshold, absl::InfiniteFuture());
+}
+
+namespace {
 
 class Selector {
  public:
   Selector(const SelectionPolicy& policy, const IndexedPart& part, absl::Time deadline,
-           const ReadStatistics& read, Descent& descent)
+           Descent& descent)
       : policy_(policy),
         part_(part),
         deadline_(deadline),
-        read_(read),
         descent_(descent),
         state_(descent.state()),
         group_(state_.log_total.size()) {}
 
   bool Run() {
-    if (policy_.goal != SelectionGoal::kTokenBudget || BudgetAllowsCodes()) {
-      descent_.FindHiddenKeys(std::log(HiddenShare()));
+    const double code_bytes = CodeBytes();
+    if (code_bytes > 0) {
+      descent_.FindHiddenKeys(std::log(HiddenShare()), code_bytes);
       descent_.UpdateTotals();
     }
     switch (policy_.goal) {
@@ -45,7 +86,7 @@ class Selector {
         return SpendBudget();
       case SelectionGoal::kTopK:
       case SelectionGoal::kCoverage:
-        return LowerLogits();
+        return ReadBestRows();
       case SelectionGoal::kInnerProductRange:
         return ReadRange();
       case SelectionGoal::kDefault:
@@ -70,20 +111,17 @@ class Selector {
                                ElementBytes(part_.shape.element_type));
   }
   double budget_bytes() const { return policy_.amount * key_bytes(); }
-  // A scan of all codes may take no more than a third of what is allowed.
-  bool BudgetAllowsCodes() const {
-    const double tokens = descent_.exact_bytes() / key_bytes();
-    const auto row_bytes = static_cast<double>(part_.rotation->code_dim() / 8 + 1);
-    return 3 * tokens * row_bytes <= budget_bytes();
+  // What a scan of the one-bit codes may read. A budget is spent on it as far as heads have keys
+  // that sums hide.
+  double CodeBytes() const {
+    if (policy_.goal != SelectionGoal::kTokenBudget) return kUnlimited;
+    return part_.hidden_mass < kHiddenMassMin ? 0 : kBudgetForCodes * budget_bytes();
   }
 
-  double Doubt() const { return *std::max_element(state_.doubt.begin(), state_.doubt.end()); }
-
   bool ReduceError() {
-    const double factor = part_.terms->error_factor;
-    const double allowed = error_asked() * error_asked() / (factor * factor);
+    const double allowed = error_asked() * error_asked();
     DescentThreshold threshold{.doubt_per_byte = descent_.ThresholdFor(allowed / 2)};
-    for (int pass = 0; pass < kPassesMax && Doubt() > allowed; ++pass) {
+    while (threshold.doubt_per_byte > kDoubtMin && descent_.SquaredError() > allowed) {
       if (DeadlineIsNear(deadline_) || !descent_.Refine(threshold, deadline_)) return false;
       descent_.UpdateTotals();
       threshold.doubt_per_byte *= kDoubtFactor;
@@ -92,9 +130,9 @@ class Selector {
   }
 
   bool SpendBudget() {
-    DescentThreshold threshold{.doubt_per_byte = descent_.ThresholdFor(Doubt() / 2),
+    DescentThreshold threshold{.doubt_per_byte = descent_.ThresholdFor(descent_.SquaredError() / 2),
                                .bytes_max = budget_bytes()};
-    for (int pass = 0; pass < kPassesMax && Doubt() > 0; ++pass) {
+    while (threshold.doubt_per_byte > kDoubtMin && descent_.SquaredError() > 0) {
       if (DeadlineIsNear(deadline_)) return false;
       const bool more = descent_.Refine(threshold, deadline_);
       descent_.UpdateTotals();
@@ -104,68 +142,103 @@ class Selector {
     return true;
   }
 
-  // Exact rows of query g whose logit reaches `floor`.
-  size_t ExactRowsAbove(size_t g, float floor) const {
-    size_t count = 0;
+  // Calls f(logit, is exact) for every row of a coded cluster, for query g.
+  template <typename F>
+  void ForEachRow(size_t g, const F& f) const {
     for (const CodedCluster& coded : state_.coded) {
       const float* logits = state_.row_logits.data() + group_ * coded.offset + g * coded.rows;
-      for (size_t i = 0; i < coded.rows; ++i) {
-        count += state_.row_exact[coded.offset + i] != 0 && logits[i] >= floor;
-      }
+      const uint8_t* exact = state_.row_exact.data() + coded.offset;
+      for (size_t i = 0; i < coded.rows; ++i) f(logits[i], exact[i] != 0);
     }
-    return count;
   }
 
-  float BestLogit(size_t g) const {
-    float best = -kInfinity;
-    for (const CodedCluster& coded : state_.coded) {
-      const float* logits = state_.row_logits.data() + group_ * coded.offset + g * coded.rows;
-      for (size_t i = 0; i < coded.rows; ++i) {
-        if (state_.row_exact[coded.offset + i] != 0) best = std::max(best, logits[i]);
-      }
+  // The logit from which rows would have to be exact to reach the share asked for; -infinity when
+  // not enough rows are known.
+  float FloorForCoverage(size_t g) {
+    std::array<double, kBuckets> mass = {};
+    ForEachRow(g, [&](float logit, bool exact) {
+      if (exact) return;
+      const float below = (state_.log_total[g] - logit) * kBucketsPerNat;
+      const auto bucket = static_cast<size_t>(std::clamp(below, 0.0f, kBuckets - 1.0f));
+      mass[bucket] += std::exp(double{logit} - state_.log_total[g]);
+    });
+    double share = state_.exact_share[g];
+    for (size_t b = 0; b < kBuckets; ++b) {
+      share += mass[b];
+      if (share < policy_.amount * kCoverageReserve) continue;
+      return state_.log_total[g] - static_cast<float>(b + 1) / kBucketsPerNat;
     }
-    return best;
+    return -kInfinity;
   }
 
-  bool Met(size_t g, float floor) const {
-    if (policy_.goal == SelectionGoal::kCoverage) return state_.exact_share[g] >= policy_.amount;
-    return static_cast<double>(ExactRowsAbove(g, floor)) >= policy_.amount;
+  // The logit of the k-th best row known; -infinity when fewer reach `complete`, the logit down to
+  // which rows are known.
+  float FloorForBest(size_t g, float complete) {
+    logits_.clear();
+    ForEachRow(g, [&](float logit, bool) {
+      if (logit >= complete) logits_.push_back(logit);
+    });
+    const auto k = static_cast<size_t>(policy_.amount);
+    if (logits_.size() < k) return -kInfinity;
+    const auto kth = logits_.begin() + static_cast<std::ptrdiff_t>(k - 1);
+    std::nth_element(logits_.begin(), kth, logits_.end(), std::greater<float>());
+    return *kth;
   }
 
-  // Keys above a falling floor are read until there are enough of them.
-  bool LowerLogits() {
-    DescentThreshold threshold;
-    threshold.logit.assign(group_, kInfinity);
-    float drop = kFirstDrop;
-    while (true) {
-      bool met = true;
+  // Reads codes down to a falling logit until the rows known are enough, then those rows.
+  bool ReadBestRows() {
+    const bool by_share = policy_.goal == SelectionGoal::kCoverage;
+    DescentThreshold reach, rows;
+    rows.row_logit.assign(group_, kInfinity);
+    rows.row_deviations = by_share ? 0.0f : kCodeDeviations;
+    for (float drop = kFirstDrop; true; drop += kDropStep) {
+      const bool everything = drop > kDropMax;
+      if (everything && !by_share) {
+        ReadBestKeys(static_cast<size_t>(policy_.amount), descent_);
+        descent_.UpdateTotals();
+        return true;
+      }
+      bool enough = true;
+      reach.logit.assign(group_, kInfinity);
       for (size_t g = 0; g < group_; ++g) {
-        const float floor = drop > kDropMax ? -kInfinity : state_.log_total[g] - drop;
-        const bool enough = Met(g, threshold.logit[g]);
-        if (!enough) threshold.logit[g] = floor;
-        met = met && enough;
+        reach.logit[g] = everything ? -kInfinity : state_.log_total[g] - drop;
       }
-      if (met) return true;
-      if (DeadlineIsNear(deadline_) || !descent_.Refine(threshold, deadline_)) return false;
+      if (DeadlineIsNear(deadline_) || !descent_.Refine(reach, deadline_)) return false;
       descent_.UpdateTotals();
-      if (drop > kDropMax) return true;  // everything is read
-      drop *= kDropFactor;
+      for (size_t g = 0; g < group_; ++g) {
+        rows.row_logit[g] = by_share ? FloorForCoverage(g) : FloorForBest(g, reach.logit[g]);
+        enough = enough && rows.row_logit[g] != -kInfinity;
+      }
+      if (!enough && !everything) continue;
+      if (DeadlineIsNear(deadline_) || !descent_.Refine(rows, deadline_)) return false;
+      descent_.UpdateTotals();
+      if (everything || !by_share || CoverageIsMet()) return true;
     }
+  }
+
+  bool CoverageIsMet() const {
+    return *std::min_element(state_.exact_share.begin(), state_.exact_share.end()) >=
+           policy_.amount;
   }
 
   bool ReadRange() {
     const SelectionPolicy best_key{SelectionGoal::kTopK, 1};
-    if (!Selector(best_key, part_, deadline_, read_, descent_).LowerLogits()) return false;
-    DescentThreshold threshold;
+    if (!Selector(best_key, part_, deadline_, descent_).ReadBestRows()) return false;
+    DescentThreshold threshold{.row_deviations = kCodeDeviations};
     threshold.logit.assign(group_, kInfinity);
     while (true) {
-      bool lower = false;
+      bool changed = false;
       for (size_t g = 0; g < group_; ++g) {
-        const float floor = BestLogit(g) - static_cast<float>(policy_.amount);
-        lower = lower || threshold.logit[g] == kInfinity || floor > threshold.logit[g];
+        float best = -kInfinity;
+        ForEachRow(g, [&](float logit, bool exact) {
+          if (exact) best = std::max(best, logit);
+        });
+        const float floor = best - static_cast<float>(policy_.amount);
+        changed = changed || threshold.logit[g] == kInfinity || floor > threshold.logit[g];
         threshold.logit[g] = floor;
       }
-      if (!lower) return true;
+      if (!changed) return true;
+      threshold.row_logit = threshold.logit;
       if (DeadlineIsNear(deadline_) || !descent_.Refine(threshold, deadline_)) return false;
       descent_.UpdateTotals();
     }
@@ -174,42 +247,17 @@ class Selector {
   const SelectionPolicy policy_;
   const IndexedPart& part_;
   const absl::Time deadline_;
-  const ReadStatistics& read_;
   Descent& descent_;
   DescentState& state_;
   const size_t group_;
+  std::vector<float> logits_;
 };
 
 }  // namespace
 
-void ReadBestKeys(size_t k, Descent& descent) {
-  descent.FindBestKeys(k);
-  const DescentState& state = descent.state();
-  const size_t group = state.log_total.size();
-  DescentThreshold threshold;
-  std::vector<float> logits;
-  for (size_t g = 0; g < group; ++g) {
-    logits.clear();
-    for (const CodedCluster& coded : state.coded) {
-      const float* row = state.row_logits.data() + group * coded.offset + g * coded.rows;
-      for (size_t i = 0; i < coded.rows; ++i) {
-        if (state.row_exact[coded.offset + i] != 0) logits.push_back(row[i]);
-      }
-    }
-    float floor = -kInfinity;
-    if (k > 0 && logits.size() >= k) {
-      std::nth_element(logits.begin(), logits.begin() + static_cast<std::ptrdiff_t>(k - 1),
-                       logits.end(), std::greater<float>());
-      floor = logits[k - 1];
-    }
-    threshold.logit.push_back(floor);
-  }
-  descent.Refine(threshold, absl::InfiniteFuture());
-}
-
 bool ReadUntilMet(const SelectionPolicy& policy, const IndexedPart& part, absl::Time deadline,
-                  const ReadStatistics& read, Descent& descent) {
-  return Selector(policy, part, deadline, read, descent).Run();
+                  Descent& descent) {
+  return Selector(policy, part, deadline, descent).Run();
 }
 
 }  // namespace attic

@@ -11,7 +11,7 @@ namespace attic {
 // Reads on in `descent`, which has begun and has its totals, until `policy` is met or nothing is
 // left to read. Returns false when the deadline ended it before.
 bool ReadUntilMet(const SelectionPolicy& policy, const IndexedPart& part, absl::Time deadline,
-                  const ReadStatistics& read, Descent& descent);
+                  Descent& descent);
 
 // Finds the `k` best keys of each query: those that codes tell, then whatever may be better than
 // the k-th of them. They are among the exact rows.
