@@ -158,6 +158,12 @@ class HeadIndexImpl : public HeadIndex {
     return training_.queries();
   }
 
+  std::vector<float> RecentQueries() const {
+    MutexLock lock(training_mutex_);
+    const std::span<const float> recent = training_.recent();
+    return {recent.begin(), recent.end()};
+  }
+
   const HeadShape shape_;
   const IndexOptions options_;
   const SegmentOptions segment_options_;
@@ -263,7 +269,7 @@ void HeadIndexImpl::CalibrateErrors() {
                        : 2 * calibrated_segments_ + 1)) {
     return;
   }
-  const Calibration calibration = Calibrate(*from, TrainingQueries());
+  const Calibration calibration = Calibrate(*from, RecentQueries());
   calibrated_segments_ = segments;
   MutexLock writer(writer_mutex_);
   calibration_ = calibration;

@@ -22,6 +22,8 @@ class TrainingReservoir {
   void Add(std::span<const float> queries) {
     for (size_t at = 0; at + dim_ <= queries.size(); at += dim_, ++seen_) {
       const std::span<const float> query = queries.subspan(at, dim_);
+      recent_.resize(kRecent * dim_);
+      std::copy(query.begin(), query.end(), recent_.begin() + seen_ % kRecent * dim_);
       if (seen_ < count_max_) {
         kept_.insert(kept_.end(), query.begin(), query.end());
         continue;
@@ -33,12 +35,20 @@ class TrainingReservoir {
 
   const std::vector<float>& queries() const { return kept_; }  // (kept, dim)
 
+  // (at most kRecent, dim): the latest, in no order. What is asked next looks like them.
+  std::span<const float> recent() const {
+    return std::span(recent_).first(std::min<uint64_t>(seen_, kRecent) * dim_);
+  }
+
  private:
+  static constexpr size_t kRecent = 64;
+
   size_t dim_;
   size_t count_max_;
   uint64_t seen_ = 0;
   std::mt19937_64 random_;
   std::vector<float> kept_;
+  std::vector<float> recent_;
 };
 
 }  // namespace attic

@@ -15,7 +15,8 @@ constexpr double kReserve = 1.2;
 constexpr double kMost = 0.4;
 constexpr double kWeightMin = 0.01;
 constexpr double kReserveMin = 0.05;
-constexpr double kDoubtMin = 1e-30;
+// Of |output|^2: what rounding does says nothing about doubts.
+constexpr double kSquaredErrorMin = 1e-6;
 
 double QuantileInPlace(std::vector<double>& x, double share) {
   std::sort(x.begin(), x.end());
@@ -34,7 +35,7 @@ ErrorModel FitErrorModel(std::span<const ErrorSample> of_levels,
     ratios.clear();
     for (const ErrorSample& sample : of_levels) {
       const double own = model.weight[level] * sample.doubts[level];
-      if (own < kDoubtMin || own < kAlone * model.Expected(sample.doubts)) continue;
+      if (own < kSquaredErrorMin * sample.square || own < kAlone * model.Expected(sample.doubts)) continue;
       ratios.push_back(sample.squared_error / sample.doubts[level]);
     }
     if (ratios.size() < kSamplesMin) continue;
@@ -44,7 +45,7 @@ ErrorModel FitErrorModel(std::span<const ErrorSample> of_levels,
     ratios.clear();
     for (const ErrorSample& sample : of_walks) {
       const double expected = model.Expected(sample.doubts);
-      if (expected < kDoubtMin) continue;
+      if (expected <= kSquaredErrorMin * sample.square) continue;
       if (model.weight[level] * sample.doubts[level] < kMost * expected) continue;
       ratios.push_back(sample.squared_error / expected);
     }

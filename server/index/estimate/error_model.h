@@ -21,6 +21,7 @@ struct ErrorModel {
   std::array<float, kDoubtLevels> reserve = {6.0f, 6.0f, 4.0f};
   size_t samples = 0;  // exact answers it was learnt from; 0: as above, by experience
 
+  float bound(size_t level) const { return weight[level] * reserve[level]; }
   // What a squared error is in the middle.
   double Expected(const LevelDoubts& doubts) const {
     double sum = 0;
@@ -31,7 +32,7 @@ struct ErrorModel {
   double Bound(const LevelDoubts& doubts) const {
     double sum = 0;
     for (size_t level = 0; level < kDoubtLevels; ++level) {
-      sum += double{weight[level]} * reserve[level] * doubts[level];
+      sum += double{bound(level)} * doubts[level];
     }
     return sum;
   }
@@ -40,6 +41,7 @@ struct ErrorModel {
 // One answer whose exact counterpart is known.
 struct ErrorSample {
   double squared_error = 0;  // of the output, in the units of doubts
+  double square = 0;         // |output|^2
   LevelDoubts doubts = {};
 };
 

@@ -77,9 +77,10 @@ class Calibrator {
 
   void AddSample(size_t i, const LevelDoubts& doubts, float scale) {
     scratch_.accumulators[0].Finish(output_);
+    const float* exact = exact_.data() + i * value_dim_;
     ErrorSample sample;
-    sample.squared_error =
-        SquaredDistance(output_.data(), exact_.data() + i * value_dim_, value_dim_);
+    sample.squared_error = SquaredDistance(output_.data(), exact, value_dim_);
+    sample.square = Dot(exact, exact, value_dim_);
     for (size_t l = 0; l < kDoubtLevels; ++l) sample.doubts[l] = doubts[l] / double{scale};
     samples_.push_back(sample);
   }

@@ -80,6 +80,8 @@ struct DescentState {
   std::vector<LevelDoubts> doubt;     // (group), relative to |output|^2 as in `scale`
   std::vector<double> exact_share;    // (group): of the mass
   uint64_t exact_rows = 0;
+  // Keys that sums hide were not looked for everywhere.
+  bool keys_may_hide = true;
 
   std::vector<ResidualQuery> residual_queries;  // (group)
   std::vector<int16_t> coefficients;            // (group, code_dim)
@@ -161,7 +163,8 @@ class Descent {
 
   void WantHiddenKey(const NeedleCandidate& needle);
   bool FloorWasTooHigh();
-  void RaiseFloorsToBudget(float log_share_min, double bytes_max);
+  // True when that keeps some keys from being found.
+  bool RaiseFloorsToBudget(float log_share_min, double bytes_max);
 
   bool SuperIsWanted(size_t super_cluster, const DescentThreshold& threshold) const;
   void RefineClusters(const OpenedSuper& open, const DescentThreshold& threshold);

@@ -26,7 +26,7 @@ void Descent::FindHiddenKeys(float log_share_min, double bytes_max) {
                               .count = part_.options.needle_candidates};
   s_.log_floor = s_.log_total;
   const bool limited = bytes_max < std::numeric_limits<double>::infinity();
-  if (limited) RaiseFloorsToBudget(log_share_min, bytes_max);
+  s_.keys_may_hide = limited && RaiseFloorsToBudget(log_share_min, bytes_max);
   FindNeedles(part_, needles, request_.helpers, s_.log_floor, s_.needles, read_);
   if (!limited && FloorWasTooHigh()) {
     FindNeedles(part_, needles, request_.helpers, s_.log_floor, s_.needles, read_);
@@ -42,12 +42,13 @@ void Descent::FindHiddenKeys(float log_share_min, double bytes_max) {
 }
 
 // Super-clusters are scanned whose base and radius reach the floor: so many that they fit.
-void Descent::RaiseFloorsToBudget(float log_share_min, double bytes_max) {
+bool Descent::RaiseFloorsToBudget(float log_share_min, double bytes_max) {
   const double super_bytes = static_cast<double>(part_.rotation->code_dim() / 8 + 1) *
                              static_cast<double>(part_.token_count()) /
                              static_cast<double>(super_count_);
   const auto affordable = static_cast<size_t>(bytes_max / super_bytes);
-  if (affordable >= super_count_) return;
+  if (affordable >= super_count_) return false;
+  bool raised = false;
   const float* radius = part_.tables.super_radius.data();
   for (size_t g = 0; g < group_; ++g) {
     const float* query = request_.queries.data() + g * part_.shape.head_dim;
@@ -58,8 +59,10 @@ void Descent::RaiseFloorsToBudget(float log_share_min, double bytes_max) {
     }
     const auto last = s_.buffer.begin() + static_cast<std::ptrdiff_t>(affordable);
     std::nth_element(s_.buffer.begin(), last, s_.buffer.end(), std::greater<float>());
+    raised = raised || *last - log_share_min > s_.log_floor[g];
     s_.log_floor[g] = std::max(s_.log_floor[g], *last - log_share_min);
   }
+  return raised;
 }
 
 void Descent::FindBestKeys(size_t count) {

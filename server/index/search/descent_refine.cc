@@ -26,11 +26,10 @@ float Descent::ThresholdFor(double squared_error) const {
     const int bucket = std::clamp(std::ilogb(ratio) + kBuckets - 1, 0, kBuckets - 1);
     sums[static_cast<size_t>(bucket)] += double{ratio} * OpeningBytes();
   }
-  const double allowed = squared_error / part_.errors.reserve[kSuperClusterDoubt];
   double left = 0;
   for (int b = 0; b < kBuckets; ++b) {
     left += sums[static_cast<size_t>(b)];
-    if (left > allowed) return std::ldexp(1.0f, b - kBuckets + 1);
+    if (left > squared_error) return std::ldexp(1.0f, b - kBuckets + 1);
   }
   return 1.0f;
 }
@@ -80,7 +79,7 @@ void Descent::RefineClusters(const OpenedSuper& open, const DescentThreshold& th
       const float* mass = ClusterLogMass(open, g) + first;
       EstimateDoubt(mass, sums, s_.cluster_norms[g], s_.log_total[g], *part_.terms,
                     part_.terms->clusters, doubt.data());
-      const float weight = part_.errors.weight[kClusterDoubt] * s_.scale[g];
+      const float weight = part_.errors.bound(kClusterDoubt) * s_.scale[g];
       for (size_t i = 0; i < n; ++i) ratio[i] = std::max(ratio[i], doubt[i] * weight);
     }
     for (size_t i = 0; i < n; ++i) {
@@ -105,7 +104,7 @@ void Descent::SetRowFloors(const CodedCluster& coded, const DescentThreshold& th
   const float allowed = threshold.doubt_per_byte * static_cast<float>(key_bytes_);
   for (size_t g = 0; g < group_; ++g) {
     const float variance = s_.residual_queries[g].variance * coded.factor_max * coded.factor_max;
-    const float most = part_.errors.weight[kRowDoubt] * s_.scale[g] * RowDoubt(variance);
+    const float most = part_.errors.bound(kRowDoubt) * s_.scale[g] * RowDoubt(variance);
     float floor = s_.log_total[g] + 0.5f * (std::log(allowed) - std::log(most));
     if (!threshold.row_logit.empty()) {
       const float margin = threshold.row_deviations * std::sqrt(variance);

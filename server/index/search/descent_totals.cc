@@ -95,12 +95,13 @@ void Descent::AddRowTotals(size_t g, double factor) {
   s_.doubt[g][kRowDoubt] = s_.scale[g] * row_doubt;
 }
 
-// What is not exact looks like the super-clusters' output; values of exact rows, like any others,
-// are taken to be independent.
+// The exact part and the rest each look like the super-clusters' output, in different directions;
+// values of exact rows differ from it independently.
 void Descent::UpdateScale(size_t g, double exact_squares) {
   const double variance = std::max<double>(part_.terms->value_variance, 1e-20);
-  const double rest = 1.0 - std::min(1.0, s_.exact_share[g]);
-  const double square = rest * rest * s_.coarse_square[g] + exact_squares * variance;
+  const double exact = std::min(1.0, s_.exact_share[g]), rest = 1.0 - exact;
+  const double square =
+      (rest * rest + exact * exact) * s_.coarse_square[g] + exact_squares * variance;
   s_.scale[g] = static_cast<float>(1.0 / std::max(square, kOutputSquareMin * variance));
 }
 
@@ -135,7 +136,7 @@ void Descent::UpdateSuperRatios() {
     }
     s_.doubt[g][kSuperClusterDoubt] = sum;
   }
-  const auto inverse = static_cast<float>(part_.errors.weight[kSuperClusterDoubt] / OpeningBytes());
+  const auto inverse = static_cast<float>(part_.errors.bound(kSuperClusterDoubt) / OpeningBytes());
   for (float& ratio : s_.super_ratio) ratio *= inverse;
 }
 

@@ -12,13 +12,16 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // Thresholds fall by these factors from pass to pass.
-constexpr float kDoubtFactor = 0.25f;
+constexpr float kDoubtFactor = 0.4f;
+constexpr float kDoubtFactorFar = 0.15f;
+constexpr double kFar = 10;  // of the squared error
 constexpr float kBudgetFactor = 0.5f;
 constexpr float kDoubtMin = 1e-30f;
 constexpr double kUnlimited = std::numeric_limits<double>::infinity();
 // Heads whose queries find less of the mass in hidden keys than this do without them.
 constexpr float kHiddenMassMin = 0.3f;
-constexpr double kBudgetForCodes = 0.6;
+// Of most super-clusters in reach few blocks are read, so more is allowed than there is.
+constexpr double kBudgetForCodes = 1.5;
 // A key that holds more than this share of the mass must not stay hidden, whatever is asked for...
 constexpr float kHiddenShare = 1e-3f;
 // ...unless the errors asked for are larger.
@@ -120,11 +123,13 @@ class Selector {
 
   bool ReduceError() {
     const double allowed = error_asked() * error_asked();
-    DescentThreshold threshold{.doubt_per_byte = descent_.ThresholdFor(allowed / 2)};
+    DescentThreshold threshold{.doubt_per_byte =
+                                   descent_.ThresholdFor(descent_.SquaredError() / 4)};
     while (threshold.doubt_per_byte > kDoubtMin && descent_.SquaredError() > allowed) {
       if (DeadlineIsNear(deadline_) || !descent_.Refine(threshold, deadline_)) return false;
       descent_.UpdateTotals();
-      threshold.doubt_per_byte *= kDoubtFactor;
+      const bool far = descent_.SquaredError() > kFar * allowed;
+      threshold.doubt_per_byte *= far ? kDoubtFactorFar : kDoubtFactor;
     }
     return true;
   }
