@@ -1,6 +1,6 @@
 // What accuracy costs: one head of a data set asked under many selection policies, against exact
 // attention over all of it. Prints a line of JSON for each policy.
-//   frontier_bench FOLDER HEAD GROUP [logit scale] [questions]
+//   frontier_bench FOLDER HEAD GROUP [logit scale] [questions] [policy]
 // FOLDER is as LoadHead() reads it.
 #include <cmath>
 #include <cstdio>
@@ -49,7 +49,8 @@ class FrontierBench {
         scratch_(MakeSearchScratch()),
         exact_(data_.question_count()) {}
 
-  void Run() {
+  // `only`: the name of the policies to measure, or empty.
+  void Run(const std::string& only) {
     std::vector<double> exact_ms;
     for (size_t i = 0; i < exact_.size(); ++i) {
       const double start = ThreadMilliseconds();
@@ -59,7 +60,7 @@ class FrontierBench {
     }
     PrintHead(Quantile(exact_ms, 0.5));
     for (const Asked& asked : Policies(static_cast<double>(data_.index->token_count()))) {
-      Measure(asked);
+      if (only.empty() || only == asked.name) Measure(asked);
     }
   }
 
@@ -140,7 +141,8 @@ class FrontierBench {
 
 int main(int argc, char** argv) {
   if (argc < 4) {
-    std::fprintf(stderr, "usage: frontier_bench FOLDER HEAD GROUP [logit scale] [questions]\n");
+    std::fprintf(stderr,
+                 "usage: frontier_bench FOLDER HEAD GROUP [logit scale] [questions] [policy]\n");
     return 2;
   }
   const auto group = static_cast<uint32_t>(std::strtoul(argv[3], nullptr, 10));
@@ -153,6 +155,6 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "frontier_bench: %s\n", head.status().ToString().c_str());
     return 1;
   }
-  attic::FrontierBench(*std::move(head)).Run();
+  attic::FrontierBench(*std::move(head)).Run(argc > 6 ? argv[6] : "");
   return 0;
 }

@@ -1,6 +1,7 @@
 #include "server/index/search/descent.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "attention/vector_kernels.h"
 #include "server/index/codes/residual_kernels.h"
@@ -31,6 +32,11 @@ void Descent::Begin() {
   s_.coded_index.clear();
   s_.row_logits.clear();
   s_.row_exact.clear();
+  s_.row_totals.clear();
+  s_.changed.clear();
+  s_.reference.clear();
+  s_.cluster_mass.clear();
+  s_.cluster_doubt.clear();
   s_.partial.clear();
   s_.exact_rows = 0;
   s_.keys_may_hide = true;
@@ -137,6 +143,13 @@ size_t Descent::OpenSuper(size_t super_cluster) {
                     s_.cluster_log_mass.data() + group_ * offset + g * count);
   }
   read_.bytes_read += count * cluster_bytes();
+  if (!s_.reference.empty()) {
+    for (size_t g = 0; g < group_; ++g) {
+      s_.super_mass[g * super_count_ + super_cluster] = 0;
+      s_.super_doubt[g * super_count_ + super_cluster] = 0;
+    }
+    WeighClusters(s_.opened.back());
+  }
   return s_.opened.size() - 1;
 }
 
@@ -157,12 +170,12 @@ void Descent::CodeCluster(const OpenedSuper& open, size_t cluster) {
     largest = std::max(largest, f);
     squares += f * f;
   }
+  s_.changed.push_back(static_cast<uint32_t>(s_.coded.size()));
   s_.coded.push_back({.node = static_cast<uint32_t>(open.first_node + cluster),
                       .rows = static_cast<uint32_t>(rows),
                       .offset = static_cast<uint32_t>(offset),
-                      .exact = 0,
-                      .factor_max = largest,
-                      .factor_square = rows == 0 ? 0 : squares / static_cast<float>(rows)});
+                      .exact = 0});
+  const float mean_square = rows == 0 ? 0.0f : squares / static_cast<float>(rows);
   s_.row_exact.resize(offset + rows, 0);
   s_.row_logits.resize(group_ * (offset + rows));
   s_.sums.resize(group_ * rows);
@@ -170,7 +183,13 @@ void Descent::CodeCluster(const OpenedSuper& open, size_t cluster) {
                  s_.sums.data());
   for (size_t g = 0; g < group_; ++g) {
     const ResidualQuery& query = s_.residual_queries[g];
-    const float base = s_.cluster_logits[group_ * open.offset + g * open.count + cluster];
+    const size_t at = group_ * open.offset + g * open.count + cluster;
+    const float base = s_.cluster_logits[at];
+    s_.cluster_mass[at] = s_.cluster_doubt[at] = 0;
+    const float variance = query.variance * largest * largest;
+    s_.row_totals.push_back({.deviation = std::sqrt(variance),
+                             .log_doubt = std::log(RowDoubt(variance)),
+                             .mean_doubt = RowDoubt(query.variance * mean_square)});
     float* logits = s_.row_logits.data() + group_ * offset + g * rows;
     for (size_t i = 0; i < rows; ++i) {
       const float f = unit * static_cast<float>(factors[i]);
@@ -186,19 +205,15 @@ bool Descent::MakeWantedExact(const DescentThreshold& threshold) {
   const double left = threshold.bytes_max - static_cast<double>(read_.bytes_read);
   const double affordable = std::max(0.0, left / static_cast<double>(key_bytes_));
   const bool all = affordable >= static_cast<double>(wanted.size());
-  if (!all) wanted.resize(static_cast<size_t>(affordable));
-  std::sort(wanted.begin(), wanted.end(), [](const auto& a, const auto& b) {
-    return a.segment != b.segment ? a.segment < b.segment : a.row < b.row;
-  });
-  for (size_t begin = 0; begin < wanted.size();) {
-    const uint32_t segment = wanted[begin].segment;
-    s_.rows.clear();
-    size_t end = begin;
-    for (; end < wanted.size() && wanted[end].segment == segment; ++end) {
-      s_.rows.push_back(wanted[end].row);
-    }
-    ScoreExactly(*part_.segments[segment], {wanted.data() + begin, end - begin});
-    begin = end;
+  while (static_cast<double>(wanted.size()) > affordable) {
+    s_.row_exact[s_.coded[wanted.back().coded].offset + wanted.back().offset] = 0;
+    wanted.pop_back();
+  }
+  SortWanted();
+  for (size_t segment = 0; segment < part_.segments.size(); ++segment) {
+    const size_t begin = s_.segment_begin[segment], end = s_.segment_begin[segment + 1];
+    if (begin == end) continue;
+    ScoreExactly(*part_.segments[segment], {s_.sorted.data() + begin, end - begin});
   }
   s_.exact_rows += wanted.size();
   read_.exact_tokens += wanted.size();
@@ -206,10 +221,22 @@ bool Descent::MakeWantedExact(const DescentThreshold& threshold) {
   return all;
 }
 
-// s_.rows are the rows of `wanted`, all of one segment.
+// By segment; in it as they were.
+void Descent::SortWanted() {
+  s_.segment_begin.assign(part_.segments.size() + 2, 0);
+  for (const auto& row : s_.wanted) ++s_.segment_begin[row.segment + 2];
+  for (size_t i = 2; i < s_.segment_begin.size(); ++i) {
+    s_.segment_begin[i] += s_.segment_begin[i - 1];
+  }
+  s_.sorted.resize(s_.wanted.size());
+  for (const auto& row : s_.wanted) s_.sorted[s_.segment_begin[row.segment + 1]++] = row;
+}
+
 void Descent::ScoreExactly(const Segment& segment,
                            std::span<const DescentState::WantedRow> wanted) {
   const size_t packed = PackedQueryFloats(part_.shape.head_dim);
+  s_.rows.clear();
+  for (const auto& row : wanted) s_.rows.push_back(row.row);
   s_.buffer.resize(wanted.size());
   for (size_t g = 0; g < group_; ++g) {
     GatherScores(s_.packed.data() + g * packed, segment.key_rows(), s_.rows, s_.buffer.data());
@@ -220,8 +247,9 @@ void Descent::ScoreExactly(const Segment& segment,
   }
   for (const DescentState::WantedRow& row : wanted) {
     CodedCluster& coded = s_.coded[row.coded];
-    s_.row_exact[coded.offset + row.offset] = 1;
+    s_.row_exact[coded.offset + row.offset] = kRowExact;
     ++coded.exact;
+    if (s_.changed.empty() || s_.changed.back() != row.coded) s_.changed.push_back(row.coded);
   }
 }
 

@@ -40,10 +40,21 @@ struct OpenedSuper {
 struct CodedCluster {
   uint32_t node;
   uint32_t rows;
-  uint32_t offset;      // of its rows among all coded; its logits begin at group * offset
-  uint32_t exact;       // rows known exactly
-  float factor_max;     // largest f of its rows
-  float factor_square;  // mean f^2 of its rows
+  uint32_t offset;  // of its rows among all coded; its logits begin at group * offset
+  uint32_t exact;   // rows known exactly
+};
+
+inline constexpr uint8_t kRowExact = 1;   // the logit is exact, the value will be read
+inline constexpr uint8_t kRowWanted = 2;  // on the list of those to become exact
+
+// The rows of a coded cluster for one query, masses relative to exp(reference).
+struct RowTotals {
+  float best_rest;   // largest logit of a row not exact
+  float deviation;   // standard deviation of a logit as the code leaves it, of the longest residual
+  float log_doubt;   // log of the doubt about a row of it with mass 1...
+  float mean_doubt;  // ...and that of an ordinary row
+  double rest, rest_squares;    // masses of rows not exact, and their squares
+  double exact, exact_squares;  // of exact rows
 };
 
 // Thresholds from which on something is read. Infinite ones ask for nothing.
@@ -69,8 +80,15 @@ struct DescentState {
   std::vector<uint32_t> coded_index;  // (clusters opened): 1 + its place in `coded`, or 0
   // Per coded cluster (group, rows): the logit, or log E exp(logit) as the code has it.
   std::vector<float> row_logits;
-  std::vector<uint8_t> row_exact;  // (rows coded)
-  std::vector<uint32_t> partial;   // nodes attended exactly from the start
+  std::vector<uint8_t> row_exact;     // (rows coded): 0, kRowExact or kRowWanted
+  std::vector<RowTotals> row_totals;  // (coded, group)
+  std::vector<uint32_t> changed;      // coded clusters whose row_totals are out of date
+
+  // What levels hold, relative to exp(reference) or its square, zero where a lower level took over.
+  std::vector<float> reference;                    // (group); empty before the first totals
+  std::vector<float> super_mass, super_doubt;      // (group, super-clusters)
+  std::vector<float> cluster_mass, cluster_doubt;  // as cluster_logits
+  std::vector<uint32_t> partial;                   // nodes attended exactly from the start
 
   std::vector<float> super_norms, cluster_norms;  // (group): DeviationNorm
   std::vector<float> other_log_mass;  // (group): log_sum_exp of what is attended exactly elsewhere
@@ -87,9 +105,10 @@ struct DescentState {
   std::vector<int16_t> coefficients;            // (group, code_dim)
   std::vector<float> rotated;
   std::vector<int32_t> sums;
-  std::vector<float> super_ratio;  // (super-clusters): doubt per byte, largest over the group
-  std::vector<float> log_floor;    // (group): log_total as hidden keys are measured by
-  std::vector<float> row_floor;    // (group): logit from which a row of a cluster is wanted
+  std::vector<float> super_ratio;     // (super-clusters): doubt per byte, largest over the group
+  std::vector<float> log_floor;       // (group): log_total as hidden keys are measured by
+  std::vector<float> row_floor;       // (group): logit from which a row is wanted, of log_doubt 0
+  std::vector<float> cluster_factor;  // (group)
   struct WantedRow {
     uint32_t coded;   // its place in `coded`
     uint32_t offset;  // within the cluster
@@ -97,6 +116,8 @@ struct DescentState {
     uint32_t row;  // of the segment
   };
   std::vector<WantedRow> wanted;
+  std::vector<WantedRow> sorted;
+  std::vector<uint32_t> segment_begin;
   std::vector<uint32_t> rows;
   std::vector<float> packed;  // (group, PackedQueryFloats): queries as GatherScores takes them
   std::vector<float> buffer;
@@ -156,7 +177,8 @@ class Descent {
   // Returns its place in `opened`.
   size_t OpenSuper(size_t super_cluster);
   void CodeCluster(const OpenedSuper& open, size_t cluster);
-  void ListWantedRows(uint32_t coded);
+  void ListWantedRows(uint32_t coded, const DescentThreshold& threshold);
+  void SortWanted();
   // Scores the wanted rows exactly, as many as the budget allows; false: not all.
   bool MakeWantedExact(const DescentThreshold& threshold);
   void ScoreExactly(const Segment& segment, std::span<const DescentState::WantedRow> wanted);
@@ -168,17 +190,20 @@ class Descent {
 
   bool SuperIsWanted(size_t super_cluster, const DescentThreshold& threshold) const;
   void RefineClusters(const OpenedSuper& open, const DescentThreshold& threshold);
-  void SetRowFloors(const CodedCluster& coded, const DescentThreshold& threshold);
+  void SetRowFloors(const DescentThreshold& threshold);
   bool OverBudget(const DescentThreshold& threshold) const {
     return static_cast<double>(read_.bytes_read) >= threshold.bytes_max;
   }
 
-  void ListLogMasses(size_t g);
-  void AddRowTotals(size_t g, double factor);
-  void AddClusterDoubt(size_t g);
+  void SetReference();
+  void RaiseReference(size_t g, float logit);
+  void WeighClusters(const OpenedSuper& open);
+  void WeighRows(uint32_t coded);
+  void AddTotals(size_t g);
   void UpdateSuperRatios();
   void UpdateScale(size_t g, double exact_squares);
   float RowDoubt(float variance) const;
+  float DoubtFactor(size_t g, DoubtLevel level) const;
 
   // Of centroid, mean value and sums of a cluster.
   size_t cluster_bytes() const {

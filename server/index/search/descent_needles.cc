@@ -127,7 +127,7 @@ void Descent::WantHiddenKey(const NeedleCandidate& needle) {
   const uint32_t row = needle.row - segment.clusters.row_begin[local];
   uint8_t& exact = s_.row_exact[s_.coded[coded].offset + row];
   if (exact != 0) return;  // already, or wanted for another query of the group
-  exact = 1;
+  exact = kRowWanted;
   s_.wanted.push_back({coded, row, needle.segment, needle.row});
 }
 

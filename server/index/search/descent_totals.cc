@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "attention/partial_attention.h"
 #include "attention/vector_kernels.h"
@@ -12,6 +13,15 @@ constexpr float kNegativeInfinity = -std::numeric_limits<float>::infinity();
 // An output is not taken for shorter than this share of an ordinary value.
 constexpr double kOutputSquareMin = 1e-3;
 constexpr float kRowVarianceMax = 20.0f;  // rows of which a code says less have no weight
+// Masses may exceed exp(reference) by this before everything is put in other terms: squares stay
+// finite.
+constexpr float kReferenceSlack = 20.0f;
+
+double Sum(std::span<const float> x) { return std::accumulate(x.begin(), x.end(), 0.0); }
+
+void Scale(float factor, std::span<float> x) {
+  for (float& element : x) element *= factor;
+}
 
 }  // namespace
 
@@ -33,66 +43,129 @@ double Descent::SquaredError() const {
 }
 
 void Descent::UpdateTotals() {
+  if (s_.reference.empty()) SetReference();
+  for (const uint32_t coded : s_.changed) WeighRows(coded);
+  s_.changed.clear();
   s_.log_total.resize(group_);
   s_.doubt.assign(group_, LevelDoubts{});
   s_.exact_share.assign(group_, 0.0);
-  for (size_t g = 0; g < group_; ++g) {
-    ListLogMasses(g);
-    const float peak = MaxElement(s_.buffer);
-    const float sum = peak == kNegativeInfinity ? 0.0f : ExpInPlace(peak, s_.buffer);
-    const float log_rest = sum > 0 ? peak + std::log(sum) : kNegativeInfinity;
-    s_.log_total[g] = LogAddExp(s_.other_log_mass[g], log_rest);
-    if (s_.log_total[g] == kNegativeInfinity) continue;
-    s_.exact_share[g] = std::exp(double{s_.other_log_mass[g]} - s_.log_total[g]);
-    AddRowTotals(g, peak == kNegativeInfinity ? 0.0 : std::exp(double{peak} - s_.log_total[g]));
-    AddClusterDoubt(g);
-  }
+  for (size_t g = 0; g < group_; ++g) AddTotals(g);
   UpdateSuperRatios();
 }
 
-// buffer: log masses of all super-clusters, of the clusters of opened ones, of rows of coded ones.
-void Descent::ListLogMasses(size_t g) {
-  const float* super_mass = s_.super_log_mass.data() + g * super_count_;
-  s_.buffer.assign(super_mass, super_mass + super_count_);
-  for (size_t i = 0; i < super_count_; ++i) {
-    if (s_.super_state[i] != SuperState::kWhole) s_.buffer[i] = kNegativeInfinity;
-  }
-  for (const OpenedSuper& open : s_.opened) {
-    const float* mass = ClusterLogMass(open, g);
-    for (size_t i = 0; i < open.count; ++i) {
-      const bool counts = s_.cluster_state[open.offset + i] == ClusterState::kEstimated;
-      s_.buffer.push_back(counts ? mass[i] : kNegativeInfinity);
+void Descent::SetReference() {
+  s_.super_mass = s_.super_log_mass;
+  s_.super_doubt.resize(group_ * super_count_);
+  for (size_t g = 0; g < group_; ++g) {
+    const std::span<float> mass(s_.super_mass.data() + g * super_count_, super_count_);
+    for (size_t i = 0; i < super_count_; ++i) {
+      if (s_.super_state[i] != SuperState::kWhole) mass[i] = kNegativeInfinity;
     }
+    const float peak = std::max(MaxElement(mass), s_.other_log_mass[g]);
+    s_.reference.push_back(peak == kNegativeInfinity ? 0.0f : peak);
+    EstimateDoubt(mass.data(), part_.super_sums(), s_.super_norms[g], s_.reference[g], *part_.terms,
+                  part_.terms->super_clusters, s_.super_doubt.data() + g * super_count_);
+    ExpInPlace(s_.reference[g], mass);
   }
-  for (const CodedCluster& coded : s_.coded) {
-    const float* logits = RowLogits(coded, g);
-    s_.buffer.insert(s_.buffer.end(), logits, logits + coded.rows);
+  for (const OpenedSuper& open : s_.opened) WeighClusters(open);
+}
+
+void Descent::RaiseReference(size_t g, float logit) {
+  if (!(logit > s_.reference[g] + kReferenceSlack)) return;
+  const double factor = std::exp(double{s_.reference[g]} - logit);
+  const auto mass_factor = static_cast<float>(factor);
+  const auto doubt_factor = static_cast<float>(factor * factor);
+  s_.reference[g] = logit;
+  Scale(mass_factor, {s_.super_mass.data() + g * super_count_, super_count_});
+  Scale(doubt_factor, {s_.super_doubt.data() + g * super_count_, super_count_});
+  for (const OpenedSuper& open : s_.opened) {
+    const size_t begin = group_ * open.offset + g * open.count;
+    if (begin + open.count > s_.cluster_mass.size()) continue;  // being opened
+    Scale(mass_factor, {s_.cluster_mass.data() + begin, open.count});
+    Scale(doubt_factor, {s_.cluster_doubt.data() + begin, open.count});
+  }
+  for (size_t i = g; i < s_.row_totals.size(); i += group_) {
+    RowTotals& totals = s_.row_totals[i];
+    totals.rest *= factor;
+    totals.exact *= factor;
+    totals.rest_squares *= factor * factor;
+    totals.exact_squares *= factor * factor;
   }
 }
 
-// The rows' masses, at the end of buffer, are shares when multiplied by `factor`.
-void Descent::AddRowTotals(size_t g, double factor) {
-  const float* mass = s_.buffer.data() + (s_.buffer.size() - s_.row_exact.size());
-  double exact_squares = 0, row_doubt = 0;
-  for (const CodedCluster& coded : s_.coded) {
-    double exact = 0, squares = 0;
-    for (size_t i = 0; i < coded.rows; ++i) {
-      const float m = mass[coded.offset + i];
-      if (s_.row_exact[coded.offset + i] != 0) {
-        exact += m;
-        exact_squares += double{m} * m;
-      } else {
-        squares += m * m;
-      }
-    }
-    s_.exact_share[g] += factor * exact;
-    if (squares > 0) {
-      const float variance = s_.residual_queries[g].variance * coded.factor_square;
-      row_doubt += squares * factor * factor * RowDoubt(variance);
+// Masses and doubts of the clusters of a super-cluster just opened.
+void Descent::WeighClusters(const OpenedSuper& open) {
+  const size_t begin = group_ * open.offset, local = open.first_node % part_.clusters_per_segment;
+  for (size_t g = 0; g < group_; ++g) {
+    RaiseReference(g, MaxElement({ClusterLogMass(open, g), open.count}));
+  }
+  s_.cluster_mass.resize(std::max(s_.cluster_mass.size(), begin + group_ * open.count));
+  s_.cluster_doubt.resize(s_.cluster_mass.size());
+  for (size_t g = 0; g < group_; ++g) {
+    float* mass = s_.cluster_mass.data() + begin + g * open.count;
+    float* doubt = s_.cluster_doubt.data() + begin + g * open.count;
+    std::copy_n(ClusterLogMass(open, g), open.count, mass);
+    EstimateDoubt(mass, GroupSums::Of(SegmentOf(open).clusters, local, open.count),
+                  s_.cluster_norms[g], s_.reference[g], *part_.terms, part_.terms->clusters, doubt);
+    ExpInPlace(s_.reference[g], {mass, open.count});
+    for (size_t i = 0; i < open.count; ++i) {
+      if (s_.cluster_state[open.offset + i] != ClusterState::kEstimated) mass[i] = doubt[i] = 0;
     }
   }
-  UpdateScale(g, exact_squares * factor * factor);
-  s_.doubt[g][kRowDoubt] = s_.scale[g] * row_doubt;
+}
+
+void Descent::WeighRows(uint32_t index) {
+  const CodedCluster& coded = s_.coded[index];
+  const uint8_t* exact = s_.row_exact.data() + coded.offset;
+  for (size_t g = 0; g < group_; ++g) {
+    const float* logits = RowLogits(coded, g);
+    RaiseReference(g, MaxElement({logits, coded.rows}));
+    s_.buffer.assign(logits, logits + coded.rows);
+    ExpInPlace(s_.reference[g], s_.buffer);
+    RowTotals& totals = s_.row_totals[index * group_ + g];
+    totals.best_rest = kNegativeInfinity;
+    totals.rest = totals.rest_squares = totals.exact = totals.exact_squares = 0;
+    for (size_t i = 0; i < coded.rows; ++i) {
+      const double mass = s_.buffer[i];
+      if (exact[i] != 0) {
+        totals.exact += mass;
+        totals.exact_squares += mass * mass;
+      } else {
+        totals.best_rest = std::max(totals.best_rest, logits[i]);
+        totals.rest += mass;
+        totals.rest_squares += mass * mass;
+      }
+    }
+  }
+}
+
+void Descent::AddTotals(size_t g) {
+  double exact = std::exp(double{s_.other_log_mass[g]} - s_.reference[g]), exact_squares = 0;
+  double rest = Sum({s_.super_mass.data() + g * super_count_, super_count_});
+  double cluster_doubt = 0, row_doubt = 0;
+  for (const OpenedSuper& open : s_.opened) {
+    const size_t begin = group_ * open.offset + g * open.count;
+    rest += Sum({s_.cluster_mass.data() + begin, open.count});
+    cluster_doubt += Sum({s_.cluster_doubt.data() + begin, open.count});
+  }
+  for (size_t i = g; i < s_.row_totals.size(); i += group_) {
+    const RowTotals& totals = s_.row_totals[i];
+    rest += totals.rest;
+    exact += totals.exact;
+    exact_squares += totals.exact_squares;
+    row_doubt += totals.rest_squares * double{totals.mean_doubt};
+  }
+  const double total = rest + exact;
+  s_.log_total[g] =
+      total > 0 ? s_.reference[g] + static_cast<float>(std::log(total)) : kNegativeInfinity;
+  if (!(total > 0)) return;
+  s_.exact_share[g] = exact / total;
+  UpdateScale(g, exact_squares / (total * total));
+  const double factor = s_.scale[g] / (total * total);
+  s_.doubt[g][kSuperClusterDoubt] =
+      factor * Sum({s_.super_doubt.data() + g * super_count_, super_count_});
+  s_.doubt[g][kClusterDoubt] = factor * cluster_doubt;
+  s_.doubt[g][kRowDoubt] = factor * row_doubt;
 }
 
 // The exact part and the rest each look like the super-clusters' output, in different directions;
@@ -105,39 +178,22 @@ void Descent::UpdateScale(size_t g, double exact_squares) {
   s_.scale[g] = static_cast<float>(1.0 / std::max(square, kOutputSquareMin * variance));
 }
 
-void Descent::AddClusterDoubt(size_t g) {
-  for (const OpenedSuper& open : s_.opened) {
-    const size_t local = open.first_node % part_.clusters_per_segment;
-    s_.buffer.resize(open.count);
-    EstimateDoubt(ClusterLogMass(open, g),
-                  GroupSums::Of(SegmentOf(open).clusters, local, open.count), s_.cluster_norms[g],
-                  s_.log_total[g], *part_.terms, part_.terms->clusters, s_.buffer.data());
-    double sum = 0;
-    for (size_t i = 0; i < open.count; ++i) {
-      if (s_.cluster_state[open.offset + i] == ClusterState::kEstimated) sum += s_.buffer[i];
-    }
-    s_.doubt[g][kClusterDoubt] += s_.scale[g] * sum;
-  }
+// What a doubt relative to exp(2 reference) is worth, so that the errors of all levels compare.
+float Descent::DoubtFactor(size_t g, DoubtLevel level) const {
+  const double shift = 2 * (double{s_.reference[g]} - s_.log_total[g]);
+  return static_cast<float>(part_.errors.bound(level) * s_.scale[g] * std::exp(shift));
 }
 
 void Descent::UpdateSuperRatios() {
   s_.super_ratio.assign(super_count_, 0.0f);
-  s_.buffer.resize(super_count_);
   for (size_t g = 0; g < group_; ++g) {
-    EstimateDoubt(s_.super_log_mass.data() + g * super_count_, part_.super_sums(),
-                  s_.super_norms[g], s_.log_total[g], *part_.terms, part_.terms->super_clusters,
-                  s_.buffer.data());
-    double sum = 0;
+    if (s_.log_total[g] == kNegativeInfinity) continue;
+    const auto factor = static_cast<float>(DoubtFactor(g, kSuperClusterDoubt) / OpeningBytes());
+    const float* doubt = s_.super_doubt.data() + g * super_count_;
     for (size_t i = 0; i < super_count_; ++i) {
-      if (s_.super_state[i] != SuperState::kWhole) continue;
-      const float doubt = s_.buffer[i] * s_.scale[g];
-      sum += doubt;
-      s_.super_ratio[i] = std::max(s_.super_ratio[i], doubt);
+      s_.super_ratio[i] = std::max(s_.super_ratio[i], doubt[i] * factor);
     }
-    s_.doubt[g][kSuperClusterDoubt] = sum;
   }
-  const auto inverse = static_cast<float>(part_.errors.bound(kSuperClusterDoubt) / OpeningBytes());
-  for (float& ratio : s_.super_ratio) ratio *= inverse;
 }
 
 }  // namespace attic

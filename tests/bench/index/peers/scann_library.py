@@ -27,7 +27,7 @@ class Scann(Library):
                       .reorder(4 * NEIGHBORS).build())
 
     def parameters(self):
-        for candidates in (2, 8):
+        for candidates in (2, 4, 16):
             for leaves in powers(1, self.build_parameters["leaves"] // 2):
                 yield {"leaves": leaves, "candidates": candidates * NEIGHBORS}
 
