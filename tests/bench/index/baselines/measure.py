@@ -1,9 +1,11 @@
 """Measures every baseline on a set of vectors: relative output error against bytes read.
 
-    python -m baselines.measure SET --out FILE.json [--heads 0,3] [--questions 64] [--threads 1]
+    python -m baselines.measure SET --out FILE.json [--heads 0,3] [--questions 64] [--hindsight]
 
 The error is against exact attention over all keys, in float64. Questions are groups of query heads,
 evenly spread over those held back. A budget that does not pay for a method's summaries gives null.
+Settings are chosen on training queries; with --hindsight on the questions themselves, which no
+method could do and which therefore bounds what better tuning would bring.
 """
 
 import argparse
@@ -67,9 +69,10 @@ def measure_method(method, head, questions, exact, budgets):
             for place, (budget, setting) in enumerate(settings)]
 
 
-def measure_head(vector_set, number, question_groups, budgets):
+def measure_head(vector_set, number, question_groups, budgets, hindsight=False):
     vectors = vector_set.head(number)
-    head = Head.of(vectors.keys, vectors.values, vectors.training, vector_set.group,
+    head = Head.of(vectors.keys, vectors.values,
+                   vectors.questions if hindsight else vectors.training, vector_set.group,
                    vector_set.logit_scale, vector_set.folder, number)
     groups = torch.from_numpy(spread_groups(vectors.questions, vector_set.group, question_groups))
     exact = exact_attention(head.keys, head.values, groups.flatten(0, 1), head.logit_scale)
@@ -89,6 +92,7 @@ def main():
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--heads", help="such as 0,3; all without it")
     parser.add_argument("--questions", type=int, default=64, help="groups of query heads a head")
+    parser.add_argument("--hindsight", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -96,11 +100,12 @@ def main():
     print(f"hash seed {SEED}", file=sys.stderr)
     report = {"set": vector_set.name, "tokens": vector_set.tokens,
               "head_dim": vector_set.head_dim, "group": vector_set.group,
-              "question_groups": arguments.questions,
+              "question_groups": arguments.questions, "hindsight": arguments.hindsight,
               "seed": SEED, "budgets": BUDGETS, "rows": []}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     for number in heads_argument(arguments.heads, vector_set):
-        report["rows"] += measure_head(vector_set, number, arguments.questions, BUDGETS)
+        report["rows"] += measure_head(vector_set, number, arguments.questions, BUDGETS,
+                                       arguments.hindsight)
         arguments.out.write_text(json.dumps(report, indent=1))  # after each head: runs are long
     print_summary(report)
 

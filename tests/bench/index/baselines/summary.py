@@ -14,8 +14,10 @@ def table(report, statistic="median"):
     columns = [*report["budgets"], None]
     titles = [f"{budget:.0%}" for budget in report["budgets"]] + ["published"]
     heads = len({row["head"] for row in report["rows"]})
-    yield f"{report['set']}: {statistic} relative error, median over {heads} heads, by budget"
-    yield f"{'':32}" + "".join(f"{title:>9}" for title in titles)
+    tuned = "questions, in hindsight" if report["hindsight"] else "training queries"
+    yield (f"{report['set']}: {statistic} relative error, median over {heads} heads, by budget; "
+           f"settings chosen on {tuned}")
+    yield f"{'':36}" + "".join(f"{title:>9}" for title in titles)
     for method in dict.fromkeys(row["method"] for row in report["rows"]):
         cells = []
         for budget in columns:
@@ -29,7 +31,7 @@ def table(report, statistic="median"):
             if budget is None:
                 share = statistics.median(row["bytes_share"] for row in rows)
                 cells.append(f" at {share:.1%}")
-        yield f"{method:32}" + "".join(cells)
+        yield f"{method:36}" + "".join(cells)
 
 
 def print_summary(report):
