@@ -13,7 +13,7 @@
 #include "server/index/graph_growth.h"
 #include "server/index/head_snapshot.h"
 #include "server/index/indexed_part.h"
-#include "server/index/search/calibration.h"
+#include "server/index/search/calibrate.h"
 #include "server/index/segment/segment_builder.h"
 #include "server/index/tail.h"
 #include "server/index/training_reservoir.h"
@@ -205,8 +205,7 @@ std::shared_ptr<const IndexedPart> HeadIndexImpl::MakePart(
   part->segments = std::move(segments);
   part->tables = tables_.Views();
   part->terms = pooled_.Terms();
-  part->errors = calibration_.errors;
-  part->hidden_mass = calibration_.hidden_mass;
+  part->calibration = calibration_;
   part->graph = std::move(graph);
   part->rotation = rotation_;
   return part;
@@ -265,8 +264,8 @@ void HeadIndexImpl::CalibrateErrors() {
   const size_t segments = from->segments.size();
   if (segments < calibrated_segments_) calibrated_segments_ = 0;  // truncated since
   const bool done = tail_segments() == 0;
-  if (segments < (done ? calibrated_segments_ + 1 + calibrated_segments_ / 4
-                       : 2 * calibrated_segments_ + 1)) {
+  if (segments <
+      (done ? calibrated_segments_ + 1 + calibrated_segments_ / 4 : 2 * calibrated_segments_ + 1)) {
     return;
   }
   const Calibration calibration = Calibrate(*from, RecentQueries());

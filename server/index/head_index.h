@@ -31,20 +31,15 @@ struct HeadShape {
 
 struct IndexOptions {
   int64_t segment_tokens = 8192;
-  int64_t cluster_tokens = 32;          // mean members of a cluster
-  int64_t super_cluster_clusters = 8;   // mean clusters of a super-cluster
+  int64_t cluster_tokens = 32;         // mean members of a cluster
+  int64_t super_cluster_clusters = 8;  // mean clusters of a super-cluster
   int kmeans_iterations = 10;
   int64_t exact_scan_tokens_max = 65536;  // shorter ranges are scanned exactly
-  double max_error = 0.05;              // of outputs, where a request says nothing else
-  double exact_clusters_share = 0.004;    // clusters attended exactly, of all, at least...
-  size_t exact_clusters_min = 64;         // ...this many
-  double estimated_clusters_share =
-      0.15;                            // clusters estimated one by one; the rest per super-cluster
-  double negligible_share = 1e-3;      // chosen clusters that together carry less stay estimated
-  size_t needle_candidates = 2048;     // keys that may matter by code, scored exactly at most
-  size_t graph_clusters_min = 8192;    // fewer centroids are searched without the graph
-  size_t graph_search_width = 48;      // clusters sought through the graph for a query head
-  size_t training_queries_max = 8192;  // query vectors kept to teach the index
+  double max_error = 0.05;                // of outputs, where a request says nothing else
+  bool exact_when_faster = true;          // scan everything where a walk would take longer
+  size_t needle_candidates = 2048;        // keys that may matter by code, scored exactly at most
+  size_t graph_clusters_min = 8192;       // fewer centroids are searched without the graph
+  size_t training_queries_max = 8192;     // query vectors kept to teach the index
   GraphOptions graph;
 };
 

@@ -63,6 +63,14 @@ bool IndexedHeadSnapshot::ScansExactly(PositionRange range, AttendMode mode) con
          range.end - range.begin <= part_->options.exact_scan_tokens_max;
 }
 
+bool IndexedHeadSnapshot::ExactIsFaster(const SelectionPolicy& selection) const {
+  const IndexOptions& options = part_->options;
+  if (!options.exact_when_faster) return false;
+  const double below = part_->calibration.exact_below;
+  if (selection.goal == SelectionGoal::kMaxError) return selection.amount <= below;
+  return selection.goal == SelectionGoal::kDefault && options.max_error <= below;
+}
+
 void IndexedHeadSnapshot::Attend(const HeadRequest& request, SearchScratch& scratch,
                                  HeadAnswer& answer) const {
   const HeadShape& shape = part_->shape;
@@ -77,7 +85,7 @@ void IndexedHeadSnapshot::Attend(const HeadRequest& request, SearchScratch& scra
   answer.error.assign(shape.group, 0.0f);
   PrepareScratch(shape, request.queries, scratch);
   PositionRange rest{range.begin, std::min(range.end, part_->token_count())};
-  const bool exact = ScansExactly(range, request.mode);
+  const bool exact = ScansExactly(range, request.mode) || ExactIsFaster(request.selection);
   if (!exact && rest.begin < rest.end) {
     scratch.tail.Score(tail_, range, scratch.queries, shape.group, answer.read);
   } else {

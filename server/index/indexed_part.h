@@ -6,7 +6,7 @@
 #include <memory>
 #include <vector>
 
-#include "server/index/estimate/error_model.h"
+#include "server/index/estimate/calibration.h"
 #include "server/index/estimate/estimation.h"
 #include "server/index/graph/query_aware_graph.h"
 #include "server/index/growing_array.h"
@@ -62,9 +62,7 @@ struct IndexedPart {
   std::vector<std::shared_ptr<const Segment>> segments;  // of consecutive positions from 0
   SummaryViews tables;
   std::shared_ptr<const EstimateTerms> terms;
-  ErrorModel errors;
-  // Mean share of the mass that queries find in keys which sums hide, as measured.
-  float hidden_mass = 1;
+  Calibration calibration;
   std::shared_ptr<const QueryAwareGraph> graph;  // may be null, or lag behind the newest segments
   std::shared_ptr<const SignRotation> rotation;
 

@@ -141,8 +141,8 @@ class Descent {
   void Begin();
 
   // Looks for keys that sums hide by the one-bit codes: those whose share of the mass may reach
-  // exp(log_share_min). They become exact. Where that takes more than about bytes_max, only codes
-  // are read that may hide the largest.
+  // exp(log_share_min). They become exact. Where that takes more than bytes_max, only codes are
+  // read that may hide the largest.
   void FindHiddenKeys(float log_share_min, double bytes_max);
 
   // Makes the `count` best keys of each query exact, as far as the one-bit codes of all keys tell

@@ -15,18 +15,29 @@ constexpr float kNegativeInfinity = -std::numeric_limits<float>::infinity();
 constexpr float kFloorTooHigh = 1.5f;
 // Keys scored exactly for each one of the best that is asked for.
 constexpr size_t kCandidatesPerKey = 4;
+// Of the bytes that a limited search may read; the rest is for scoring what was found.
+constexpr double kCodesShare = 0.8;
 
 }  // namespace
 
 void Descent::FindHiddenKeys(float log_share_min, double bytes_max) {
-  const NeedleRequest needles{.queries = request_.queries,
-                              .super_logits = s_.super_logits,
-                              .range = request_.range,
-                              .log_share_min = log_share_min,
-                              .count = part_.options.needle_candidates};
+  NeedleRequest needles{.queries = request_.queries,
+                        .super_logits = s_.super_logits,
+                        .range = request_.range,
+                        .log_share_min = log_share_min,
+                        .count = part_.options.needle_candidates};
   s_.log_floor = s_.log_total;
   const bool limited = bytes_max < std::numeric_limits<double>::infinity();
-  s_.keys_may_hide = limited && RaiseFloorsToBudget(log_share_min, bytes_max);
+  s_.keys_may_hide = false;
+  if (limited) {
+    const double bytes = bytes_max / static_cast<double>(group_);
+    const auto key_bytes =
+        static_cast<double>(part_.shape.head_dim * ElementBytes(part_.shape.element_type));
+    needles.count =
+        std::min(needles.count, static_cast<size_t>((1 - kCodesShare) * bytes / key_bytes));
+    s_.keys_may_hide = RaiseFloorsToBudget(log_share_min, kCodesShare * bytes);
+    if (needles.count == 0) return;
+  }
   FindNeedles(part_, needles, request_.helpers, s_.log_floor, s_.needles, read_);
   if (!limited && FloorWasTooHigh()) {
     FindNeedles(part_, needles, request_.helpers, s_.log_floor, s_.needles, read_);
@@ -41,21 +52,25 @@ void Descent::FindHiddenKeys(float log_share_min, double bytes_max) {
   MakeWantedExact({});
 }
 
-// Super-clusters are scanned whose base and radius reach the floor: so many that they fit.
+// Blocks of codes are scanned whose base and radius reach the floor: so many that they fit.
 bool Descent::RaiseFloorsToBudget(float log_share_min, double bytes_max) {
-  const double super_bytes = static_cast<double>(part_.rotation->code_dim() / 8 + 1) *
-                             static_cast<double>(part_.token_count()) /
-                             static_cast<double>(super_count_);
-  const auto affordable = static_cast<size_t>(bytes_max / super_bytes);
-  if (affordable >= super_count_) return false;
+  const size_t blocks = part_.tables.block_radius.size();
+  const double block_bytes =
+      static_cast<double>(part_.rotation->code_dim() / 8 + 1) * kCodeBlockRows;
+  const auto affordable = static_cast<size_t>(bytes_max / block_bytes);
+  if (affordable >= blocks) return false;
+  const float* radius = part_.tables.block_radius.data();
   bool raised = false;
-  const float* radius = part_.tables.super_radius.data();
+  s_.buffer.resize(blocks);
   for (size_t g = 0; g < group_; ++g) {
     const float* query = request_.queries.data() + g * part_.shape.head_dim;
     const float length = std::sqrt(Dot(query, query, part_.shape.head_dim));
-    s_.buffer.resize(super_count_);
     for (size_t i = 0; i < super_count_; ++i) {
-      s_.buffer[i] = s_.super_logits[g * super_count_ + i] + length * radius[i];
+      const float base = s_.super_logits[g * super_count_ + i];
+      const bool counts = s_.super_state[i] != SuperState::kExcluded;
+      for (uint32_t b = part_.first_block(i); b < part_.last_block(i); ++b) {
+        s_.buffer[b] = counts ? base + length * radius[b] : kNegativeInfinity;
+      }
     }
     const auto last = s_.buffer.begin() + static_cast<std::ptrdiff_t>(affordable);
     std::nth_element(s_.buffer.begin(), last, s_.buffer.end(), std::greater<float>());

@@ -92,7 +92,7 @@ void Descent::SetRowFloors(const DescentThreshold& threshold) {
   s_.row_floor.resize(group_);
   const float allowed = threshold.doubt_per_byte * static_cast<float>(key_bytes_);
   for (size_t g = 0; g < group_; ++g) {
-    const float weight = part_.errors.bound(kRowDoubt) * s_.scale[g];
+    const float weight = part_.calibration.errors.bound(kRowDoubt) * s_.scale[g];
     s_.row_floor[g] = s_.log_total[g] + 0.5f * (std::log(allowed) - std::log(weight));
   }
 }

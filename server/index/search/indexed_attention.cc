@@ -72,11 +72,11 @@ IndexedAnswer AttendIndexed(const IndexedPart& part, PositionRange range,
   AddDescent(part, scratch.queries, state, scratch.accumulators, scratch.answer, read);
   answer.exact_share = state.exact_share;
   // What such queries ordinarily find in hidden keys may be missing.
-  const double hidden = state.keys_may_hide ? part.hidden_mass : 0.0;
+  const double hidden = state.keys_may_hide ? part.calibration.hidden_mass : 0.0;
   for (double& share : answer.exact_share) share *= 1 - hidden;
   for (size_t g = 0; g < group; ++g) {
-    answer.squared_error.push_back((part.errors.Bound(state.doubt[g]) + hidden * hidden) /
-                                   state.scale[g]);
+    answer.squared_error.push_back(
+        (part.calibration.errors.Bound(state.doubt[g]) + hidden * hidden) / state.scale[g]);
   }
   return answer;
 }

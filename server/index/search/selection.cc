@@ -17,11 +17,11 @@ constexpr float kDoubtFactorFar = 0.15f;
 constexpr double kFar = 10;  // of the squared error
 constexpr float kBudgetFactor = 0.5f;
 constexpr float kDoubtMin = 1e-30f;
+constexpr double kSquaredErrorSeen = 1e-10;
 constexpr double kUnlimited = std::numeric_limits<double>::infinity();
 // Heads whose queries find less of the mass in hidden keys than this do without them.
 constexpr float kHiddenMassMin = 0.3f;
-// Of most super-clusters in reach few blocks are read, so more is allowed than there is.
-constexpr double kBudgetForCodes = 1.5;
+constexpr double kBudgetForCodes = 0.7;
 // A key that holds more than this share of the mass must not stay hidden, whatever is asked for...
 constexpr float kHiddenShare = 1e-3f;
 // ...unless the errors asked for are larger.
@@ -118,7 +118,7 @@ class Selector {
   // that sums hide.
   double CodeBytes() const {
     if (policy_.goal != SelectionGoal::kTokenBudget) return kUnlimited;
-    return part_.hidden_mass < kHiddenMassMin ? 0 : kBudgetForCodes * budget_bytes();
+    return part_.calibration.hidden_mass < kHiddenMassMin ? 0 : kBudgetForCodes * budget_bytes();
   }
 
   bool ReduceError() {
@@ -137,7 +137,7 @@ class Selector {
   bool SpendBudget() {
     DescentThreshold threshold{.doubt_per_byte = descent_.ThresholdFor(descent_.SquaredError() / 2),
                                .bytes_max = budget_bytes()};
-    while (threshold.doubt_per_byte > kDoubtMin && descent_.SquaredError() > 0) {
+    while (threshold.doubt_per_byte > kDoubtMin && descent_.SquaredError() > kSquaredErrorSeen) {
       if (DeadlineIsNear(deadline_)) return false;
       const bool more = descent_.Refine(threshold, deadline_);
       descent_.UpdateTotals();

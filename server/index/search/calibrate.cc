@@ -1,6 +1,9 @@
-#include "server/index/search/calibration.h"
+#include "server/index/search/calibrate.h"
 
 #include <algorithm>
+#include <array>
+#include <ctime>
+#include <iterator>
 #include <limits>
 #include <utility>
 #include <vector>
@@ -15,10 +18,22 @@
 namespace attic {
 namespace {
 
-constexpr size_t kQueries = 32;
-constexpr size_t kQueriesTogether = 8;  // in one exact scan
+constexpr size_t kQueries = 64;
 constexpr float kLogHiddenShare = -6.9f;
+constexpr double kGroupCost = 0.6;  // of a walk, for each further query of a group
 constexpr double kErrorsAsked[] = {0.4, 0.2, 0.1, 0.05, 0.02};
+
+double ThreadSeconds() {
+  timespec now;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+double Median(std::vector<double>& x) {
+  const auto middle = x.begin() + static_cast<std::ptrdiff_t>(x.size() / 2);
+  std::nth_element(x.begin(), middle, x.end());
+  return *middle;
+}
 
 class Calibrator {
  public:
@@ -40,12 +55,17 @@ class Calibrator {
     }
     IndexedPart fitted = part_;
     const std::vector<ErrorSample> of_levels = std::exchange(samples_, {});
-    fitted.errors = FitErrorModel(of_levels, {}, prior);
+    fitted.calibration.errors = FitErrorModel(of_levels, {}, prior);
     for (size_t i = 0; i < count_; ++i) {
-      for (const double error : kErrorsAsked) MeasureAsked(fitted, i, error);
+      for (size_t e = 0; e < std::size(kErrorsAsked); ++e) {
+        const double start = ThreadSeconds();
+        MeasureAsked(fitted, i, kErrorsAsked[e]);
+        walk_seconds_[e].push_back(ThreadSeconds() - start);
+      }
     }
-    return {FitErrorModel(of_levels, samples_, prior),
-            static_cast<float>(hidden_mass_ / static_cast<double>(count_))};
+    return {.errors = FitErrorModel(of_levels, samples_, prior),
+            .hidden_mass = static_cast<float>(hidden_mass_ / static_cast<double>(count_)),
+            .exact_below = ExactBelow()};
   }
 
  private:
@@ -56,8 +76,9 @@ class Calibrator {
   void AttendExactly() {
     std::vector<AttentionAccumulator> accumulators;
     ScanScratch scan;
-    for (size_t begin = 0; begin < count_; begin += kQueriesTogether) {
-      const size_t n = std::min(kQueriesTogether, count_ - begin);
+    for (size_t begin = 0; begin < count_; begin += part_.shape.group) {
+      const size_t n = std::min<size_t>(part_.shape.group, count_ - begin);
+      const double start = ThreadSeconds();
       accumulators.assign(n, AttentionAccumulator(value_dim_));
       for (const auto& segment : part_.segments) {
         ScanExact(Query(begin).data(), 1.0f, segment->key_rows(), segment->value_rows(),
@@ -66,6 +87,7 @@ class Calibrator {
       for (size_t i = 0; i < n; ++i) {
         accumulators[i].Finish({exact_.data() + (begin + i) * value_dim_, value_dim_});
       }
+      exact_seconds_.push_back(ThreadSeconds() - start);
     }
   }
 
@@ -95,6 +117,19 @@ class Calibrator {
     descent.FindHiddenKeys(kLogHiddenShare, std::numeric_limits<double>::infinity());
     descent.UpdateTotals();
     hidden_mass_ += scratch_.descent.exact_share[0];
+  }
+
+  // The largest of the errors asked for whose walks took longer than exact scans. A walk for a
+  // group of queries takes somewhat less than one for each.
+  float ExactBelow() {
+    const double exact = Median(exact_seconds_);
+    const double group = 1 + kGroupCost * (part_.shape.group - 1.0);
+    float below = 0;
+    for (size_t e = 0; e < std::size(kErrorsAsked); ++e) {
+      if (group * Median(walk_seconds_[e]) < exact) continue;
+      below = std::max(below, static_cast<float>(kErrorsAsked[e]));
+    }
+    return below;
   }
 
   // The answer when everything is known at one level and nothing below it.
@@ -129,6 +164,8 @@ class Calibrator {
   SearchScratch scratch_;
   std::vector<ErrorSample> samples_;
   double hidden_mass_ = 0;
+  std::vector<double> exact_seconds_;                                      // of a group of queries
+  std::array<std::vector<double>, std::size(kErrorsAsked)> walk_seconds_;  // of one query
 };
 
 }  // namespace
@@ -141,7 +178,7 @@ Calibration Calibrate(const IndexedPart& part, std::span<const float> queries) {
     const std::span<const float> query = queries.subspan(i * count / taken * dim, dim);
     for (const float x : query) some.push_back(x * part.shape.logit_scale);
   }
-  if (some.empty() || part.segments.empty()) return {part.errors, part.hidden_mass};
+  if (some.empty() || part.segments.empty()) return part.calibration;
   return Calibrator(part, std::move(some)).Run(ErrorModel());
 }
 

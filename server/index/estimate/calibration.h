@@ -1,0 +1,19 @@
+// What a head has learnt from queries that were answered exactly as well.
+#ifndef ATTIC_SERVER_INDEX_ESTIMATE_CALIBRATION_H_
+#define ATTIC_SERVER_INDEX_ESTIMATE_CALIBRATION_H_
+
+#include "server/index/estimate/error_model.h"
+
+namespace attic {
+
+struct Calibration {
+  ErrorModel errors;
+  // Mean share of the mass that queries find in keys which sums hide.
+  float hidden_mass = 1;
+  // Where errors up to this are asked for, an exact scan took less time than a walk.
+  float exact_below = 0;
+};
+
+}  // namespace attic
+
+#endif  // ATTIC_SERVER_INDEX_ESTIMATE_CALIBRATION_H_
