@@ -19,7 +19,8 @@ def makers(options):
                 lambda preset=preset, tokens=tokens: synthetic.make(preset, tokens))
     sets["encoder-1048576"] = lambda: encoder.make(1048576, encoder.SPREAD_HEADS)
     sets["recall-1048576"] = lambda: recall.make(1048576, options.recall_vectors)
-    sets["rotary-131072"] = lambda: rotary.make(131072, options.device)
+    sets["rotary-131072"] = lambda: rotary.make(131072, device=options.device)
+    sets["rotary-scaled-131072"] = lambda: rotary.make(131072, scaled=True, device=options.device)
     return sets
 
 

@@ -1,5 +1,6 @@
 """A Llama-shaped decoder: RMSNorm, grouped-query attention with rotation, SwiGLU, no biases."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,7 @@ class Shape:
     kv_heads: int = 2
     head_dim: int = 64
     theta: float = 500000.0
+    training_length: int = 512
 
     @property
     def group(self):
@@ -37,6 +39,13 @@ def rotate(x, cos, sin):
     first, second = x.float().chunk(2, dim=-1)
     turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
     return turned.to(x.dtype)
+
+
+def length_scaling(positions, shape):
+    """max(1, log n / log training_length) for the n tokens that a position attends to: it keeps
+    softmax from spreading over more keys than in training."""
+    counts = (positions + 1).double()
+    return (counts.log() / math.log(shape.training_length)).clamp(min=1).float()
 
 
 def causal_attention(queries, keys, values):

@@ -150,7 +150,8 @@ def main(arguments=None):
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     shape = Shape(hidden=options.hidden, intermediate=options.intermediate, layers=options.layers,
-                  query_heads=options.query_heads, kv_heads=options.kv_heads)
+                  query_heads=options.query_heads, kv_heads=options.kv_heads,
+                  training_length=options.length)
     folder = cache_folder() / "rotary_model"
     folder.mkdir(exist_ok=True)
     with open(folder / "training_log.txt", "w", buffering=1) as log_file:
