@@ -55,7 +55,9 @@ class AnswerBuilder {
           SpreadMass(SuperMass(g).data(), part_.super_sums(), state_.super_norms[g]);
       AddFirstOrder(g, part_.terms->super_clusters, spread);
     }
-    AddSuperMeans();
+    const uint64_t bytes = AddSuperMeans();
+    // They are read before anything is refined, and are in the cache when they are needed again.
+    if (opened_too) read_.bytes_read += bytes;
     FoldSums();
   }
 
@@ -100,8 +102,9 @@ class AnswerBuilder {
   }
 
   // Where queries are sharp, most super-clusters together could not be seen in the answer: their
-  // means are not even read.
-  void AddSuperMeans() {
+  // means are not even read. Returns the bytes read.
+  uint64_t AddSuperMeans() {
+    uint64_t bytes = 0;
     for (size_t begin = 0; begin < super_count_; begin += kSupersTogether) {
       const size_t n = std::min(kSupersTogether, super_count_ - begin);
       s_.some.clear();
@@ -114,8 +117,9 @@ class AnswerBuilder {
       if (largest < kSeenMin) continue;
       const VectorsView means = part_.super_mean_values().rows(begin, n);
       AddWeightedVectors(s_.some.data(), group_, means, s_.sums.data());
-      read_.bytes_read += means.bytes();
+      bytes += means.bytes();
     }
+    return bytes;
   }
 
   void AddFirstOrder(size_t g, const LevelTerms& level, float spread) {

@@ -23,7 +23,7 @@ constexpr float kSharpness = 150;  // |q| |k| of a needle
 class NeedleHead {
  public:
   NeedleHead(uint64_t seed, size_t group, ThreadPool* helpers = nullptr,
-             int64_t super_cluster_clusters = IndexOptions().super_cluster_clusters)
+             int64_t super_cluster_clusters = 16)
       : random_(seed), group_(group), helpers_(helpers) {
     std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
     SyntheticOptions synthetic{.head_dim = kDim, .value_dim = kDim, .seed = seed};
@@ -34,6 +34,7 @@ class NeedleHead {
     HeadShape shape{.head_dim = kDim, .value_dim = kDim, .group = static_cast<uint32_t>(group)};
     IndexOptions options;
     options.segment_tokens = 2048;
+    options.cluster_tokens = 16;
     options.super_cluster_clusters = super_cluster_clusters;
     head_ = HeadIndex::Create(shape, options);
     const std::vector<std::byte> k = Narrow(keys_, shape.element_type);
