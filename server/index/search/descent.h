@@ -17,6 +17,7 @@
 #include "absl/time/time.h"
 #include "api/types.h"
 #include "server/index/codes/residual_codes.h"
+#include "server/index/graph/graph_search.h"
 #include "server/index/indexed_part.h"
 #include "server/index/search/needle_scan.h"
 
@@ -122,6 +123,8 @@ struct DescentState {
   std::vector<float> packed;  // (group, PackedQueryFloats): queries as GatherScores takes them
   std::vector<float> buffer;
   NeedleScratch needles;
+  GraphSearchScratch graph;
+  std::vector<ScoredNode> graph_best;
 };
 
 struct DescentRequest {
@@ -146,8 +149,12 @@ class Descent {
   void FindHiddenKeys(float log_share_min, double bytes_max);
 
   // Makes the `count` best keys of each query exact, as far as the one-bit codes of all keys tell
-  // them.
-  void FindBestKeys(size_t count);
+  // them: of those whose logit may reach floors (group); -infinity: of all.
+  void FindKeysAbove(std::span<const float> floors, size_t count);
+
+  // Reads the codes of the `width` clusters with the best centroids for each query, found through
+  // the graph; of none without a graph.
+  void SeekClusters(size_t width);
 
   // Reads on until nothing is left above the thresholds. Returns false when bytes_max or the
   // deadline ended it before.
@@ -183,6 +190,8 @@ class Descent {
   bool MakeWantedExact(const DescentThreshold& threshold);
   void ScoreExactly(const Segment& segment, std::span<const DescentState::WantedRow> wanted);
 
+  // The number of the super-cluster that holds `cluster` of `segment`.
+  size_t SuperOf(size_t segment, size_t cluster) const;
   void WantHiddenKey(const NeedleCandidate& needle);
   bool FloorWasTooHigh();
   // True when that keeps some keys from being found.

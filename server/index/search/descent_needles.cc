@@ -80,14 +80,18 @@ bool Descent::RaiseFloorsToBudget(float log_share_min, double bytes_max) {
   return raised;
 }
 
-void Descent::FindBestKeys(size_t count) {
+void Descent::FindKeysAbove(std::span<const float> floors, size_t count) {
+  const bool bounded =
+      std::all_of(floors.begin(), floors.end(), [](float f) { return f != kNegativeInfinity; });
   const NeedleRequest needles{
       .queries = request_.queries,
       .super_logits = s_.super_logits,
       .range = request_.range,
-      .log_share_min = kNegativeInfinity,
-      .count = std::max(part_.options.needle_candidates / 4, kCandidatesPerKey * count)};
+      .log_share_min = bounded ? 0.0f : kNegativeInfinity,
+      .count = std::max(part_.options.needle_candidates / 4, kCandidatesPerKey * count),
+      .raises = !bounded};
   s_.log_floor = s_.log_total;
+  if (bounded) s_.log_floor.assign(floors.begin(), floors.end());
   FindNeedles(part_, needles, request_.helpers, s_.log_floor, s_.needles, read_);
   s_.wanted.clear();
   for (size_t g = 0; g < group_; ++g) {
@@ -95,6 +99,35 @@ void Descent::FindBestKeys(size_t count) {
     for (size_t i = 0; i < std::min(count, best.size()); ++i) WantHiddenKey(best[i]);
   }
   MakeWantedExact({});
+}
+
+void Descent::SeekClusters(size_t width) {
+  if (part_.graph == nullptr) return;
+  const size_t head_dim = part_.shape.head_dim;
+  uint64_t visits = 0;
+  for (size_t g = 0; g < group_; ++g) {
+    part_.graph->Search(request_.queries.data() + g * head_dim, part_.centroids(), width, s_.graph,
+                        s_.graph_best, visits);
+    for (const ScoredNode& hit : s_.graph_best) {
+      const size_t segment = hit.node / part_.clusters_per_segment;
+      const size_t super = SuperOf(segment, hit.node % part_.clusters_per_segment);
+      if (s_.super_state[super] == SuperState::kExcluded) continue;
+      const OpenedSuper open = s_.opened[OpenSuper(super)];
+      const size_t cluster = hit.node - open.first_node;
+      if (s_.cluster_state[open.offset + cluster] == ClusterState::kEstimated) {
+        CodeCluster(open, cluster);
+      }
+    }
+  }
+  read_.graph_visits += visits;
+  read_.bytes_read += visits * head_dim * 2;
+}
+
+size_t Descent::SuperOf(size_t segment, size_t cluster) const {
+  const std::vector<uint32_t>& begin = part_.segments[segment]->super_cluster_begin;
+  const auto after = std::upper_bound(begin.begin(), begin.end(), cluster);
+  const auto local = static_cast<size_t>(after - begin.begin() - 1);
+  return segment * part_.super_clusters_per_segment + local;
 }
 
 // Estimates may exceed the truth, most of all where queries are sharp, and would hide keys that
@@ -129,12 +162,8 @@ bool Descent::FloorWasTooHigh() {
 void Descent::WantHiddenKey(const NeedleCandidate& needle) {
   const Segment& segment = *part_.segments[needle.segment];
   const size_t local = segment.cluster_of_row(needle.row);
-  const std::vector<uint32_t>& begin = segment.super_cluster_begin;
-  const auto after = std::upper_bound(begin.begin(), begin.end(), local);
-  const auto local_super = static_cast<size_t>(after - begin.begin() - 1);
-  const size_t place = OpenSuper(needle.segment * part_.super_clusters_per_segment + local_super);
-  const OpenedSuper open = s_.opened[place];
-  const size_t cluster = local - begin[local_super];
+  const OpenedSuper open = s_.opened[OpenSuper(SuperOf(needle.segment, local))];
+  const size_t cluster = needle.segment * part_.clusters_per_segment + local - open.first_node;
   ClusterState& state = s_.cluster_state[open.offset + cluster];
   if (state == ClusterState::kPartial || state == ClusterState::kExcluded) return;
   if (state == ClusterState::kEstimated) CodeCluster(open, cluster);

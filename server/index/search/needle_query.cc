@@ -85,7 +85,7 @@ void NeedleQuery::Consider(const ScannedRow& row) {
 }
 
 void NeedleQuery::RaiseFloor(bool keep) {
-  if (promising_) RaiseFloorBy(std::span(best_).subspan(settled_));
+  if (promising_ && request_.raises) RaiseFloorBy(std::span(best_).subspan(settled_));
   promising_ = false;
   if (!keep) best_.resize(settled_);
   if (best_.size() >= 2 * count_) Prune();
@@ -108,6 +108,7 @@ void NeedleQuery::ScoreCandidates() {
 }
 
 void NeedleQuery::RaiseLogTotal(float logit) {
+  if (!request_.raises) return;
   float known = log_total();
   while (logit > known &&
          !log_total_.compare_exchange_weak(known, logit, std::memory_order_relaxed)) {

@@ -104,6 +104,7 @@ class NeedleScan {
   }
 
   void RaiseFloors() {
+    if (!request_.raises) return;
     NeedleStretch scan(part_, request_, scratch_.blocks_read, scratch_.stretches.front());
     AddQueries(scan);
     for (size_t g = 0; g < queries_.size(); ++g) scan.RaiseFloor(g, range_, FirstBound(g));

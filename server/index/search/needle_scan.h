@@ -68,6 +68,8 @@ struct NeedleRequest {
   PositionRange range;
   float log_share_min = 0;  // a key matters when its logit is at least log_total + log_share_min
   size_t count = 0;         // candidates scored exactly for a query, at most
+  // What is found raises log_total, and with it what matters; false: log_total stays as it is.
+  bool raises = true;
 };
 
 // Sets scratch.best[g] to the keys found, best first, for each query of the group, and raises

@@ -32,6 +32,8 @@ constexpr float kDropStep = 1.0f;
 constexpr float kDropMax = 16.0f;
 // A key may lie so many standard deviations of its code higher than the code says.
 constexpr float kCodeDeviations = 2.0f;
+// Clusters sought through the graph, at least, before anything is ruled out.
+constexpr size_t kClustersSought = 48;
 constexpr float kBucketsPerNat = 8.0f;
 constexpr size_t kBuckets = 512;
 // Shares of rows known by their codes add up with some error.
@@ -39,29 +41,41 @@ constexpr double kCoverageReserve = 1.005;
 
 }  // namespace
 
-void ReadBestKeys(size_t k, Descent& descent) {
-  descent.FindBestKeys(k);
-  const DescentState& state = descent.state();
+namespace {
+
+// The logit of the k-th best row of each query, of exact rows or of all that are known; -infinity
+// where there are fewer.
+std::vector<float> KthLogits(const DescentState& state, size_t k, bool exact_only) {
   const size_t group = state.log_total.size();
-  DescentThreshold threshold{.row_deviations = kCodeDeviations};
-  std::vector<float> logits;
+  std::vector<float> kth, logits;
   for (size_t g = 0; g < group; ++g) {
     logits.clear();
     for (const CodedCluster& coded : state.coded) {
       const float* row = state.row_logits.data() + group * coded.offset + g * coded.rows;
       for (size_t i = 0; i < coded.rows; ++i) {
-        if (state.row_exact[coded.offset + i] != 0) logits.push_back(row[i]);
+        const bool exact = state.row_exact[coded.offset + i] == kRowExact;
+        if (exact || !exact_only) logits.push_back(row[i]);
       }
     }
-    float floor = -kInfinity;
-    if (k > 0 && logits.size() >= k) {
-      std::nth_element(logits.begin(), logits.begin() + static_cast<std::ptrdiff_t>(k - 1),
-                       logits.end(), std::greater<float>());
-      floor = logits[k - 1];
-    }
-    threshold.logit.push_back(floor);
+    kth.push_back(-kInfinity);
+    if (k == 0 || logits.size() < k) continue;
+    const auto at = logits.begin() + static_cast<std::ptrdiff_t>(k - 1);
+    std::nth_element(logits.begin(), at, logits.end(), std::greater<float>());
+    kth.back() = *at;
   }
-  threshold.row_logit = threshold.logit;
+  return kth;
+}
+
+}  // namespace
+
+void ReadBestKeys(size_t k, Descent& descent) {
+  const DescentState& state = descent.state();
+  DescentThreshold threshold{.row_deviations = kCodeDeviations};
+  descent.SeekClusters(std::max(kClustersSought, k / 2));
+  threshold.row_logit = KthLogits(state, k, /*exact_only=*/false);
+  if (!state.coded.empty()) descent.Refine(threshold, absl::InfiniteFuture());
+  descent.FindKeysAbove(KthLogits(state, k, /*exact_only=*/true), k);
+  threshold.logit = threshold.row_logit = KthLogits(state, k, /*exact_only=*/true);
   descent.Refine(threshold, absl::InfiniteFuture());
 }
 
