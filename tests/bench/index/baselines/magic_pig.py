@@ -21,6 +21,7 @@ from .method import Answer, Baseline
 ID_BYTES = 4
 PUBLISHED = (10, 150)
 TABLES_MAX = {8: 240, 10: 400, 11: 400, 12: 400}  # by K; 400 tables are 1,600 bytes a key
+TABLES_MAX_LONG, LONG_TOKENS = {10: 400, 12: 400}, 1 << 18  # of a million keys already 3.3 GB
 LENGTH_STEPS = 24
 
 
@@ -67,9 +68,11 @@ class MagicPig(Baseline):
     name = "MagicPIG"
 
     def __init__(self, seed=0, tables_max=None):
-        self.seed, self._tables_max = seed, tables_max or TABLES_MAX
+        self.seed, self._given = seed, tables_max
 
     def prepare(self):
+        is_long = self.head.tokens > LONG_TOKENS
+        self._tables_max = self._given or (TABLES_MAX_LONG if is_long else TABLES_MAX)
         self._mean = self.head.keys.mean(dim=0)
         centred = self.head.keys - self._mean
         generator = torch.Generator().manual_seed(self.seed)
