@@ -27,9 +27,9 @@ inline constexpr float kResidualVariance = 0.1192f;
 
 // Codes of rows in groups (clusters), a row after the other.
 struct ResidualCodes {
-  size_t row_bytes = 0;         // ResidualRowBytes()
-  std::vector<uint8_t> codes;   // (rows, row_bytes), layout in residual_kernels.h
-  std::vector<uint8_t> factor;  // (rows): f in units of factor_unit of the row's group
+  size_t row_bytes = 0;            // ResidualRowBytes()
+  std::vector<uint8_t> codes;      // (rows, row_bytes), layout in residual_kernels.h
+  std::vector<uint8_t> factor;     // (rows): f in units of factor_unit of the row's group
   std::vector<float> factor_unit;  // (groups)
 
   const uint8_t* row(size_t r) const { return codes.data() + r * row_bytes; }

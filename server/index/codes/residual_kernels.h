@@ -28,6 +28,14 @@ void ScoreResiduals(const uint8_t* codes, size_t rows, size_t code_dim, const in
 void AddResiduals(const uint8_t* codes, size_t rows, size_t code_dim, const float* weights,
                   size_t query_count, float* out);
 
+// Sums over the rows of a cluster, of masses and their squares.
+struct RowSums {
+  float rest, rest_squares;    // of rows whose flag is zero
+  float exact, exact_squares;  // of the others
+  float best_rest;             // largest logit of rows whose flag is zero; -infinity: there is none
+};
+RowSums SumRows(const float* logits, const float* masses, const uint8_t* exact, size_t count);
+
 }  // namespace attic
 
 #endif  // ATTIC_SERVER_INDEX_CODES_RESIDUAL_KERNELS_H_

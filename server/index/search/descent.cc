@@ -31,6 +31,7 @@ void Descent::Begin() {
   s_.coded.clear();
   s_.coded_index.clear();
   s_.row_logits.clear();
+  s_.row_mass.clear();
   s_.row_exact.clear();
   s_.row_totals.clear();
   s_.changed.clear();
@@ -178,6 +179,7 @@ void Descent::CodeCluster(const OpenedSuper& open, size_t cluster) {
   const float mean_square = rows == 0 ? 0.0f : squares / static_cast<float>(rows);
   s_.row_exact.resize(offset + rows, 0);
   s_.row_logits.resize(group_ * (offset + rows));
+  s_.row_mass.resize(group_ * (offset + rows), 0.0f);
   s_.sums.resize(group_ * rows);
   ScoreResiduals(segment.residuals.row(first), rows, code_dim_, s_.coefficients.data(), group_,
                  s_.sums.data());

@@ -54,8 +54,8 @@ struct RowTotals {
   float deviation;   // standard deviation of a logit as the code leaves it, of the longest residual
   float log_doubt;   // log of the doubt about a row of it with mass 1...
   float mean_doubt;  // ...and that of an ordinary row
-  double rest, rest_squares;    // masses of rows not exact, and their squares
-  double exact, exact_squares;  // of exact rows
+  float rest, rest_squares;    // masses of rows not exact, and their squares
+  float exact, exact_squares;  // of exact rows
 };
 
 // Thresholds from which on something is read. Infinite ones ask for nothing.
@@ -81,6 +81,7 @@ struct DescentState {
   std::vector<uint32_t> coded_index;  // (clusters opened): 1 + its place in `coded`, or 0
   // Per coded cluster (group, rows): the logit, or log E exp(logit) as the code has it.
   std::vector<float> row_logits;
+  std::vector<float> row_mass;        // likewise, exp(logit - reference)
   std::vector<uint8_t> row_exact;     // (rows coded): 0, kRowExact or kRowWanted
   std::vector<RowTotals> row_totals;  // (coded, group)
   std::vector<uint32_t> changed;      // coded clusters whose row_totals are out of date
@@ -110,6 +111,11 @@ struct DescentState {
   std::vector<float> log_floor;       // (group): log_total as hidden keys are measured by
   std::vector<float> row_floor;       // (group): logit from which a row is wanted, of log_doubt 0
   std::vector<float> cluster_factor;  // (group)
+  struct WantedCluster {
+    uint32_t opened;   // the place of its super-cluster in `opened`
+    uint32_t cluster;  // within it
+  };
+  std::vector<WantedCluster> to_code;
   struct WantedRow {
     uint32_t coded;   // its place in `coded`
     uint32_t offset;  // within the cluster
@@ -198,7 +204,8 @@ class Descent {
   bool RaiseFloorsToBudget(float log_share_min, double bytes_max);
 
   bool SuperIsWanted(size_t super_cluster, const DescentThreshold& threshold) const;
-  void RefineClusters(const OpenedSuper& open, const DescentThreshold& threshold);
+  void ListWantedClusters(uint32_t opened, const DescentThreshold& threshold);
+  void PrefetchCodes(const DescentState::WantedCluster& wanted) const;
   void SetRowFloors(const DescentThreshold& threshold);
   bool OverBudget(const DescentThreshold& threshold) const {
     return static_cast<double>(read_.bytes_read) >= threshold.bytes_max;

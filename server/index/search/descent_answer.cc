@@ -5,13 +5,15 @@
 #include <limits>
 
 #include "attention/vector_kernels.h"
+#include "base/prefetch.h"
 #include "server/index/codes/residual_kernels.h"
 
 namespace attic {
 namespace {
 
 constexpr size_t kSupersTogether = 64;
-constexpr float kSeenMin = 2e-9f;  // of weights relative to the largest logit's
+constexpr size_t kClustersAhead = 3;  // whose values are on their way into the cache
+constexpr float kSeenMin = 2e-9f;     // of weights relative to the largest logit's
 constexpr float kNegativeInfinity = -std::numeric_limits<float>::infinity();
 
 class AnswerBuilder {
@@ -171,13 +173,38 @@ class AnswerBuilder {
     if (state_.coded.empty()) return;
     s_.codes.assign(group_ * code_dim_, 0.0f);
     s_.code_offset.assign(group_, 0.0);
-    for (const OpenedSuper& open : state_.opened) {
-      for (size_t c = 0; c < open.count; ++c) {
+    s_.mass_factor.resize(group_);
+    for (size_t g = 0; g < group_; ++g) {
+      const double shift = double{state_.reference[g]} - accumulators_[g].max_logit();
+      s_.mass_factor[g] = static_cast<float>(std::exp(shift));
+    }
+    s_.coded_order.clear();
+    for (uint32_t i = 0; i < state_.opened.size(); ++i) {
+      const OpenedSuper& open = state_.opened[i];
+      for (uint32_t c = 0; c < open.count; ++c) {
         const uint32_t index = state_.coded_index[open.offset + c];
-        if (index != 0) AddCoded(open, c, state_.coded[index - 1]);
+        if (index != 0) s_.coded_order.push_back({i, c, index - 1});
       }
     }
+    for (size_t i = 0; i < s_.coded_order.size(); ++i) {
+      if (i + kClustersAhead < s_.coded_order.size()) {
+        PrefetchExactValues(state_.coded[s_.coded_order[i + kClustersAhead].coded]);
+      }
+      const AnswerScratch::CodedPlace& place = s_.coded_order[i];
+      AddCoded(state_.opened[place.opened], place.cluster, state_.coded[place.coded]);
+    }
     for (size_t g = 0; g < group_; ++g) AddDecoded(g);
+  }
+
+  void PrefetchExactValues(const CodedCluster& coded) const {
+    if (coded.exact == 0) return;
+    const Segment& segment = part_.segment_of_node(coded.node);
+    const size_t first = segment.clusters.row_begin[coded.node % part_.clusters_per_segment];
+    const VectorsView values = segment.value_rows();
+    for (size_t i = 0; i < coded.rows; ++i) {
+      if (state_.row_exact[coded.offset + i] == 0) continue;
+      PrefetchBytes(values.row(first + i), values.row_bytes());
+    }
   }
 
   void AddCoded(const OpenedSuper& open, size_t cluster, const CodedCluster& coded) {
@@ -188,12 +215,7 @@ class AnswerBuilder {
     s_.row_weight.resize(group_ * coded.rows);
     float largest = 0;
     for (size_t g = 0; g < group_; ++g) {
-      float* weights = s_.row_weight.data() + g * coded.rows;
-      std::copy_n(state_.row_logits.data() + group_ * coded.offset + g * coded.rows, coded.rows,
-                  weights);
-      const float total = ExpInPlace(accumulators_[g].max_logit(), {weights, coded.rows});
-      accumulators_[g].AddWeight(total);
-      largest = std::max(largest, total);
+      largest = std::max(largest, WeighRows(coded, g));
     }
     if (largest < kSeenMin) return;
     AddExactValues(segment, first, coded, exact);
@@ -202,18 +224,32 @@ class AnswerBuilder {
     const float unit = segment.residuals.factor_unit[local];
     for (size_t g = 0; g < group_; ++g) {
       float* weights = s_.row_weight.data() + g * coded.rows;
-      double total = 0, coded_total = 0;
+      float total = 0, coded_total = 0;
       for (size_t i = 0; i < coded.rows; ++i) {
         const float weight = exact[i] != 0 ? 0.0f : weights[i];
         total += weight;
         weights[i] = weight * unit * static_cast<float>(factors[i]);
         coded_total += weights[i];
       }
-      ClusterMass(s_.mean_weight, open, g)[cluster] += static_cast<float>(total);
+      ClusterMass(s_.mean_weight, open, g)[cluster] += total;
       s_.code_offset[g] += coded_total;
     }
     AddResiduals(segment.residuals.row(first), coded.rows, code_dim_, s_.row_weight.data(), group_,
                  s_.codes.data());
+  }
+
+  // Weights of rows relative to the accumulator's largest logit; returns their sum.
+  float WeighRows(const CodedCluster& coded, size_t g) {
+    const float* mass = state_.row_mass.data() + group_ * coded.offset + g * coded.rows;
+    float* weights = s_.row_weight.data() + g * coded.rows;
+    const float factor = s_.mass_factor[g];
+    float total = 0;
+    for (size_t i = 0; i < coded.rows; ++i) {
+      weights[i] = mass[i] * factor;
+      total += weights[i];
+    }
+    accumulators_[g].AddWeight(total);
+    return total;
   }
 
   void AddExactValues(const Segment& segment, size_t first, const CodedCluster& coded,

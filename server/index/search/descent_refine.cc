@@ -2,10 +2,18 @@
 #include <array>
 #include <cmath>
 
+#include "base/prefetch.h"
 #include "server/index/search/deadline.h"
 #include "server/index/search/descent.h"
 
 namespace attic {
+namespace {
+
+constexpr size_t kClustersAhead = 3;  // whose codes are on their way into the cache
+constexpr size_t kClustersPerDeadlineCheck = 16;
+
+}  // namespace
+
 double Descent::OpeningBytes() const {
   const double clusters = static_cast<double>(part_.clusters_per_segment) /
                           static_cast<double>(part_.super_clusters_per_segment);
@@ -36,9 +44,13 @@ bool Descent::Refine(const DescentThreshold& threshold, absl::Time deadline) {
   }
   s_.cluster_factor.resize(group_);
   for (size_t g = 0; g < group_; ++g) s_.cluster_factor[g] = DoubtFactor(g, kClusterDoubt);
-  for (size_t i = 0; i < s_.opened.size(); ++i) {
-    if (OverBudget(threshold) || DeadlineIsNear(deadline)) return false;
-    RefineClusters(s_.opened[i], threshold);
+  s_.to_code.clear();
+  for (uint32_t i = 0; i < s_.opened.size(); ++i) ListWantedClusters(i, threshold);
+  for (size_t i = 0; i < s_.to_code.size(); ++i) {
+    if (i + kClustersAhead < s_.to_code.size()) PrefetchCodes(s_.to_code[i + kClustersAhead]);
+    if (OverBudget(threshold)) return false;
+    if (i % kClustersPerDeadlineCheck == 0 && DeadlineIsNear(deadline)) return false;
+    CodeCluster(s_.opened[s_.to_code[i].opened], s_.to_code[i].cluster);
   }
   s_.wanted.clear();
   for (const uint32_t coded : s_.changed) WeighRows(coded);
@@ -64,7 +76,8 @@ bool Descent::SuperIsWanted(size_t super_cluster, const DescentThreshold& thresh
   return false;
 }
 
-void Descent::RefineClusters(const OpenedSuper& open, const DescentThreshold& threshold) {
+void Descent::ListWantedClusters(uint32_t opened, const DescentThreshold& threshold) {
+  const OpenedSuper& open = s_.opened[opened];
   const Segment& segment = SegmentOf(open);
   const size_t row_bytes = segment.residuals.row_bytes + 1;
   const size_t local = open.first_node % part_.clusters_per_segment;
@@ -81,10 +94,17 @@ void Descent::RefineClusters(const OpenedSuper& open, const DescentThreshold& th
       const float sigma = s_.cluster_norms[g] * sums.deviation[i];
       wanted = ClusterLogits(open, g)[i] + sigma * sums.deviation_limit[i] >= threshold.logit[g];
     }
-    if (!wanted) continue;
-    if (OverBudget(threshold)) return;
-    CodeCluster(open, i);
+    if (wanted) s_.to_code.push_back({opened, static_cast<uint32_t>(i)});
   }
+}
+
+void Descent::PrefetchCodes(const DescentState::WantedCluster& wanted) const {
+  const OpenedSuper& open = s_.opened[wanted.opened];
+  const Segment& segment = SegmentOf(open);
+  const size_t local = open.first_node % part_.clusters_per_segment + wanted.cluster;
+  const size_t first = segment.clusters.row_begin[local], rows = segment.clusters.rows(local);
+  PrefetchBytes(segment.residuals.row(first), rows * segment.residuals.row_bytes);
+  PrefetchBytes(segment.residuals.factor.data() + first, rows);
 }
 
 // Doubt about a row is the square of its mass times exp(log_doubt): in logits, a floor.

@@ -4,6 +4,7 @@
 
 #include "attention/partial_attention.h"
 #include "attention/vector_kernels.h"
+#include "server/index/codes/residual_kernels.h"
 #include "server/index/search/descent.h"
 
 namespace attic {
@@ -86,10 +87,13 @@ void Descent::RaiseReference(size_t g, float logit) {
   }
   for (size_t i = g; i < s_.row_totals.size(); i += group_) {
     RowTotals& totals = s_.row_totals[i];
-    totals.rest *= factor;
-    totals.exact *= factor;
-    totals.rest_squares *= factor * factor;
-    totals.exact_squares *= factor * factor;
+    totals.rest *= mass_factor;
+    totals.exact *= mass_factor;
+    totals.rest_squares *= doubt_factor;
+    totals.exact_squares *= doubt_factor;
+  }
+  for (const CodedCluster& coded : s_.coded) {
+    Scale(mass_factor, {s_.row_mass.data() + group_ * coded.offset + g * coded.rows, coded.rows});
   }
 }
 
@@ -120,22 +124,16 @@ void Descent::WeighRows(uint32_t index) {
   for (size_t g = 0; g < group_; ++g) {
     const float* logits = RowLogits(coded, g);
     RaiseReference(g, MaxElement({logits, coded.rows}));
-    s_.buffer.assign(logits, logits + coded.rows);
-    ExpInPlace(s_.reference[g], s_.buffer);
+    float* mass = s_.row_mass.data() + group_ * coded.offset + g * coded.rows;
+    std::copy_n(logits, coded.rows, mass);
+    ExpInPlace(s_.reference[g], {mass, coded.rows});
+    const RowSums sums = SumRows(logits, mass, exact, coded.rows);
     RowTotals& totals = s_.row_totals[index * group_ + g];
-    totals.best_rest = kNegativeInfinity;
-    totals.rest = totals.rest_squares = totals.exact = totals.exact_squares = 0;
-    for (size_t i = 0; i < coded.rows; ++i) {
-      const double mass = s_.buffer[i];
-      if (exact[i] != 0) {
-        totals.exact += mass;
-        totals.exact_squares += mass * mass;
-      } else {
-        totals.best_rest = std::max(totals.best_rest, logits[i]);
-        totals.rest += mass;
-        totals.rest_squares += mass * mass;
-      }
-    }
+    totals.best_rest = sums.best_rest;
+    totals.rest = sums.rest;
+    totals.rest_squares = sums.rest_squares;
+    totals.exact = sums.exact;
+    totals.exact_squares = sums.exact_squares;
   }
 }
 
