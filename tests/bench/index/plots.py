@@ -15,6 +15,7 @@ STYLES = [("#c44e52", "s", "--"), ("#4c72b0", "^", "-."), ("#55a868", "D", ":"),
           ("#8172b3", "v", "--"), ("#937860", "P", "-."), ("#64a0a8", "X", ":"),
           ("#da8bc3", "<", "--"), ("#8c8c8c", ">", "-."), ("#ccb974", "h", ":"),
           ("#64b5cd", "*", "--")]
+MISSED_MIN = 1e-3  # fewer are drawn here
 ATTIC_STYLE = {"color": "black", "marker": "o", "linestyle": "-", "linewidth": 2.2}
 
 
@@ -75,7 +76,10 @@ def log_percent(axes):
 
 
 def search_curves(results):
-    """Of the first head measured: for each recall the fastest settings of each library."""
+    """Of the first head measured: (share of neighbours missed, ms) of each library's best settings.
+
+    A setting is left out where another one is faster and finds as many.
+    """
     curves = {}
     for name, heads in sorted(service.search_points(results).items()):
         fastest, least = [], float("inf")
@@ -83,14 +87,17 @@ def search_curves(results):
             if ms < least:
                 least = ms
                 fastest.append((recall, ms))
-        kept = [point for point in reversed(fastest) if point[0] >= 0.5]
+        kept = [(max(1 - recall, MISSED_MIN), ms) for recall, ms in fastest if recall >= 0.5]
         if kept:
             curves[name] = kept
     return curves
 
 
 def recall_axes(axes):
-    axes.set(yscale="log", xlim=(0.5, 1.01))
+    axes.set(xscale="log", yscale="log", xlim=(0.5, MISSED_MIN / 1.2))
+    ticks = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, MISSED_MIN)
+    axes.set_xticks(ticks, [f"{1 - tick:g}" for tick in ticks[:-1]] + ["all"])
+    axes.minorticks_off()
 
 
 def latency_curves(all_results):

@@ -68,7 +68,13 @@ def test_a_point_counts_at_a_budget_with_a_little_slack():
     assert comparison.best(points, 0.01).method == "A"
     assert comparison.best(points, 0.0101).method == "B"
     assert comparison.best(points, 0.0101, slack=1).method == "A"
-    assert comparison.best(points, 0.005) is None
+    assert comparison.best(points, 0.005) is None and comparison.asked(points, 0.005) is None
+
+
+def test_attic_is_taken_at_its_word():
+    points = [comparison.Point(0.03, 0.1, "Attic"), comparison.Point(0.05, 0.2, "Attic")]
+    assert comparison.asked(points, 0.05).error == 0.2
+    assert comparison.best(points, 0.05).error == 0.1
 
 
 def test_frontier_compares_head_by_head(results):
