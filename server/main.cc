@@ -56,6 +56,10 @@ void AddFlags(CLI::App& app, Flags& flags) {
                  "ranges up to this long are scanned exactly")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  app.add_option("--max-error", index.max_error,
+                 "relative error of outputs aimed at where a request says nothing else")
+      ->check(CLI::Range(1e-3, 1.0))
+      ->capture_default_str();
   app.add_option("--drain-seconds", flags.drain_seconds,
                  "how long calls may run on after SIGTERM or SIGINT")
       ->check(CLI::Range(0.0, 3600.0))
