@@ -35,7 +35,8 @@ ErrorModel FitErrorModel(std::span<const ErrorSample> of_levels,
     ratios.clear();
     for (const ErrorSample& sample : of_levels) {
       const double own = model.weight[level] * sample.doubts[level];
-      if (own < kSquaredErrorMin * sample.square || own < kAlone * model.Expected(sample.doubts)) continue;
+      if (own < kSquaredErrorMin * sample.square || own < kAlone * model.Expected(sample.doubts))
+        continue;
       ratios.push_back(sample.squared_error / sample.doubts[level]);
     }
     if (ratios.size() < kSamplesMin) continue;

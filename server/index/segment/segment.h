@@ -60,7 +60,7 @@ struct Segment {
 
   double value_scatter = 0;  // sum over rows of |v_i - mean over the segment|^2
 
-  SignCodes codes;  // of every row; a group is a super-cluster, its centroid the reference
+  SignCodes codes;          // of every row; a group is a super-cluster, its centroid the reference
   ResidualCodes residuals;  // of every row; a group is a cluster, its centroid the reference
 
   int64_t end_position() const { return begin_position + static_cast<int64_t>(tokens); }

@@ -93,7 +93,8 @@ double Scatter(const std::vector<float>& rows, size_t dim) {
     AddScaled(1.0f / static_cast<float>(count), rows.data() + i * dim, dim, mean.data());
   }
   double sum = 0;
-  for (size_t i = 0; i < count; ++i) sum += SquaredDistance(rows.data() + i * dim, mean.data(), dim);
+  for (size_t i = 0; i < count; ++i)
+    sum += SquaredDistance(rows.data() + i * dim, mean.data(), dim);
   return sum;
 }
 
