@@ -28,12 +28,14 @@ void EstimateLogMass(const float* logits, const GroupSums& groups, float norm, f
   }
 }
 
-void EstimateDoubt(const float* log_mass, const GroupSums& groups, float norm, float log_total,
+void EstimateDoubt(const float* logits, const GroupSums& groups, float norm, float log_total,
                    const EstimateTerms& terms, const LevelTerms& level, float* doubt) {
   for (size_t i = 0; i < groups.count; ++i) {
     const float sigma = norm * groups.deviation[i];
     const float log_count = groups.log_count[i];
-    doubt[i] = 2 * (log_mass[i] - log_total) - log_count + std::min(sigma * sigma, log_count);
+    const float m = std::min(sigma, groups.deviation_limit[i]);
+    const float log_mass = logits[i] + log_count + m * (sigma - 0.5f * m);
+    doubt[i] = 2 * (log_mass - log_total) - log_count + std::min(sigma * sigma, log_count);
   }
   ExpInPlace(0.0f, {doubt, groups.count});
   const float residual = level.mean_variance > 0 ? level.value_residual / level.mean_variance : 0;

@@ -76,9 +76,10 @@ struct GroupSums {
 // DeviationNorm().
 void EstimateLogMass(const float* logits, const GroupSums& groups, float norm, float* log_mass);
 
-// doubt of every group relative to exp(2 * log_total), in units of squared values. Unlike in mass,
-// sigma is as if C were right.
-void EstimateDoubt(const float* log_mass, const GroupSums& groups, float norm, float log_total,
+// doubt of every group relative to exp(2 * log_total), in units of squared values, from `logits`
+// (count) = c.q. `norm` is DeviationNorm() of what is known of the keys (kPooled), whatever the
+// masses are estimated by.
+void EstimateDoubt(const float* logits, const GroupSums& groups, float norm, float log_total,
                    const EstimateTerms& terms, const LevelTerms& level, float* doubt);
 
 // sum over groups of mass * s2 * m / sigma: the factor of B'q in the numerator. `mass` is already

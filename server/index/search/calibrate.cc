@@ -35,12 +35,19 @@ double Median(std::vector<double>& x) {
   return *middle;
 }
 
+// The latest queries were computed where the latest keys were, and would find themselves there, as
+// no query does whose window is attended elsewhere.
+int64_t RangeEnd(const IndexedPart& part) {
+  return part.segments.size() > 1 ? part.segments.back()->begin_position : part.token_count();
+}
+
 class Calibrator {
  public:
   Calibrator(const IndexedPart& part, std::vector<float> queries)
       : part_(part),
         head_dim_(part.shape.head_dim),
         value_dim_(part.shape.value_dim),
+        range_{0, RangeEnd(part)},
         queries_(std::move(queries)),
         count_(queries_.size() / head_dim_),
         exact_(count_ * value_dim_),
@@ -81,6 +88,7 @@ class Calibrator {
       const double start = ThreadSeconds();
       accumulators.assign(n, AttentionAccumulator(value_dim_));
       for (const auto& segment : part_.segments) {
+        if (segment->begin_position >= range_.end) break;
         ScanExact(Query(begin).data(), 1.0f, segment->key_rows(), segment->value_rows(),
                   accumulators, scan);
       }
@@ -110,7 +118,7 @@ class Calibrator {
   void MeasureHiddenMass(size_t i) {
     Prepare(i);
     ReadStatistics read;
-    Descent descent(part_, {.queries = scratch_.queries, .range = {}}, scratch_.descent, read);
+    Descent descent(part_, {.queries = scratch_.queries, .range = range_}, scratch_.descent, read);
     descent.Begin();
     scratch_.descent.other_log_mass.assign(1, kEmptyLogSumExp);
     descent.UpdateTotals();
@@ -137,7 +145,7 @@ class Calibrator {
     Prepare(i);
     ReadStatistics read;
     DescentState& state = scratch_.descent;
-    Descent descent(part_, {.queries = scratch_.queries, .range = {}}, state, read);
+    Descent descent(part_, {.queries = scratch_.queries, .range = range_}, state, read);
     descent.Begin();
     state.other_log_mass.assign(1, kEmptyLogSumExp);
     descent.UpdateTotals();
@@ -150,13 +158,14 @@ class Calibrator {
   void MeasureAsked(const IndexedPart& fitted, size_t i, double error) {
     Prepare(i);
     ReadStatistics read;
-    AttendIndexed(fitted, {}, {SelectionGoal::kMaxError, error}, absl::InfiniteFuture(), scratch_,
-                  read);
+    AttendIndexed(fitted, range_, {SelectionGoal::kMaxError, error}, absl::InfiniteFuture(),
+                  scratch_, read);
     AddSample(i, scratch_.descent.doubt[0], scratch_.descent.scale[0]);
   }
 
   const IndexedPart& part_;
   const size_t head_dim_, value_dim_;
+  const PositionRange range_;
   const std::vector<float> queries_;  // times the logit scale
   const size_t count_;
   std::vector<float> exact_;  // (count, value_dim)

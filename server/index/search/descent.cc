@@ -53,6 +53,8 @@ void Descent::ScoreSuperClusters() {
   const size_t head_dim = part_.shape.head_dim;
   s_.super_norms.resize(group_);
   s_.cluster_norms.resize(group_);
+  s_.super_doubt_norms.resize(group_);
+  s_.cluster_doubt_norms.resize(group_);
   s_.super_logits.resize(group_ * super_count_);
   s_.super_log_mass.resize(group_ * super_count_);
   ScoreVectors(request_.queries.data(), group_, part_.super_centroids(), s_.super_logits.data());
@@ -60,6 +62,8 @@ void Descent::ScoreSuperClusters() {
     const std::span<const float> query = request_.queries.subspan(g * head_dim, head_dim);
     s_.super_norms[g] = DeviationNorm(terms.variance, terms.super_clusters, query);
     s_.cluster_norms[g] = DeviationNorm(terms.variance, terms.clusters, query);
+    s_.super_doubt_norms[g] = DeviationNorm(VarianceTerm::kPooled, terms.super_clusters, query);
+    s_.cluster_doubt_norms[g] = DeviationNorm(VarianceTerm::kPooled, terms.clusters, query);
     EstimateLogMass(s_.super_logits.data() + g * super_count_, part_.super_sums(),
                     s_.super_norms[g], s_.super_log_mass.data() + g * super_count_);
   }

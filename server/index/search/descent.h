@@ -92,7 +92,9 @@ struct DescentState {
   std::vector<float> cluster_mass, cluster_doubt;  // as cluster_logits
   std::vector<uint32_t> partial;                   // nodes attended exactly from the start
 
-  std::vector<float> super_norms, cluster_norms;  // (group): DeviationNorm
+  // (group): DeviationNorm as masses are estimated by, and as is known of the keys.
+  std::vector<float> super_norms, cluster_norms;
+  std::vector<float> super_doubt_norms, cluster_doubt_norms;
   std::vector<float> other_log_mass;  // (group): log_sum_exp of what is attended exactly elsewhere
   std::vector<float> log_total;       // (group): log_sum_exp over everything, as known so far
   std::vector<float> coarse_square;   // (group): |output|^2 as the super-clusters have it

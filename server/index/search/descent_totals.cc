@@ -64,8 +64,13 @@ void Descent::SetReference() {
     }
     const float peak = std::max(MaxElement(mass), s_.other_log_mass[g]);
     s_.reference.push_back(peak == kNegativeInfinity ? 0.0f : peak);
-    EstimateDoubt(mass.data(), part_.super_sums(), s_.super_norms[g], s_.reference[g], *part_.terms,
-                  part_.terms->super_clusters, s_.super_doubt.data() + g * super_count_);
+    float* doubt = s_.super_doubt.data() + g * super_count_;
+    EstimateDoubt(s_.super_logits.data() + g * super_count_, part_.super_sums(),
+                  s_.super_doubt_norms[g], s_.reference[g], *part_.terms,
+                  part_.terms->super_clusters, doubt);
+    for (size_t i = 0; i < super_count_; ++i) {
+      if (s_.super_state[i] != SuperState::kWhole) doubt[i] = 0;
+    }
     ExpInPlace(s_.reference[g], mass);
   }
   for (const OpenedSuper& open : s_.opened) WeighClusters(open);
@@ -109,8 +114,9 @@ void Descent::WeighClusters(const OpenedSuper& open) {
     float* mass = s_.cluster_mass.data() + begin + g * open.count;
     float* doubt = s_.cluster_doubt.data() + begin + g * open.count;
     std::copy_n(ClusterLogMass(open, g), open.count, mass);
-    EstimateDoubt(mass, GroupSums::Of(SegmentOf(open).clusters, local, open.count),
-                  s_.cluster_norms[g], s_.reference[g], *part_.terms, part_.terms->clusters, doubt);
+    EstimateDoubt(
+        ClusterLogits(open, g), GroupSums::Of(SegmentOf(open).clusters, local, open.count),
+        s_.cluster_doubt_norms[g], s_.reference[g], *part_.terms, part_.terms->clusters, doubt);
     ExpInPlace(s_.reference[g], {mass, open.count});
     for (size_t i = 0; i < open.count; ++i) {
       if (s_.cluster_state[open.offset + i] != ClusterState::kEstimated) mass[i] = doubt[i] = 0;
