@@ -15,7 +15,7 @@ STYLES = [("#c44e52", "s", "--"), ("#4c72b0", "^", "-."), ("#55a868", "D", ":"),
           ("#8172b3", "v", "--"), ("#937860", "P", "-."), ("#64a0a8", "X", ":"),
           ("#da8bc3", "<", "--"), ("#8c8c8c", ">", "-."), ("#ccb974", "h", ":"),
           ("#64b5cd", "*", "--")]
-MISSED_MIN = 1e-3  # fewer are drawn here
+MISSED_MIN, ERROR_MIN = 1e-3, 1e-5  # less is drawn here
 ATTIC_STYLE = {"color": "black", "marker": "o", "linestyle": "-", "linewidth": 2.2}
 
 
@@ -37,6 +37,7 @@ def draw(path, curves, title, x_label, y_label, axes_of):
     figure, axes = pyplot.subplots(figsize=(7, 4.6), layout="constrained")
     style = styles(curves)
     for name, points in curves.items():
+        points = [(x, max(y, ERROR_MIN)) for x, y in points]
         order = 3 if name.startswith(comparison.ATTIC) else 2
         axes.plot(*zip(*points), label=name, markersize=4.5, zorder=order, **style[name])
     axes.set(title=title, xlabel=x_label, ylabel=y_label)
@@ -82,12 +83,12 @@ def search_curves(results):
     """
     curves = {}
     for name, heads in sorted(service.search_points(results).items()):
-        fastest, least = [], float("inf")
-        for recall, ms in sorted(next(iter(heads.values())), reverse=True):
-            if ms < least:
+        kept, least = [], float("inf")
+        for missed, ms in sorted((max(1 - recall, MISSED_MIN), ms)
+                                 for recall, ms in next(iter(heads.values()))):
+            if ms < least and missed <= 0.5:
                 least = ms
-                fastest.append((recall, ms))
-        kept = [(max(1 - recall, MISSED_MIN), ms) for recall, ms in fastest if recall >= 0.5]
+                kept.append((missed, ms))
         if kept:
             curves[name] = kept
     return curves
