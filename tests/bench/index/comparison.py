@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 BUDGETS = (0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.17, 0.25)
 SLACK = 1.02
+ROUNDING = 1e-4  # errors below are equal: numbers of 16 bits promise no more
 ATTIC = "Attic"
 
 
@@ -51,7 +52,7 @@ def asked(points, budget, slack=SLACK):
 
 
 def ratio(ours, theirs):
-    return ours / theirs if theirs > 0 else float(ours > 0)
+    return max(ours, ROUNDING) / max(theirs, ROUNDING)
 
 
 def both_heads(results, rows_of):

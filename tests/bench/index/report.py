@@ -28,8 +28,9 @@ Relative L2 error of the output against exact attention; medians over questions,
 bytes: read for one question, as a share of all keys and values in bfloat16. A method counts at a
 budget when it read at most 1.02 times the budget. best, method: the baseline of least error, and
 how many others were best on other heads; oracles, which are told which keys matter, included.
-ratio, worst: Attic's error divided by it, median over heads and on the worst head. heads: on how
-many Attic is at or below. without oracles: the same ratio to methods that can be built.""",
+ratio, worst: Attic's error divided by it, median over heads and on the worst head; errors below
+0.0001 count as equal. heads: on how many Attic is at or below. without oracles: the same ratio to
+methods that can be built.""",
     "search": """\
 The 100 keys of largest inner product, one query at a time on one thread. Milliseconds of the
 fastest setting that reaches the recall; "-": none did. Attic's time includes attention over what

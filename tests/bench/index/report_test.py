@@ -77,6 +77,11 @@ def test_attic_is_taken_at_its_word():
     assert comparison.best(points, 0.05).error == 0.1
 
 
+def test_errors_within_rounding_are_equal():
+    assert comparison.ratio(0, 1e-15) == comparison.ratio(1e-15, 0) == 1
+    assert comparison.ratio(1e-3, 1e-15) == pytest.approx(10)
+
+
 def test_frontier_compares_head_by_head(results):
     none, at_5, at_8 = comparison.frontier(results, results.baselines, (0.01, 0.05, 0.08))
     assert none == {"budget": 0.01, "all": None, "without_oracles": None}

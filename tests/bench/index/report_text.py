@@ -8,7 +8,7 @@ def number(value, digits=3):
     """Significant digits, without an exponent; "-" for None."""
     if value is None:
         return "-"
-    if value == 0:
+    if abs(value) < 1e-9:
         return "0"
     text = f"{value:.{digits}g}"
     return f"{value:.0f}" if "e+" in text else f"{value:.6f}".rstrip("0") if "e" in text else text
