@@ -8,7 +8,8 @@ class Plan:
     """One data set. Attic is measured on all of its heads where `heads` is None.
 
     Questions are groups of query heads. Baselines and peers take minutes a head, and on a million
-    keys many minutes, so that they get fewer heads and questions.
+    keys many minutes, so that they get fewer heads and questions. Where heads are diffuse, Attic
+    gets fewer questions on a million keys, too.
     """
 
     name: str
@@ -31,10 +32,10 @@ PLANS = {plan.name: plan for plan in (
     Plan("synthetic-diffuse-131072", baseline_heads=(0,)),
     Plan("synthetic-sharp-131072", baseline_heads=(0,)),
     Plan("recall-1048576", baseline_heads=(0, 1), baseline_questions=16),
-    Plan("encoder-1048576", baseline_heads=(1,), baseline_questions=16),
-    Plan("synthetic-middle-1048576"),
-    Plan("synthetic-diffuse-1048576"),
-    Plan("synthetic-sharp-1048576"),
+    Plan("encoder-1048576", questions=32, baseline_heads=(1,), baseline_questions=16),
+    Plan("synthetic-middle-1048576", questions=32),
+    Plan("synthetic-diffuse-1048576", questions=32),
+    Plan("synthetic-sharp-1048576", questions=32),
 )}
 
 DEFAULT_SETS = ("encoder-114688", "rotary-131072", "synthetic-middle-131072", "recall-1048576",
