@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <ctime>
 #include <iterator>
 #include <limits>
@@ -19,6 +20,11 @@ namespace attic {
 namespace {
 
 constexpr size_t kQueries = 64;
+constexpr double kCoverageAsked = 0.9;
+constexpr int kRestRounds = 3;
+constexpr double kRestMin = 0.01;  // share of the mass from which on the rest is judged
+constexpr double kRestQuantile = 0.95;
+constexpr double kRestFactorMax = 10.0;
 constexpr float kLogHiddenShare = -6.9f;
 constexpr double kGroupCost = 0.6;  // of a walk, for each further query of a group
 constexpr double kErrorsAsked[] = {0.4, 0.2, 0.1, 0.05, 0.02};
@@ -61,6 +67,7 @@ class Calibrator {
       MeasureHiddenMass(i);
     }
     IndexedPart fitted = part_;
+    fitted.calibration.rest_factor = 1;
     const std::vector<ErrorSample> of_levels = std::exchange(samples_, {});
     fitted.calibration.errors = FitErrorModel(of_levels, {}, prior);
     for (size_t i = 0; i < count_; ++i) {
@@ -70,8 +77,16 @@ class Calibrator {
         walk_seconds_[e].push_back(ThreadSeconds() - start);
       }
     }
-    return {.errors = FitErrorModel(of_levels, samples_, prior),
+    fitted.calibration.errors = FitErrorModel(of_levels, samples_, prior);
+    // Going further changes what the rest is, so what was learnt is tried.
+    for (int round = 0; round < kRestRounds; ++round) {
+      rest_factors_.clear();
+      for (size_t i = 0; i < count_; ++i) MeasureCoverage(fitted, i);
+      fitted.calibration.rest_factor = std::max(fitted.calibration.rest_factor, RestFactor());
+    }
+    return {.errors = fitted.calibration.errors,
             .hidden_mass = static_cast<float>(hidden_mass_ / static_cast<double>(count_)),
+            .rest_factor = fitted.calibration.rest_factor,
             .exact_below = ExactBelow()};
   }
 
@@ -93,7 +108,8 @@ class Calibrator {
                   accumulators, scan);
       }
       for (size_t i = 0; i < n; ++i) {
-        accumulators[i].Finish({exact_.data() + (begin + i) * value_dim_, value_dim_});
+        exact_log_sums_.push_back(
+            accumulators[i].Finish({exact_.data() + (begin + i) * value_dim_, value_dim_}));
       }
       exact_seconds_.push_back(ThreadSeconds() - start);
     }
@@ -127,6 +143,15 @@ class Calibrator {
     hidden_mass_ += scratch_.descent.exact_share[0];
   }
 
+  float RestFactor() {
+    if (rest_factors_.empty()) return 1;
+    const auto at =
+        rest_factors_.begin() +
+        static_cast<std::ptrdiff_t>(kRestQuantile * static_cast<double>(rest_factors_.size() - 1));
+    std::nth_element(rest_factors_.begin(), at, rest_factors_.end());
+    return static_cast<float>(std::clamp(*at, 1.0, kRestFactorMax));
+  }
+
   // The largest of the errors asked for whose walks took longer than exact scans. A walk for a
   // group of queries takes somewhat less than one for each.
   float ExactBelow() {
@@ -155,6 +180,14 @@ class Calibrator {
     AddSample(i, state.doubt[0], state.scale[0]);
   }
 
+  // How much more the rest of query i holds than is estimated.
+  void AddRestFactor(size_t i) {
+    const double total = scratch_.descent.log_total[0], exact = scratch_.descent.exact_mass[0];
+    const double rest = scratch_.descent.wide_factor[0] * (1 - exact);
+    if (rest < kRestMin) return;
+    rest_factors_.push_back((std::exp(exact_log_sums_[i] - total) - exact) / rest);
+  }
+
   void MeasureAsked(const IndexedPart& fitted, size_t i, double error) {
     Prepare(i);
     ReadStatistics read;
@@ -163,16 +196,26 @@ class Calibrator {
     AddSample(i, scratch_.descent.doubt[0], scratch_.descent.scale[0]);
   }
 
+  void MeasureCoverage(const IndexedPart& fitted, size_t i) {
+    Prepare(i);
+    ReadStatistics read;
+    AttendIndexed(fitted, range_, {SelectionGoal::kCoverage, kCoverageAsked},
+                  absl::InfiniteFuture(), scratch_, read);
+    AddRestFactor(i);
+  }
+
   const IndexedPart& part_;
   const size_t head_dim_, value_dim_;
   const PositionRange range_;
   const std::vector<float> queries_;  // times the logit scale
   const size_t count_;
   std::vector<float> exact_;  // (count, value_dim)
+  std::vector<float> exact_log_sums_;
   std::vector<float> output_;
   SearchScratch scratch_;
   std::vector<ErrorSample> samples_;
   double hidden_mass_ = 0;
+  std::vector<double> rest_factors_;
   std::vector<double> exact_seconds_;                                      // of a group of queries
   std::array<std::vector<double>, std::size(kErrorsAsked)> walk_seconds_;  // of one query
 };

@@ -36,6 +36,8 @@ void Descent::Begin() {
   s_.row_totals.clear();
   s_.changed.clear();
   s_.reference.clear();
+  s_.super_wide_mass.clear();
+  s_.cluster_wide_mass.clear();
   s_.cluster_mass.clear();
   s_.cluster_doubt.clear();
   s_.partial.clear();
@@ -152,6 +154,7 @@ size_t Descent::OpenSuper(size_t super_cluster) {
     for (size_t g = 0; g < group_; ++g) {
       s_.super_mass[g * super_count_ + super_cluster] = 0;
       s_.super_doubt[g * super_count_ + super_cluster] = 0;
+      if (masses_are_narrow()) s_.super_wide_mass[g * super_count_ + super_cluster] = 0;
     }
     WeighClusters(s_.opened.back());
   }
@@ -192,6 +195,7 @@ void Descent::CodeCluster(const OpenedSuper& open, size_t cluster) {
     const size_t at = group_ * open.offset + g * open.count + cluster;
     const float base = s_.cluster_logits[at];
     s_.cluster_mass[at] = s_.cluster_doubt[at] = 0;
+    if (masses_are_narrow()) s_.cluster_wide_mass[at] = 0;
     const float variance = query.variance * largest * largest;
     s_.row_totals.push_back({.deviation = std::sqrt(variance),
                              .log_doubt = std::log(RowDoubt(variance)),

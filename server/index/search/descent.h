@@ -87,8 +87,11 @@ struct DescentState {
   std::vector<uint32_t> changed;      // coded clusters whose row_totals are out of date
 
   // What levels hold, relative to exp(reference) or its square, zero where a lower level took over.
-  std::vector<float> reference;                    // (group); empty before the first totals
-  std::vector<float> super_mass, super_doubt;      // (group, super-clusters)
+  std::vector<float> reference;                // (group); empty before the first totals
+  std::vector<float> super_mass, super_doubt;  // (group, super-clusters)
+  // The same with the variance of keys, where masses are estimated without: for coverage, which
+  // must not be promised too high. Else empty.
+  std::vector<float> super_wide_mass, cluster_wide_mass;
   std::vector<float> cluster_mass, cluster_doubt;  // as cluster_logits
   std::vector<uint32_t> partial;                   // nodes attended exactly from the start
 
@@ -100,7 +103,9 @@ struct DescentState {
   std::vector<float> coarse_square;   // (group): |output|^2 as the super-clusters have it
   std::vector<float> scale;           // (group): 1 / |output|^2, estimated
   std::vector<LevelDoubts> doubt;     // (group), relative to |output|^2 as in `scale`
-  std::vector<double> exact_share;    // (group): of the mass
+  std::vector<double> exact_mass;     // (group): as a share of what is estimated in all
+  std::vector<double> wide_factor;    // (group): what is not exact, with the variance of keys
+  std::vector<double> exact_share;    // (group): the same with estimates taken for too low
   uint64_t exact_rows = 0;
   // Keys that sums hide were not looked for everywhere.
   bool keys_may_hide = true;
@@ -180,6 +185,9 @@ class Descent {
   // The estimated error of the worst query's output, squared, in terms of its length.
   double SquaredError() const;
 
+  // The coverage where exact rows hold `exact_mass` of the estimated total.
+  double ConservativeShare(size_t g, double exact_mass) const;
+
   // Bytes that reading everything in range exactly would take.
   double exact_bytes() const;
 
@@ -216,6 +224,9 @@ class Descent {
   void SetReference();
   void RaiseReference(size_t g, float logit);
   void WeighClusters(const OpenedSuper& open);
+  void WidenSuperMass(size_t g);
+  void WidenClusterMass(const OpenedSuper& open, size_t g);
+  bool masses_are_narrow() const { return part_.terms->variance != VarianceTerm::kPooled; }
   void WeighRows(uint32_t coded);
   void AddTotals(size_t g);
   void UpdateSuperRatios();

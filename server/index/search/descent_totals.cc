@@ -49,6 +49,8 @@ void Descent::UpdateTotals() {
   s_.changed.clear();
   s_.log_total.resize(group_);
   s_.doubt.assign(group_, LevelDoubts{});
+  s_.exact_mass.assign(group_, 0.0);
+  s_.wide_factor.assign(group_, 1.0);
   s_.exact_share.assign(group_, 0.0);
   for (size_t g = 0; g < group_; ++g) AddTotals(g);
   UpdateSuperRatios();
@@ -64,6 +66,7 @@ void Descent::SetReference() {
     }
     const float peak = std::max(MaxElement(mass), s_.other_log_mass[g]);
     s_.reference.push_back(peak == kNegativeInfinity ? 0.0f : peak);
+    if (masses_are_narrow()) WidenSuperMass(g);
     float* doubt = s_.super_doubt.data() + g * super_count_;
     EstimateDoubt(s_.super_logits.data() + g * super_count_, part_.super_sums(),
                   s_.super_doubt_norms[g], s_.reference[g], *part_.terms,
@@ -76,6 +79,31 @@ void Descent::SetReference() {
   for (const OpenedSuper& open : s_.opened) WeighClusters(open);
 }
 
+void Descent::WidenSuperMass(size_t g) {
+  s_.super_wide_mass.resize(group_ * super_count_);
+  const std::span<float> wide(s_.super_wide_mass.data() + g * super_count_, super_count_);
+  EstimateLogMass(s_.super_logits.data() + g * super_count_, part_.super_sums(),
+                  s_.super_doubt_norms[g], wide.data());
+  for (size_t i = 0; i < super_count_; ++i) {
+    if (s_.super_state[i] != SuperState::kWhole) wide[i] = kNegativeInfinity;
+  }
+  ExpInPlace(s_.reference[g], wide);
+}
+
+void Descent::WidenClusterMass(const OpenedSuper& open, size_t g) {
+  const size_t local = open.first_node % part_.clusters_per_segment;
+  s_.cluster_wide_mass.resize(s_.cluster_mass.size());
+  const std::span<float> wide(s_.cluster_wide_mass.data() + group_ * open.offset + g * open.count,
+                              open.count);
+  EstimateLogMass(ClusterLogits(open, g),
+                  GroupSums::Of(SegmentOf(open).clusters, local, open.count),
+                  s_.cluster_doubt_norms[g], wide.data());
+  ExpInPlace(s_.reference[g], wide);
+  for (size_t i = 0; i < open.count; ++i) {
+    if (s_.cluster_state[open.offset + i] != ClusterState::kEstimated) wide[i] = 0;
+  }
+}
+
 void Descent::RaiseReference(size_t g, float logit) {
   if (!(logit > s_.reference[g] + kReferenceSlack)) return;
   const double factor = std::exp(double{s_.reference[g]} - logit);
@@ -84,11 +112,15 @@ void Descent::RaiseReference(size_t g, float logit) {
   s_.reference[g] = logit;
   Scale(mass_factor, {s_.super_mass.data() + g * super_count_, super_count_});
   Scale(doubt_factor, {s_.super_doubt.data() + g * super_count_, super_count_});
+  if (masses_are_narrow()) {
+    Scale(mass_factor, {s_.super_wide_mass.data() + g * super_count_, super_count_});
+  }
   for (const OpenedSuper& open : s_.opened) {
     const size_t begin = group_ * open.offset + g * open.count;
     if (begin + open.count > s_.cluster_mass.size()) continue;  // being opened
     Scale(mass_factor, {s_.cluster_mass.data() + begin, open.count});
     Scale(doubt_factor, {s_.cluster_doubt.data() + begin, open.count});
+    if (masses_are_narrow()) Scale(mass_factor, {s_.cluster_wide_mass.data() + begin, open.count});
   }
   for (size_t i = g; i < s_.row_totals.size(); i += group_) {
     RowTotals& totals = s_.row_totals[i];
@@ -111,6 +143,7 @@ void Descent::WeighClusters(const OpenedSuper& open) {
   s_.cluster_mass.resize(std::max(s_.cluster_mass.size(), begin + group_ * open.count));
   s_.cluster_doubt.resize(s_.cluster_mass.size());
   for (size_t g = 0; g < group_; ++g) {
+    if (masses_are_narrow()) WidenClusterMass(open, g);
     float* mass = s_.cluster_mass.data() + begin + g * open.count;
     float* doubt = s_.cluster_doubt.data() + begin + g * open.count;
     std::copy_n(ClusterLogMass(open, g), open.count, mass);
@@ -143,27 +176,37 @@ void Descent::WeighRows(uint32_t index) {
   }
 }
 
+double Descent::ConservativeShare(size_t g, double exact_mass) const {
+  const double rest = part_.calibration.rest_factor * s_.wide_factor[g] * (1 - exact_mass);
+  return exact_mass / std::max(exact_mass + rest, std::numeric_limits<double>::min());
+}
+
 void Descent::AddTotals(size_t g) {
   double exact = std::exp(double{s_.other_log_mass[g]} - s_.reference[g]), exact_squares = 0;
   double rest = Sum({s_.super_mass.data() + g * super_count_, super_count_});
-  double cluster_doubt = 0, row_doubt = 0;
+  double cluster_doubt = 0, row_doubt = 0, wide = 0, rows = 0;
+  if (masses_are_narrow()) wide = Sum({s_.super_wide_mass.data() + g * super_count_, super_count_});
   for (const OpenedSuper& open : s_.opened) {
     const size_t begin = group_ * open.offset + g * open.count;
     rest += Sum({s_.cluster_mass.data() + begin, open.count});
+    if (masses_are_narrow()) wide += Sum({s_.cluster_wide_mass.data() + begin, open.count});
     cluster_doubt += Sum({s_.cluster_doubt.data() + begin, open.count});
   }
   for (size_t i = g; i < s_.row_totals.size(); i += group_) {
     const RowTotals& totals = s_.row_totals[i];
-    rest += totals.rest;
+    rows += totals.rest;
     exact += totals.exact;
     exact_squares += totals.exact_squares;
     row_doubt += totals.rest_squares * double{totals.mean_doubt};
   }
+  rest += rows;
   const double total = rest + exact;
   s_.log_total[g] =
       total > 0 ? s_.reference[g] + static_cast<float>(std::log(total)) : kNegativeInfinity;
   if (!(total > 0)) return;
-  s_.exact_share[g] = exact / total;
+  s_.exact_mass[g] = exact / total;
+  s_.wide_factor[g] = rest > 0 ? std::max(1.0, (wide + rows) / rest) : 1.0;
+  s_.exact_share[g] = ConservativeShare(g, s_.exact_mass[g]);
   UpdateScale(g, exact_squares / (total * total));
   const double factor = s_.scale[g] / (total * total);
   s_.doubt[g][kSuperClusterDoubt] =
@@ -176,7 +219,7 @@ void Descent::AddTotals(size_t g) {
 // values of exact rows differ from it independently.
 void Descent::UpdateScale(size_t g, double exact_squares) {
   const double variance = std::max<double>(part_.terms->value_variance, 1e-20);
-  const double exact = std::min(1.0, s_.exact_share[g]), rest = 1.0 - exact;
+  const double exact = std::min(1.0, s_.exact_mass[g]), rest = 1.0 - exact;
   const double square =
       (rest * rest + exact * exact) * s_.coarse_square[g] + exact_squares * variance;
   s_.scale[g] = static_cast<float>(1.0 / std::max(square, kOutputSquareMin * variance));

@@ -181,10 +181,10 @@ class Selector {
       const auto bucket = static_cast<size_t>(std::clamp(below, 0.0f, kBuckets - 1.0f));
       mass[bucket] += std::exp(double{logit} - state_.log_total[g]);
     });
-    double share = state_.exact_share[g];
+    double share = state_.exact_mass[g];
     for (size_t b = 0; b < kBuckets; ++b) {
       share += mass[b];
-      if (share < policy_.amount * kCoverageReserve) continue;
+      if (descent_.ConservativeShare(g, share) < policy_.amount * kCoverageReserve) continue;
       return state_.log_total[g] - static_cast<float>(b + 1) / kBucketsPerNat;
     }
     return -kInfinity;
