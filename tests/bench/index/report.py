@@ -33,8 +33,8 @@ ratio, worst: Attic's error divided by it, median over heads and on the worst he
 methods that can be built.""",
     "search": """\
 The 100 keys of largest inner product, one query at a time on one thread. Milliseconds of the
-fastest setting that reaches the recall; "-": none did. Attic's time includes attention over what
-was found, the others' includes the call from Python.""",
+fastest setting that reaches the recall, median over heads; "-": on some head none did. Attic's time
+includes attention over what was found, the others' includes the call from Python.""",
     "time": """\
 One group of query heads on one thread, medians over questions, then over heads. Attic's times are
 processor time; its default is max_error 0.05. Every head goes through the index here, also where a

@@ -39,7 +39,10 @@ def best_of_peer(points):
 
 
 def search_points(results):
-    """Name: head: (recall, ms) of every setting; one thread and one query at a time."""
+    """Name: head: (recall, ms) of every setting; one thread and one query at a time.
+
+    Attic's are of the heads that the peers were measured on.
+    """
     points = {}
     for head, rows in results.peers.items():
         for row in rows:
@@ -47,7 +50,7 @@ def search_points(results):
                 points.setdefault(row["peer"], {}).setdefault(head, []).append(
                     (row["recall"], row["ms"]))
     for head, rows in results.search.items():
-        for row in rows:
+        for row in rows if head in results.peers else ():
             if row["index"] in SEARCH_NAMES and row["recall"] is not None:
                 points.setdefault(SEARCH_NAMES[row["index"]], {}).setdefault(head, []).append(
                     (row["recall"], row["query_ms"]))
@@ -71,15 +74,14 @@ def build_seconds(results):
 
 
 def search_table(results):
-    """Rows of peers: milliseconds at each recall, median over the heads that reached it."""
+    """Rows of peers: milliseconds at each recall, median over heads; None where one missed it."""
     seconds = build_seconds(results)
     rows = []
     for name, heads in search_points(results).items():
         found = [best_of_peer(points) for points in heads.values()]
-        columns = [[ms for ms in column if ms is not None] for column in zip(*found)]
         rows.append({"name": name, "heads": len(heads), "build_core_seconds": seconds[name],
-                     "ms": {str(recall): median(column) if column else None
-                            for recall, column in zip(RECALLS, columns)}})
+                     "ms": {str(recall): None if None in column else median(column)
+                            for recall, column in zip(RECALLS, zip(*found))}})
     return sorted(rows, key=lambda row: row["ms"]["0.95"] or float("inf"))
 
 
