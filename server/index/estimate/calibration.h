@@ -10,6 +10,9 @@ struct Calibration {
   ErrorModel errors;
   // Mean share of the mass that queries find in keys which sums hide.
   float hidden_mass = 1;
+  // Where masses are estimated without the variance of keys: this share of DeviationNorm() is what
+  // the mass of keys that are not found one by one takes.
+  float wide_norm = 0;
   // What is not exact holds at most this times its estimated mass, for 95 of 100 queries.
   float rest_factor = 1;
   // Where errors up to this are asked for, an exact scan took less time than a walk.

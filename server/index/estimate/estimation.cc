@@ -6,6 +6,11 @@
 #include "attention/vector_kernels.h"
 
 namespace attic {
+namespace {
+
+constexpr float kLogDoubtMax = 60.0f;  // more than everything; sums stay finite
+
+}  // namespace
 
 float DeviationNorm(VarianceTerm variance, const LevelTerms& level, std::span<const float> query) {
   if (variance == VarianceTerm::kNone) return 0.0f;
@@ -35,7 +40,9 @@ void EstimateDoubt(const float* logits, const GroupSums& groups, float norm, flo
     const float log_count = groups.log_count[i];
     const float m = std::min(sigma, groups.deviation_limit[i]);
     const float log_mass = logits[i] + log_count + m * (sigma - 0.5f * m);
-    doubt[i] = 2 * (log_mass - log_total) - log_count + std::min(sigma * sigma, log_count);
+    const float log_doubt =
+        2 * (log_mass - log_total) - log_count + std::min(sigma * sigma, log_count);
+    doubt[i] = std::min(log_doubt, kLogDoubtMax);
   }
   ExpInPlace(0.0f, {doubt, groups.count});
   const float residual = level.mean_variance > 0 ? level.value_residual / level.mean_variance : 0;

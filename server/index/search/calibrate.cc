@@ -20,6 +20,10 @@ namespace attic {
 namespace {
 
 constexpr size_t kQueries = 64;
+constexpr float kWideNorms[] = {0.0f, 0.25f, 0.5f, 0.75f, 1.0f};
+constexpr double kRestSeen = 0.02;   // of the mass
+constexpr double kRestEnough = 0.8;  // of the true rest
+constexpr double kRestsLow = 0.2;    // of the queries
 constexpr double kCoverageAsked = 0.9;
 constexpr int kRestRounds = 3;
 constexpr double kRestMin = 0.01;  // share of the mass from which on the rest is judged
@@ -67,6 +71,7 @@ class Calibrator {
       MeasureHiddenMass(i);
     }
     IndexedPart fitted = part_;
+    fitted.calibration.wide_norm = WideNorm();
     fitted.calibration.rest_factor = 1;
     const std::vector<ErrorSample> of_levels = std::exchange(samples_, {});
     fitted.calibration.errors = FitErrorModel(of_levels, {}, prior);
@@ -86,6 +91,7 @@ class Calibrator {
     }
     return {.errors = fitted.calibration.errors,
             .hidden_mass = static_cast<float>(hidden_mass_ / static_cast<double>(count_)),
+            .wide_norm = fitted.calibration.wide_norm,
             .rest_factor = fitted.calibration.rest_factor,
             .exact_below = ExactBelow()};
   }
@@ -140,7 +146,42 @@ class Calibrator {
     descent.UpdateTotals();
     descent.FindHiddenKeys(kLogHiddenShare, std::numeric_limits<double>::infinity());
     descent.UpdateTotals();
-    hidden_mass_ += scratch_.descent.exact_share[0];
+    hidden_mass_ += scratch_.descent.exact_mass[0];
+    AddRests(i);
+  }
+
+  // What is left when hidden keys are found: in truth, and with a share of the norm, relative to
+  // all.
+  void AddRests(size_t i) {
+    const DescentState& state = scratch_.descent;
+    const float log_total = exact_log_sums_[i];
+    const double exact = state.exact_mass[0] * std::exp(double{state.log_total[0]} - log_total);
+    Rests rests{.truth = 1 - exact};
+    const float norm = DeviationNorm(VarianceTerm::kPooled, part_.terms->super_clusters, Query(i));
+    std::vector<float> mass(part_.super_cluster_count());
+    for (size_t w = 0; w < std::size(kWideNorms); ++w) {
+      EstimateLogMass(state.super_logits.data(), part_.super_sums(), kWideNorms[w] * norm,
+                      mass.data());
+      for (size_t s = 0; s < mass.size(); ++s) {
+        if (state.super_state[s] != SuperState::kWhole) continue;
+        rests.estimated[w] += std::exp(std::min(double{mass[s]} - log_total, 30.0));
+      }
+    }
+    rests_.push_back(rests);
+  }
+
+  // The smallest share with which estimates are hardly ever far too low.
+  float WideNorm() const {
+    for (size_t w = 0; w < std::size(kWideNorms); ++w) {
+      size_t low = 0;
+      for (const Rests& rests : rests_) {
+        low += rests.truth > kRestSeen && rests.estimated[w] < kRestEnough * rests.truth;
+      }
+      if (static_cast<double>(low) <= kRestsLow * static_cast<double>(rests_.size())) {
+        return kWideNorms[w];
+      }
+    }
+    return 1.0f;
   }
 
   float RestFactor() {
@@ -215,6 +256,11 @@ class Calibrator {
   SearchScratch scratch_;
   std::vector<ErrorSample> samples_;
   double hidden_mass_ = 0;
+  struct Rests {
+    double truth = 0;
+    std::array<double, std::size(kWideNorms)> estimated = {};
+  };
+  std::vector<Rests> rests_;
   std::vector<double> rest_factors_;
   std::vector<double> exact_seconds_;                                      // of a group of queries
   std::array<std::vector<double>, std::size(kErrorsAsked)> walk_seconds_;  // of one query

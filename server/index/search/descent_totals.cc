@@ -18,6 +18,9 @@ constexpr float kRowVarianceMax = 20.0f;  // rows of which a code says less have
 // finite.
 constexpr float kReferenceSlack = 20.0f;
 
+// What masses with the variance of keys may exceed exp(reference) by.
+constexpr float kWideMax = 30.0f;
+
 double Sum(std::span<const float> x) { return std::accumulate(x.begin(), x.end(), 0.0); }
 
 void Scale(float factor, std::span<float> x) {
@@ -85,7 +88,9 @@ void Descent::WidenSuperMass(size_t g) {
   EstimateLogMass(s_.super_logits.data() + g * super_count_, part_.super_sums(),
                   s_.super_doubt_norms[g], wide.data());
   for (size_t i = 0; i < super_count_; ++i) {
-    if (s_.super_state[i] != SuperState::kWhole) wide[i] = kNegativeInfinity;
+    wide[i] = s_.super_state[i] == SuperState::kWhole
+                  ? std::min(wide[i], s_.reference[g] + kWideMax)
+                  : kNegativeInfinity;
   }
   ExpInPlace(s_.reference[g], wide);
 }
@@ -98,6 +103,7 @@ void Descent::WidenClusterMass(const OpenedSuper& open, size_t g) {
   EstimateLogMass(ClusterLogits(open, g),
                   GroupSums::Of(SegmentOf(open).clusters, local, open.count),
                   s_.cluster_doubt_norms[g], wide.data());
+  for (float& log_mass : wide) log_mass = std::min(log_mass, s_.reference[g] + kWideMax);
   ExpInPlace(s_.reference[g], wide);
   for (size_t i = 0; i < open.count; ++i) {
     if (s_.cluster_state[open.offset + i] != ClusterState::kEstimated) wide[i] = 0;
