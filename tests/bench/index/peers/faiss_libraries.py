@@ -70,7 +70,7 @@ class IvfFlat(FaissLibrary):
         return index
 
     def parameters(self):
-        for probes in powers(1, self.build_parameters["lists"] // 2):
+        for probes in powers(1, self.build_parameters["lists"]):
             yield {"probes": probes}
 
     def apply(self, parameters):
@@ -105,7 +105,7 @@ class IvfFastScan(IvfFlat):
 
     def parameters(self):
         for candidates in (2, 4, 8):
-            for probes in powers(1, self.build_parameters["lists"] // 2):
+            for probes in powers(1, self.build_parameters["lists"]):
                 yield {"probes": probes, "candidates": candidates * NEIGHBORS}
 
     def apply(self, parameters):

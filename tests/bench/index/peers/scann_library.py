@@ -28,7 +28,7 @@ class Scann(Library):
 
     def parameters(self):
         for candidates in (2, 4, 16):
-            for leaves in powers(1, self.build_parameters["leaves"] // 2):
+            for leaves in powers(1, self.build_parameters["leaves"]):
                 yield {"leaves": leaves, "candidates": candidates * NEIGHBORS}
 
     def set_search(self, parameters, threads):
