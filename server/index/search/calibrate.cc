@@ -215,6 +215,7 @@ class Calibrator {
     descent.Begin();
     state.other_log_mass.assign(1, kEmptyLogSumExp);
     descent.UpdateTotals();
+    descent.WeighDoubts();
     if (level != kSuperClusterDoubt) descent.ReadLevel(level == kRowDoubt);
     descent.UpdateTotals();
     AddDescent(part_, scratch_.queries, state, scratch_.accumulators, scratch_.answer, read);

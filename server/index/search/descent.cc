@@ -43,6 +43,7 @@ void Descent::Begin() {
   s_.partial.clear();
   s_.exact_rows = 0;
   s_.keys_may_hide = true;
+  s_.doubts_known = false;
   s_.coarse_square.assign(group_, 0.0f);
   s_.scale.assign(group_, 1.0f);
   s_.residual_queries.clear();

@@ -107,6 +107,7 @@ struct DescentState {
   std::vector<double> wide_factor;    // (group): what is not exact, with the variance of keys
   std::vector<double> exact_share;    // (group): the same with estimates taken for too low
   uint64_t exact_rows = 0;
+  bool doubts_known = false;
   // Keys that sums hide were not looked for everywhere.
   bool keys_may_hide = true;
 
@@ -178,6 +179,13 @@ class Descent {
 
   // Brings log_total, doubt and exact_share up to date.
   void UpdateTotals();
+
+  // Makes doubts known: before, they count as zero, and Refine() goes by logits only. Totals are up
+  // to date before and after.
+  void WeighDoubts();
+
+  // What is not exact cannot be seen in the answer, whatever is in doubt about it.
+  bool IsSettled();
 
   // A threshold that leaves no more than this squared error in super-clusters not opened.
   float ThresholdFor(double squared_error) const;

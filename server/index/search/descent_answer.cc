@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "attention/vector_kernels.h"
 #include "base/prefetch.h"
@@ -36,6 +37,7 @@ class AnswerBuilder {
   }
 
   void AddSupers(bool opened_too) {
+    if (!opened_too && SupersAreUnseen()) return;
     s_.super_mass = state_.super_log_mass;
     for (size_t i = 0; i < super_count_; ++i) {
       const SuperState state = state_.super_state[i];
@@ -61,6 +63,18 @@ class AnswerBuilder {
     // They are read before anything is refined, and are in the cache when they are needed again.
     if (opened_too) read_.bytes_read += bytes;
     FoldSums();
+  }
+
+  // Their masses are below the rounding of what is exact.
+  bool SupersAreUnseen() const {
+    constexpr double kUnseenShare = 1e-9;
+    for (size_t g = 0; g < group_; ++g) {
+      const float* mass = state_.super_mass.data() + g * super_count_;
+      const double sum = std::accumulate(mass, mass + super_count_, 0.0);
+      const double total = std::exp(double{state_.log_total[g]} - state_.reference[g]);
+      if (!(sum < kUnseenShare * total)) return false;
+    }
+    return true;
   }
 
   void AddOpened() {

@@ -21,6 +21,10 @@ constexpr float kReferenceSlack = 20.0f;
 // What masses with the variance of keys may exceed exp(reference) by.
 constexpr float kWideMax = 30.0f;
 
+// What holds less than this of the mass cannot be seen in an answer.
+constexpr double kUnseenShare = 1e-9;
+constexpr float kLogUnseenShare = -20.7f;
+
 double Sum(std::span<const float> x) { return std::accumulate(x.begin(), x.end(), 0.0); }
 
 void Scale(float factor, std::span<float> x) {
@@ -61,7 +65,8 @@ void Descent::UpdateTotals() {
 
 void Descent::SetReference() {
   s_.super_mass = s_.super_log_mass;
-  s_.super_doubt.resize(group_ * super_count_);
+  s_.super_doubt.assign(group_ * super_count_, 0.0f);
+  if (masses_are_narrow()) s_.super_wide_mass.assign(group_ * super_count_, 0.0f);
   for (size_t g = 0; g < group_; ++g) {
     const std::span<float> mass(s_.super_mass.data() + g * super_count_, super_count_);
     for (size_t i = 0; i < super_count_; ++i) {
@@ -69,6 +74,14 @@ void Descent::SetReference() {
     }
     const float peak = std::max(MaxElement(mass), s_.other_log_mass[g]);
     s_.reference.push_back(peak == kNegativeInfinity ? 0.0f : peak);
+    ExpInPlace(s_.reference[g], mass);
+  }
+  for (const OpenedSuper& open : s_.opened) WeighClusters(open);
+}
+
+void Descent::WeighDoubts() {
+  s_.doubts_known = true;
+  for (size_t g = 0; g < group_; ++g) {
     if (masses_are_narrow()) WidenSuperMass(g);
     float* doubt = s_.super_doubt.data() + g * super_count_;
     EstimateDoubt(s_.super_logits.data() + g * super_count_, part_.super_sums(),
@@ -77,9 +90,23 @@ void Descent::SetReference() {
     for (size_t i = 0; i < super_count_; ++i) {
       if (s_.super_state[i] != SuperState::kWhole) doubt[i] = 0;
     }
-    ExpInPlace(s_.reference[g], mass);
   }
   for (const OpenedSuper& open : s_.opened) WeighClusters(open);
+  UpdateTotals();
+}
+
+bool Descent::IsSettled() {
+  const float log_count = std::log(static_cast<float>(super_count_ + 1));
+  for (size_t g = 0; g < group_; ++g) {
+    if (1 - s_.exact_mass[g] >= kUnseenShare) return false;
+    if (!masses_are_narrow()) continue;
+    s_.buffer.resize(super_count_);
+    EstimateLogMass(s_.super_logits.data() + g * super_count_, part_.super_sums(),
+                    s_.super_doubt_norms[g], s_.buffer.data());
+    const float most = MaxElement(s_.buffer) + log_count - s_.log_total[g];
+    if (most >= kLogUnseenShare) return false;
+  }
+  return true;
 }
 
 void Descent::WidenSuperMass(size_t g) {
@@ -148,14 +175,17 @@ void Descent::WeighClusters(const OpenedSuper& open) {
   }
   s_.cluster_mass.resize(std::max(s_.cluster_mass.size(), begin + group_ * open.count));
   s_.cluster_doubt.resize(s_.cluster_mass.size());
+  if (masses_are_narrow()) s_.cluster_wide_mass.resize(s_.cluster_mass.size());
   for (size_t g = 0; g < group_; ++g) {
-    if (masses_are_narrow()) WidenClusterMass(open, g);
+    if (masses_are_narrow() && s_.doubts_known) WidenClusterMass(open, g);
     float* mass = s_.cluster_mass.data() + begin + g * open.count;
     float* doubt = s_.cluster_doubt.data() + begin + g * open.count;
     std::copy_n(ClusterLogMass(open, g), open.count, mass);
-    EstimateDoubt(
-        ClusterLogits(open, g), GroupSums::Of(SegmentOf(open).clusters, local, open.count),
-        s_.cluster_doubt_norms[g], s_.reference[g], *part_.terms, part_.terms->clusters, doubt);
+    if (s_.doubts_known) {
+      EstimateDoubt(
+          ClusterLogits(open, g), GroupSums::Of(SegmentOf(open).clusters, local, open.count),
+          s_.cluster_doubt_norms[g], s_.reference[g], *part_.terms, part_.terms->clusters, doubt);
+    }
     ExpInPlace(s_.reference[g], {mass, open.count});
     for (size_t i = 0; i < open.count; ++i) {
       if (s_.cluster_state[open.offset + i] != ClusterState::kEstimated) mass[i] = doubt[i] = 0;

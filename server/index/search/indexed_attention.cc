@@ -64,10 +64,18 @@ IndexedAnswer AttendIndexed(const IndexedPart& part, PositionRange range,
     state.other_log_mass[g] =
         LogAddExp(LogSumExpOf(scratch.accumulators[g]), scratch.tail.log_mass(g));
   }
-  EstimateLengths(part, scratch, read);
   descent.UpdateTotals();
   IndexedAnswer answer;
-  answer.in_time = !DeadlineIsNear(deadline) && ReadUntilMet(policy, part, deadline, descent);
+  answer.in_time = !DeadlineIsNear(deadline);
+  if (answer.in_time) LookForHiddenKeys(policy, part, descent);
+  const bool best_keys =
+      policy.goal == SelectionGoal::kTopK || policy.goal == SelectionGoal::kInnerProductRange;
+  if (best_keys || !descent.IsSettled()) {
+    EstimateLengths(part, scratch, read);
+    descent.WeighDoubts();
+    answer.in_time = answer.in_time && !DeadlineIsNear(deadline) &&
+                     ReadUntilMet(policy, part, deadline, descent);
+  }
   scratch.tail.Add(scratch.accumulators, read);
   AddDescent(part, scratch.queries, state, scratch.accumulators, scratch.answer, read);
   answer.exact_share = state.exact_share;

@@ -92,12 +92,14 @@ class Selector {
         state_(descent.state()),
         group_(state_.log_total.size()) {}
 
-  bool Run() {
+  void LookForHiddenKeys() {
     const double code_bytes = CodeBytes();
-    if (code_bytes > 0) {
-      descent_.FindHiddenKeys(std::log(HiddenShare()), code_bytes);
-      descent_.UpdateTotals();
-    }
+    if (code_bytes == 0) return;
+    descent_.FindHiddenKeys(std::log(HiddenShare()), code_bytes);
+    descent_.UpdateTotals();
+  }
+
+  bool Run() {
     switch (policy_.goal) {
       case SelectionGoal::kTokenBudget:
         return SpendBudget();
@@ -273,6 +275,10 @@ class Selector {
 };
 
 }  // namespace
+
+void LookForHiddenKeys(const SelectionPolicy& policy, const IndexedPart& part, Descent& descent) {
+  Selector(policy, part, absl::InfiniteFuture(), descent).LookForHiddenKeys();
+}
 
 bool ReadUntilMet(const SelectionPolicy& policy, const IndexedPart& part, absl::Time deadline,
                   Descent& descent) {

@@ -8,7 +8,10 @@
 
 namespace attic {
 
-// Reads on in `descent`, which has begun and has its totals, until `policy` is met or nothing is
+// Looks for keys that sums hide, as far as `policy` allows. `descent` has begun and has its totals.
+void LookForHiddenKeys(const SelectionPolicy& policy, const IndexedPart& part, Descent& descent);
+
+// Reads on in `descent`, which has begun and knows its doubts, until `policy` is met or nothing is
 // left to read. Returns false when the deadline ended it before.
 bool ReadUntilMet(const SelectionPolicy& policy, const IndexedPart& part, absl::Time deadline,
                   Descent& descent);
