@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
 
 #include "attention/vector_kernels.h"
 #include "base/prefetch.h"
 #include "server/index/codes/residual_kernels.h"
+#include "server/index/search/fast_sum.h"
 
 namespace attic {
 namespace {
@@ -70,7 +70,7 @@ class AnswerBuilder {
     constexpr double kUnseenShare = 1e-9;
     for (size_t g = 0; g < group_; ++g) {
       const float* mass = state_.super_mass.data() + g * super_count_;
-      const double sum = std::accumulate(mass, mass + super_count_, 0.0);
+      const double sum = FastSum({mass, super_count_});
       const double total = std::exp(double{state_.log_total[g]} - state_.reference[g]);
       if (!(sum < kUnseenShare * total)) return false;
     }

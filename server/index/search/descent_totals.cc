@@ -1,11 +1,11 @@
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "attention/partial_attention.h"
 #include "attention/vector_kernels.h"
 #include "server/index/codes/residual_kernels.h"
 #include "server/index/search/descent.h"
+#include "server/index/search/fast_sum.h"
 
 namespace attic {
 namespace {
@@ -24,8 +24,6 @@ constexpr float kWideMax = 30.0f;
 // What holds less than this of the mass cannot be seen in an answer.
 constexpr double kUnseenShare = 1e-9;
 constexpr float kLogUnseenShare = -20.7f;
-
-double Sum(std::span<const float> x) { return std::accumulate(x.begin(), x.end(), 0.0); }
 
 void Scale(float factor, std::span<float> x) {
   for (float& element : x) element *= factor;
@@ -219,14 +217,15 @@ double Descent::ConservativeShare(size_t g, double exact_mass) const {
 
 void Descent::AddTotals(size_t g) {
   double exact = std::exp(double{s_.other_log_mass[g]} - s_.reference[g]), exact_squares = 0;
-  double rest = Sum({s_.super_mass.data() + g * super_count_, super_count_});
+  double rest = FastSum({s_.super_mass.data() + g * super_count_, super_count_});
   double cluster_doubt = 0, row_doubt = 0, wide = 0, rows = 0;
-  if (masses_are_narrow()) wide = Sum({s_.super_wide_mass.data() + g * super_count_, super_count_});
+  if (masses_are_narrow())
+    wide = FastSum({s_.super_wide_mass.data() + g * super_count_, super_count_});
   for (const OpenedSuper& open : s_.opened) {
     const size_t begin = group_ * open.offset + g * open.count;
-    rest += Sum({s_.cluster_mass.data() + begin, open.count});
-    if (masses_are_narrow()) wide += Sum({s_.cluster_wide_mass.data() + begin, open.count});
-    cluster_doubt += Sum({s_.cluster_doubt.data() + begin, open.count});
+    rest += FastSum({s_.cluster_mass.data() + begin, open.count});
+    if (masses_are_narrow()) wide += FastSum({s_.cluster_wide_mass.data() + begin, open.count});
+    cluster_doubt += FastSum({s_.cluster_doubt.data() + begin, open.count});
   }
   for (size_t i = g; i < s_.row_totals.size(); i += group_) {
     const RowTotals& totals = s_.row_totals[i];
@@ -246,7 +245,7 @@ void Descent::AddTotals(size_t g) {
   UpdateScale(g, exact_squares / (total * total));
   const double factor = s_.scale[g] / (total * total);
   s_.doubt[g][kSuperClusterDoubt] =
-      factor * Sum({s_.super_doubt.data() + g * super_count_, super_count_});
+      factor * FastSum({s_.super_doubt.data() + g * super_count_, super_count_});
   s_.doubt[g][kClusterDoubt] = factor * cluster_doubt;
   s_.doubt[g][kRowDoubt] = factor * row_doubt;
 }
