@@ -81,8 +81,11 @@ class Baseline(ABC):
                 for setting in asked:
                     found = relative_errors(self.answer(queries, setting).outputs, exact)
                     errors.setdefault(setting, []).append(found)
-        for budget, settings in candidates.items():
-            self._chosen[budget] = next(iter(self._best(settings, errors)), None)
+        cheaper = []  # what a smaller budget chose is open to a larger one too
+        for budget in sorted(candidates):
+            best = self._best(candidates[budget] + cheaper, errors)
+            self._chosen[budget] = next(iter(best), None)
+            cheaper = [setting for setting in best[:1] if setting in errors]
 
     def _best(self, settings, errors):
         """The best few so far; all of them where nothing was measured."""
