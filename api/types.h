@@ -156,7 +156,7 @@ struct MemoryUse {
   uint64_t vectors_bytes = 0;    // keys and values in segments
   uint64_t tail_bytes = 0;       // keys and values not yet in segments
   uint64_t summaries_bytes = 0;  // centroids, sums, super-clusters, assignments
-  uint64_t codes_bytes = 0;      // one-bit codes
+  uint64_t codes_bytes = 0;      // of keys, one and two bits an element
   uint64_t graph_bytes = 0;      // links, side edges, builder
   uint64_t total() const {
     return vectors_bytes + tail_bytes + summaries_bytes + codes_bytes + graph_bytes;

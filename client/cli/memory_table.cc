@@ -16,7 +16,7 @@ void PrintMemoryTable(const MemoryUse& memory, std::ostream& out) {
   add("keys and values, indexed", memory.vectors_bytes);
   add("keys and values, tail", memory.tail_bytes);
   add("cluster sums", memory.summaries_bytes);
-  add("one-bit codes", memory.codes_bytes);
+  add("codes", memory.codes_bytes);
   add("graph", memory.graph_bytes);
   add("total", memory.total());
   table.Print(out);
