@@ -1,113 +1,55 @@
 // Indexed against exact attention over one head read from files: processor time of one thread,
 // bytes read, output error, and what coverage promises against what it is.
 //   head_bench FOLDER HEAD GROUP [logit scale] [repeats]
-// FOLDER is as decoder_vectors writes it.
+// FOLDER is as LoadHead() reads it.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <ctime>
+#include <limits>
 #include <memory>
 #include <numeric>
-#include <string>
 #include <vector>
 
-#include "absl/status/statusor.h"
-#include "absl/strings/str_cat.h"
-#include "base/status_macros.h"
-#include "client/cli/bench/npy_file.h"
-#include "server/index/head_index.h"
+#include "tests/bench/head_data.h"
 
 namespace attic {
 namespace {
 
-double Milliseconds() {
-  timespec now;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return 1e3 * static_cast<double>(now.tv_sec) + 1e-6 * static_cast<double>(now.tv_nsec);
-}
-
-double Quantile(std::vector<double> x, double share) {
-  if (x.empty()) return 0;
-  std::sort(x.begin(), x.end());
-  return x[std::min(x.size() - 1, static_cast<size_t>(share * static_cast<double>(x.size())))];
-}
-
-double RelativeError(const float* a, const float* exact, size_t n) {
-  double difference = 0, length = 1e-30;
-  for (size_t i = 0; i < n; ++i) {
-    difference += (double{a[i]} - exact[i]) * (double{a[i]} - exact[i]);
-    length += double{exact[i]} * exact[i];
-  }
-  return std::sqrt(difference / length);
-}
-
-std::vector<std::byte> ToBFloat16(const cli::NpyMatrix& matrix) {
-  const VectorsView view = matrix.view();
-  std::vector<float> wide(view.count * view.dim);
-  ToFloat32(view.data, view.type, wide);
-  std::vector<std::byte> bytes(wide.size() * 2);
-  FromFloat32(wide, ElementType::kBFloat16, bytes.data());
-  return bytes;
-}
-
 class HeadBench {
  public:
-  absl::Status Load(const std::string& folder, const std::string& head, uint32_t group,
-                    float logit_scale) {
-    const auto read = [&](const char* name) {
-      return cli::ReadNpyMatrix(absl::StrCat(folder, "/", name, "_", head, ".npy"));
-    };
-    ATTIC_ASSIGN_OR_RETURN(const cli::NpyMatrix keys, read("keys"));
-    ATTIC_ASSIGN_OR_RETURN(const cli::NpyMatrix values, read("values"));
-    ATTIC_ASSIGN_OR_RETURN(const cli::NpyMatrix training, read("training"));
-    ATTIC_ASSIGN_OR_RETURN(const cli::NpyMatrix questions, read("questions"));
-    shape_.head_dim = static_cast<uint32_t>(keys.header.columns);
-    shape_.value_dim = static_cast<uint32_t>(values.header.columns);
-    shape_.group = group;
-    shape_.logit_scale =
-        logit_scale > 0 ? logit_scale : 1.0f / std::sqrt(static_cast<float>(shape_.head_dim));
-    const VectorsView q = questions.view();
-    queries_.resize(q.count / group * group * q.dim);
-    ToFloat32(q.data, q.type, queries_);
-    index_ = HeadIndex::Create(shape_, IndexOptions());
-    std::vector<float> sample(training.header.rows * training.header.columns);
-    ToFloat32(training.data.data(), training.header.type, sample);
-    index_->AddTrainingQueries(sample);
-    const std::vector<std::byte> k = ToBFloat16(keys), v = ToBFloat16(values);
-    constexpr size_t kBatch = 8192;
-    const VectorsView key_rows{k.data(), ElementType::kBFloat16, keys.header.rows, shape_.head_dim};
-    const VectorsView value_rows{v.data(), ElementType::kBFloat16, keys.header.rows,
-                                 shape_.value_dim};
-    for (size_t row = 0; row < key_rows.count; row += kBatch) {
-      const size_t count = std::min(kBatch, key_rows.count - row);
-      index_->Append(key_rows.rows(row, count), value_rows.rows(row, count));
-    }
-    return Build();
+  explicit HeadBench(HeadData data) : data_(std::move(data)) {
+    const MemoryUse use = data_.index->memory_use();
+    const auto percent = [&](uint64_t bytes) { return 100.0 * bytes / use.vectors_bytes; };
+    std::printf(
+        "%lld tokens, built in %.1f s; over keys and values: sums %.1f%%, codes %.1f%%, "
+        "graph %.1f%%\n",
+        static_cast<long long>(data_.index->token_count()), data_.build_seconds,
+        percent(use.summaries_bytes), percent(use.codes_bytes), percent(use.graph_bytes));
   }
 
   void Measure(size_t repeats) {
-    const auto snapshot = index_->Snapshot();
+    const auto snapshot = data_.index->Snapshot();
     const SearchScratchPtr scratch = MakeSearchScratch();
-    const size_t size = size_t{shape_.group} * shape_.head_dim;
-    const size_t count = queries_.size() / size;
+    const HeadShape& shape = data_.shape;
+    const size_t count = data_.question_count();
     std::vector<double> exact_ms, cold_ms, indexed_ms, error, promised, megabytes, log_error;
     size_t broken = 0;
     for (size_t i = 0; i < count; ++i) {
-      const std::span<const float> query(queries_.data() + i * size, size);
+      const std::span<const float> query = data_.question(i);
       HeadAnswer exact, indexed;
-      double start = Milliseconds();
+      double start = ThreadMilliseconds();
       snapshot->Attend({.queries = query, .mode = AttendMode::kExact}, *scratch, exact);
-      exact_ms.push_back(Milliseconds() - start);
+      exact_ms.push_back(ThreadMilliseconds() - start);
       for (size_t r = 0; r < repeats; ++r) {
-        start = Milliseconds();
+        start = ThreadMilliseconds();
         snapshot->Attend({.queries = query}, *scratch, indexed);
-        (r == 0 ? cold_ms : indexed_ms).push_back(Milliseconds() - start);
+        (r == 0 ? cold_ms : indexed_ms).push_back(ThreadMilliseconds() - start);
       }
-      for (size_t g = 0; g < shape_.group; ++g) {
-        const size_t at = g * shape_.value_dim;
+      for (size_t g = 0; g < shape.group; ++g) {
+        const size_t at = g * shape.value_dim;
         error.push_back(
-            RelativeError(indexed.output.data() + at, exact.output.data() + at, shape_.value_dim));
+            RelativeError(indexed.output.data() + at, exact.output.data() + at, shape.value_dim));
         const double log_difference = double{indexed.log_sum_exp[g]} - exact.log_sum_exp[g];
         log_error.push_back(std::abs(log_difference));
         const double covered = indexed.coverage[g] * std::exp(log_difference);
@@ -124,11 +66,11 @@ class HeadBench {
     std::vector<double> steady_ms;
     for (size_t r = 0; r < repeats; ++r) {
       for (size_t i = 0; i < count; ++i) {
-        const std::span<const float> query(queries_.data() + i * size, size);
+        const std::span<const float> query = data_.question(i);
         HeadAnswer answer;
-        const double start = Milliseconds();
+        const double start = ThreadMilliseconds();
         snapshot->Attend({.queries = query}, *scratch, answer);
-        steady_ms.push_back(Milliseconds() - start);
+        steady_ms.push_back(ThreadMilliseconds() - start);
       }
     }
     std::printf("  exact %.3f ms, indexed %.3f ms (%.3f ms again): ratio %.1f, %.2f MB read\n",
@@ -149,25 +91,7 @@ class HeadBench {
   }
 
  private:
-  absl::Status Build() {
-    const double start = Milliseconds();
-    bool built = true;
-    while (built) {
-      ATTIC_ASSIGN_OR_RETURN(built, index_->BuildNext());
-    }
-    const MemoryUse use = index_->memory_use();
-    const auto percent = [&](uint64_t bytes) { return 100.0 * bytes / use.vectors_bytes; };
-    std::printf(
-        "%lld tokens, built in %.1f s; over keys and values: sums %.1f%%, codes %.1f%%, "
-        "graph %.1f%%\n",
-        static_cast<long long>(index_->token_count()), (Milliseconds() - start) / 1e3,
-        percent(use.summaries_bytes), percent(use.codes_bytes), percent(use.graph_bytes));
-    return absl::OkStatus();
-  }
-
-  HeadShape shape_;
-  std::vector<float> queries_;  // (n, group, head_dim)
-  std::unique_ptr<HeadIndex> index_;
+  const HeadData data_;
 };
 
 }  // namespace
@@ -178,14 +102,14 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: head_bench FOLDER HEAD GROUP [logit scale] [repeats]\n");
     return 2;
   }
-  attic::HeadBench bench;
+  const auto group = static_cast<uint32_t>(std::strtoul(argv[3], nullptr, 10));
   const float logit_scale = argc > 4 ? std::strtof(argv[4], nullptr) : 0.0f;
-  const absl::Status loaded = bench.Load(
-      argv[1], argv[2], static_cast<uint32_t>(std::strtoul(argv[3], nullptr, 10)), logit_scale);
-  if (!loaded.ok()) {
-    std::fprintf(stderr, "head_bench: %s\n", loaded.ToString().c_str());
+  auto head = attic::LoadHead(argv[1], argv[2], group, logit_scale,
+                              std::numeric_limits<size_t>::max(), attic::IndexOptions());
+  if (!head.ok()) {
+    std::fprintf(stderr, "head_bench: %s\n", head.status().ToString().c_str());
     return 1;
   }
-  bench.Measure(argc > 5 ? std::strtoul(argv[5], nullptr, 10) : 3);
+  attic::HeadBench(*std::move(head)).Measure(argc > 5 ? std::strtoul(argv[5], nullptr, 10) : 3);
   return 0;
 }

@@ -25,7 +25,8 @@ constexpr double kRestSeen = 0.02;   // of the mass
 constexpr double kRestEnough = 0.8;  // of the true rest
 constexpr double kRestsLow = 0.2;    // of the queries
 constexpr double kCoverageAsked = 0.9;
-constexpr int kRestRounds = 3;
+constexpr int kRestRounds = 2;
+constexpr size_t kCoverageStride = 2;
 constexpr double kRestMin = 0.01;  // share of the mass from which on the rest is judged
 constexpr double kRestQuantile = 0.95;
 constexpr double kRestFactorMax = 10.0;
@@ -66,34 +67,25 @@ class Calibrator {
 
   Calibration Run(const ErrorModel& prior) {
     AttendExactly();
-    for (size_t i = 0; i < count_; ++i) {
-      for (size_t level = 0; level < kDoubtLevels; ++level) MeasureLevel(i, level);
-      MeasureHiddenMass(i);
-    }
+    for (size_t i = 0; i < count_; ++i) MeasureHiddenMass(i);
     IndexedPart fitted = part_;
-    fitted.calibration.wide_norm = WideNorm();
-    fitted.calibration.rest_factor = 1;
-    const std::vector<ErrorSample> of_levels = std::exchange(samples_, {});
-    fitted.calibration.errors = FitErrorModel(of_levels, {}, prior);
+    Calibration& calibration = fitted.calibration;
+    calibration = {.hidden_mass = static_cast<float>(hidden_mass_ / static_cast<double>(count_)),
+                   .wide_norm = WideNorm()};
     for (size_t i = 0; i < count_; ++i) {
-      for (size_t e = 0; e < std::size(kErrorsAsked); ++e) {
-        const double start = ThreadSeconds();
-        MeasureAsked(fitted, i, kErrorsAsked[e]);
-        walk_seconds_[e].push_back(ThreadSeconds() - start);
-      }
+      for (size_t level = 0; level < kDoubtLevels; ++level) MeasureLevel(fitted, i, level);
     }
-    fitted.calibration.errors = FitErrorModel(of_levels, samples_, prior);
+    const std::vector<ErrorSample> of_levels = std::exchange(samples_, {});
+    calibration.errors = FitErrorModel(of_levels, {}, prior);
+    calibration.exact_below = MeasureWalks(fitted);
+    calibration.errors = FitErrorModel(of_levels, samples_, prior);
     // Going further changes what the rest is, so what was learnt is tried.
     for (int round = 0; round < kRestRounds; ++round) {
       rest_factors_.clear();
-      for (size_t i = 0; i < count_; ++i) MeasureCoverage(fitted, i);
-      fitted.calibration.rest_factor = std::max(fitted.calibration.rest_factor, RestFactor());
+      for (size_t i = 0; i < count_; i += kCoverageStride) MeasureCoverage(fitted, i);
+      calibration.rest_factor = std::max(calibration.rest_factor, RestFactor());
     }
-    return {.errors = fitted.calibration.errors,
-            .hidden_mass = static_cast<float>(hidden_mass_ / static_cast<double>(count_)),
-            .wide_norm = fitted.calibration.wide_norm,
-            .rest_factor = fitted.calibration.rest_factor,
-            .exact_below = ExactBelow()};
+    return calibration;
   }
 
  private:
@@ -193,32 +185,37 @@ class Calibrator {
     return static_cast<float>(std::clamp(*at, 1.0, kRestFactorMax));
   }
 
-  // The largest of the errors asked for whose walks took longer than exact scans. A walk for a
-  // group of queries takes somewhat less than one for each.
-  float ExactBelow() {
+  // Walks for smaller and smaller errors, until one takes longer than an exact scan: returns for
+  // which error. A walk for a group of queries takes somewhat less than one for each.
+  float MeasureWalks(const IndexedPart& fitted) {
     const double exact = Median(exact_seconds_);
     const double group = 1 + kGroupCost * (part_.shape.group - 1.0);
-    float below = 0;
-    for (size_t e = 0; e < std::size(kErrorsAsked); ++e) {
-      if (group * Median(walk_seconds_[e]) < exact) continue;
-      below = std::max(below, static_cast<float>(kErrorsAsked[e]));
+    std::vector<double> seconds;
+    for (const double error : kErrorsAsked) {
+      seconds.clear();
+      for (size_t i = 0; i < count_; ++i) {
+        const double start = ThreadSeconds();
+        MeasureAsked(fitted, i, error);
+        seconds.push_back(ThreadSeconds() - start);
+      }
+      if (group * Median(seconds) >= exact) return static_cast<float>(error);
     }
-    return below;
+    return 0;
   }
 
   // The answer when everything is known at one level and nothing below it.
-  void MeasureLevel(size_t i, size_t level) {
+  void MeasureLevel(const IndexedPart& fitted, size_t i, size_t level) {
     Prepare(i);
     ReadStatistics read;
     DescentState& state = scratch_.descent;
-    Descent descent(part_, {.queries = scratch_.queries, .range = range_}, state, read);
+    Descent descent(fitted, {.queries = scratch_.queries, .range = range_}, state, read);
     descent.Begin();
     state.other_log_mass.assign(1, kEmptyLogSumExp);
     descent.UpdateTotals();
     descent.WeighDoubts();
     if (level != kSuperClusterDoubt) descent.ReadLevel(level == kRowDoubt);
     descent.UpdateTotals();
-    AddDescent(part_, scratch_.queries, state, scratch_.accumulators, scratch_.answer, read);
+    AddDescent(fitted, scratch_.queries, state, scratch_.accumulators, scratch_.answer, read);
     AddSample(i, state.doubt[0], state.scale[0]);
   }
 
@@ -263,8 +260,7 @@ class Calibrator {
   };
   std::vector<Rests> rests_;
   std::vector<double> rest_factors_;
-  std::vector<double> exact_seconds_;                                      // of a group of queries
-  std::array<std::vector<double>, std::size(kErrorsAsked)> walk_seconds_;  // of one query
+  std::vector<double> exact_seconds_;  // of a group of queries
 };
 
 }  // namespace

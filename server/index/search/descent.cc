@@ -41,7 +41,6 @@ void Descent::Begin() {
   s_.cluster_mass.clear();
   s_.cluster_doubt.clear();
   s_.partial.clear();
-  s_.exact_rows = 0;
   s_.keys_may_hide = true;
   s_.doubts_known = false;
   s_.coarse_square.assign(group_, 0.0f);
@@ -138,8 +137,8 @@ size_t Descent::OpenSuper(size_t super_cluster) {
   const size_t count = segment.super_cluster_begin[local + 1] - begin;
   const size_t first_node = index * part_.clusters_per_segment + begin;
   const size_t offset = s_.cluster_state.size();
-  s_.opened.push_back({static_cast<uint32_t>(super_cluster), static_cast<uint32_t>(first_node),
-                       static_cast<uint32_t>(count), static_cast<uint32_t>(offset)});
+  s_.opened.push_back({static_cast<uint32_t>(first_node), static_cast<uint32_t>(count),
+                       static_cast<uint32_t>(offset)});
   s_.opened_index[super_cluster] = static_cast<uint32_t>(s_.opened.size());
   s_.cluster_state.resize(offset + count, ClusterState::kEstimated);
   s_.coded_index.resize(offset + count, 0);
@@ -228,7 +227,6 @@ bool Descent::MakeWantedExact(const DescentThreshold& threshold) {
     if (begin == end) continue;
     ScoreExactly(*part_.segments[segment], {s_.sorted.data() + begin, end - begin});
   }
-  s_.exact_rows += wanted.size();
   read_.exact_tokens += wanted.size();
   read_.bytes_read += wanted.size() * key_bytes_;
   return all;
@@ -276,11 +274,6 @@ void Descent::ReadLevel(bool codes) {
       if (s_.cluster_state[open.offset + c] == ClusterState::kEstimated) CodeCluster(open, c);
     }
   }
-}
-
-double Descent::exact_bytes() const {
-  const double tokens = static_cast<double>(request_.range.end - request_.range.begin);
-  return tokens * static_cast<double>(key_bytes_);
 }
 
 }  // namespace attic

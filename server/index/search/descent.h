@@ -32,7 +32,6 @@ enum class ClusterState : uint8_t {
 };
 
 struct OpenedSuper {
-  uint32_t super_cluster;
   uint32_t first_node;
   uint32_t count;   // clusters
   uint32_t offset;  // of its clusters among all opened; its log masses begin at group * offset
@@ -106,7 +105,6 @@ struct DescentState {
   std::vector<double> exact_mass;     // (group): as a share of what is estimated in all
   std::vector<double> wide_factor;    // (group): what is not exact, with the variance of keys
   std::vector<double> exact_share;    // (group): the same with estimates taken for too low
-  uint64_t exact_rows = 0;
   bool doubts_known = false;
   // Keys that sums hide were not looked for everywhere.
   bool keys_may_hide = true;
@@ -195,9 +193,6 @@ class Descent {
 
   // The coverage where exact rows hold `exact_mass` of the estimated total.
   double ConservativeShare(size_t g, double exact_mass) const;
-
-  // Bytes that reading everything in range exactly would take.
-  double exact_bytes() const;
 
   DescentState& state() { return s_; }
 

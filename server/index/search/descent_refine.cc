@@ -52,6 +52,7 @@ bool Descent::Refine(const DescentThreshold& threshold, absl::Time deadline) {
     if (i % kClustersPerDeadlineCheck == 0 && DeadlineIsNear(deadline)) return false;
     CodeCluster(s_.opened[s_.to_code[i].opened], s_.to_code[i].cluster);
   }
+  if (DeadlineIsNear(deadline)) return false;  // rows that are listed are scored
   s_.wanted.clear();
   for (const uint32_t coded : s_.changed) WeighRows(coded);
   s_.changed.clear();
@@ -60,7 +61,6 @@ bool Descent::Refine(const DescentThreshold& threshold, absl::Time deadline) {
     if (s_.coded[i].exact == s_.coded[i].rows) continue;
     ListWantedRows(i, threshold);
   }
-  if (DeadlineIsNear(deadline)) return false;
   return MakeWantedExact(threshold);
 }
 

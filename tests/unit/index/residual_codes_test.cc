@@ -1,6 +1,8 @@
 #include "server/index/codes/residual_codes.h"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <random>
 #include <vector>
 
@@ -124,6 +126,33 @@ TEST_P(ResidualCodesTest, KernelsMatchPlainLoops) {
 // Rotated residuals of few dimensions are not normal.
 INSTANTIATE_TEST_SUITE_P(Dims, ResidualErrorTest, testing::Values(24, 32, 64, 80, 128, 300));
 INSTANTIATE_TEST_SUITE_P(Dims, ResidualCodesTest, testing::Values(3, 24, 32, 64, 80, 128, 300));
+
+TEST(ResidualCodesTest, SumsOfRowsMatchAPlainLoop) {
+  std::mt19937 random(6);
+  for (const size_t count : {0, 1, 7, 16, 33, 100}) {
+    const std::vector<float> logits = Normal(count, 1);
+    std::vector<float> masses = Normal(count, 2);
+    std::vector<uint8_t> exact(count);
+    float rest = 0, rest_squares = 0, all = 0, squares = 0;
+    float best = -std::numeric_limits<float>::infinity();
+    for (size_t i = 0; i < count; ++i) {
+      masses[i] = std::abs(masses[i]);
+      exact[i] = static_cast<uint8_t>(random() % 3);
+      all += masses[i];
+      squares += masses[i] * masses[i];
+      if (exact[i] != 0) continue;
+      rest += masses[i];
+      rest_squares += masses[i] * masses[i];
+      best = std::max(best, logits[i]);
+    }
+    const RowSums sums = SumRows(logits.data(), masses.data(), exact.data(), count);
+    EXPECT_NEAR(sums.rest, rest, 1e-3);
+    EXPECT_NEAR(sums.rest_squares, rest_squares, 1e-3);
+    EXPECT_NEAR(sums.exact, all - rest, 1e-3);
+    EXPECT_NEAR(sums.exact_squares, squares - rest_squares, 1e-3);
+    EXPECT_EQ(sums.best_rest, best);
+  }
+}
 
 TEST(ResidualCodesTest, KeysEqualToTheirCentroidHaveEmptyCodes) {
   const SignRotation rotation(16);

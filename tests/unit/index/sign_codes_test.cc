@@ -63,7 +63,7 @@ float Factor(const SignCodes& codes, size_t block, size_t slot) {
   return units * codes.factor[block] / kCodeFactorMax;
 }
 
-TEST(SignCodesTest, TheRotationKeepsInnerProducts) {
+TEST(SignCodesTest, TheRotationKeepsInnerProductsAndCanBeUndone) {
   std::mt19937_64 random(1);
   for (size_t dim : {3, 8, 64, 80, 128}) {
     const SignRotation rotation(dim);
@@ -72,6 +72,9 @@ TEST(SignCodesTest, TheRotationKeepsInnerProducts) {
     rotation.Apply(rows.data(), a.data());
     rotation.Apply(rows.data() + dim, b.data());
     EXPECT_NEAR(Dot(a.data(), b.data(), a.size()), Dot(rows.data(), rows.data() + dim, dim), 1e-3);
+    std::vector<float> back(dim);
+    rotation.Undo(a.data(), back.data());
+    for (size_t j = 0; j < dim; ++j) EXPECT_NEAR(back[j], rows[j], 1e-4);
   }
 }
 
