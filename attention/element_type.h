@@ -30,6 +30,13 @@ struct VectorsView {
   VectorsView rows(size_t begin, size_t n) const { return {row(begin), type, n, dim}; }
 };
 
+// Rows anywhere in memory, `dim` elements each, packed; no alignment required. Owns nothing.
+struct ScatteredRows {
+  std::span<const std::byte* const> rows;
+  ElementType type = ElementType::kFloat32;
+  size_t dim = 0;
+};
+
 // Widens `out.size()` elements at `in` to float32. Exact for every type.
 void ToFloat32(const std::byte* in, ElementType type, std::span<float> out);
 

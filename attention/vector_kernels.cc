@@ -7,8 +7,8 @@
 #define HWY_TARGET_INCLUDE "attention/vector_kernels.cc"
 #include "hwy/foreach_target.h"
 // foreach_target.h must come first.
+#include "attention/exp-inl.h"
 #include "attention/widen-inl.h"
-#include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -129,15 +129,6 @@ void AddScaledKernel(float a, const float* x, size_t dim, float* y) {
   const auto sum =
       hn::MulAdd(factor, LoadLast(d, x + i, rest, 0.0f), LoadLast(d, y + i, rest, 0.0f));
   StoreLast(d, sum, rest, y + i);
-}
-
-// exp(x - shift); 0 where it would be below the smallest normal float, and for NaN.
-template <class D, class V>
-HWY_INLINE V ShiftedExp(D d, V x, V shift) {
-  const V difference = hn::Sub(x, shift);
-  const auto normal = hn::Ge(difference, hn::Set(d, -87.33654f));
-  const V safe = hn::IfThenElse(normal, difference, hn::Zero(d));
-  return hn::IfThenElseZero(normal, hn::Exp(d, safe));
 }
 
 float ExpKernel(float shift, float* x, size_t count) {

@@ -38,6 +38,10 @@ void AddWeightedVectors(const float* weights, size_t query_count, const VectorsV
 void AddWeightedVectors(const float* weights, const VectorsView& vectors,
                         std::span<float* const> sums);
 
+// The same of rows anywhere: sums[g] += sum_i weights[g * rows.size() + i] * rows[i].
+void AddWeightedVectors(const float* weights, size_t query_count, const ScatteredRows& vectors,
+                        float* sums);
+
 // x_i = scale * x_i in place, infinities replaced by the largest finite float of that sign and NaN
 // by the lowest, so that sums of exponentials stay finite; returns the largest, -infinity when
 // empty.

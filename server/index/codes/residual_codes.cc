@@ -12,7 +12,6 @@ namespace {
 
 constexpr float kLevelDistance = 0.996f;  // in standard deviations (Max 1960, table II)
 constexpr float kCoefficientMax = 8191.0f;
-constexpr float kFactorUnits = 255.0f;
 
 // Encodes one rotated residual; returns f.
 float EncodeRow(std::span<const float> x, size_t code_dim, uint8_t* code) {
@@ -55,7 +54,7 @@ ResidualCodes MakeResidualCodes(const SignRotation& rotation, std::span<const fl
       uint8_t* const code = codes.codes.data() + row * codes.row_bytes;
       factors.push_back(EncodeRow(rotated, codes.row_bytes * 4, code));
     }
-    const float unit = factors.empty() ? 0.0f : MaxElement(factors) / kFactorUnits;
+    const float unit = factors.empty() ? 0.0f : MaxElement(factors) / kResidualFactorMax;
     codes.factor_unit.push_back(unit);
     for (size_t i = 0; i < factors.size() && unit > 0; ++i) {
       codes.factor[begin + i] = static_cast<uint8_t>(std::lround(factors[i] / unit));

@@ -14,12 +14,14 @@
 #include <span>
 #include <vector>
 
+#include "server/index/codes/residual_kernels.h"
 #include "server/index/codes/sign_codes.h"
 
 namespace attic {
 
 inline constexpr size_t kResidualLevels = 4;
-inline constexpr float kResidualMiddle = 1.5f;  // of the levels
+inline constexpr float kResidualMiddle = 1.5f;       // of the levels
+inline constexpr float kResidualFactorMax = 255.0f;  // in units; the largest of every group has it
 // Share of |e|^2 lost, and the same per element in units of f^2: the mean square of u - 3/2 is
 // 0.884 where levels are 0.996 standard deviations apart.
 inline constexpr float kResidualLost = 0.119f;
@@ -33,6 +35,10 @@ struct ResidualCodes {
   std::vector<float> factor_unit;  // (groups)
 
   const uint8_t* row(size_t r) const { return codes.data() + r * row_bytes; }
+  // The rows [begin, begin + count) of `group`.
+  CodedRows rows(size_t group, size_t begin, size_t count) const {
+    return {row(begin), factor.data() + begin, factor_unit[group], count, 4 * row_bytes};
+  }
   uint64_t memory_bytes() const {
     return codes.size() + factor.size() + factor_unit.size() * sizeof(float);
   }

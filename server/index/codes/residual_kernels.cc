@@ -10,6 +10,7 @@
 #define HWY_TARGET_INCLUDE "server/index/codes/residual_kernels.cc"
 #include "hwy/foreach_target.h"
 // Highway must come after foreach_target.
+#include "attention/exp-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -120,12 +121,10 @@ class Adder {
   using D8 = hn::Rebind<uint8_t, DF>;
 
   static void Add(const uint8_t* codes, size_t rows, size_t code_dim,
-                  const float* HWY_RESTRICT weights, size_t query_count, float* HWY_RESTRICT out) {
+                  const float* HWY_RESTRICT weights, float* HWY_RESTRICT out) {
     const size_t quarter = code_dim / 4;
-    for (size_t g = 0; g < query_count; ++g) {
-      for (size_t i = 0; i < quarter; i += hn::Lanes(DF())) {
-        AddColumn(codes + i, rows, quarter, weights + g * rows, out + g * code_dim + i);
-      }
+    for (size_t i = 0; i < quarter; i += hn::Lanes(DF())) {
+      AddColumn(codes + i, rows, quarter, weights, out + i);
     }
   }
 
@@ -155,73 +154,246 @@ class Adder {
   }
 };
 
-void ScoreResiduals(const uint8_t* codes, size_t rows, size_t code_dim, const int16_t* coefficients,
-                    size_t query_count, int32_t* sums) {
+constexpr size_t kRowsAtOnce = 64;  // whose intermediate results stay in the first-level cache
+
+void SumCodes(const uint8_t* codes, size_t rows, size_t code_dim, const int16_t* q, int32_t* sums) {
   constexpr size_t kTogether = 32;
   using Together = Scorer<kTogether>;
   const size_t quarter = code_dim / 4, lanes = hn::Lanes(Together::D16());
-  for (size_t g = 0; g < query_count; ++g) {
-    const int16_t* q = coefficients + g * code_dim;
-    int32_t* out = sums + g * rows;
 #if HWY_ARCH_X86 && \
     HWY_TARGET != HWY_SCALAR  // elsewhere products are not added in pairs of neighbours
-    if (quarter < lanes) {
-      Together::ScoreTogether(codes, rows, quarter, q, out);
-      continue;
-    }
+  if (quarter < lanes) return Together::ScoreTogether(codes, rows, quarter, q, sums);
 #endif
-    if (quarter % lanes == 0) {
-      Together::ScoreWide(codes, rows, quarter, q, out);
-    } else {
-      Together::ScoreApart(codes, rows, quarter, q, out);
-    }
-  }
+  if (quarter % lanes == 0) return Together::ScoreWide(codes, rows, quarter, q, sums);
+  Together::ScoreApart(codes, rows, quarter, q, sums);
 }
 
-// w (count) are masses of rows with their logits; flags say which are exact.
-RowSums SumRows(const float* HWY_RESTRICT logits, const float* HWY_RESTRICT w,
-                const uint8_t* HWY_RESTRICT exact, size_t count) {
-  const hn::CappedTag<float, 16> d;
-  const hn::Rebind<uint8_t, decltype(d)> d8;
+// The factors of a row of vectors, in float.
+template <class D>
+HWY_INLINE hn::Vec<D> Factors(D d, const uint8_t* factors, hn::Vec<D> unit) {
+  const hn::Rebind<uint8_t, D> d8;
+  const hn::RebindToSigned<D> di;
+  return hn::Mul(unit, hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(d8, factors))));
+}
+
+float ScoreResiduals(const CodedRows& rows, const ResidualScoring& query,
+                     float* HWY_RESTRICT logits) {
+  const hn::ScalableTag<float> d;
   const hn::RebindToSigned<decltype(d)> di;
-  const auto zero = hn::Zero(d), lowest = hn::Set(d, -std::numeric_limits<float>::infinity());
-  auto rest = zero, rest_squares = zero, all = zero, squares = zero, best = lowest;
   const size_t lanes = hn::Lanes(d);
+  const auto unit = hn::Set(d, rows.factor_unit), base = hn::Set(d, query.base);
+  const auto step = hn::Set(d, query.step), offset = hn::Set(d, query.offset);
+  const auto half_variance = hn::Set(d, query.half_variance);
+  auto best = hn::Set(d, -std::numeric_limits<float>::infinity());
+  float last_best = -std::numeric_limits<float>::infinity();
+  HWY_ALIGN int32_t sums[kRowsAtOnce];
+  for (size_t begin = 0; begin < rows.count; begin += kRowsAtOnce) {
+    const size_t count = std::min(kRowsAtOnce, rows.count - begin);
+    const size_t row_bytes = rows.code_dim / 4;
+    SumCodes(rows.codes + begin * row_bytes, count, rows.code_dim, query.coefficients, sums);
+    const uint8_t* HWY_RESTRICT factors = rows.factors + begin;
+    float* HWY_RESTRICT out = logits + begin;
+    size_t i = 0;
+    for (; i + lanes <= count; i += lanes) {
+      const auto f = Factors(d, factors + i, unit);
+      const auto along = hn::MulAdd(step, hn::ConvertTo(d, hn::LoadU(di, sums + i)), offset);
+      const auto logit = hn::MulAdd(f, hn::MulAdd(half_variance, f, along), base);
+      hn::StoreU(logit, d, out + i);
+      best = hn::Max(best, logit);
+    }
+    for (; i < count; ++i) {
+      const float f = rows.factor_unit * static_cast<float>(factors[i]);
+      const float along = query.step * static_cast<float>(sums[i]) + query.offset;
+      out[i] = query.base + f * (along + query.half_variance * f);
+      last_best = std::max(last_best, out[i]);
+    }
+  }
+  return std::max(last_best, hn::GetLane(hn::MaxOfLanes(d, best)));
+}
+
+float SumFactorSquares(const CodedRows& rows) {
+  const hn::ScalableTag<float> d;
+  const size_t lanes = hn::Lanes(d);
+  const auto unit = hn::Set(d, rows.factor_unit);
+  auto squares = hn::Zero(d);
+  size_t i = 0;
+  for (; i + lanes <= rows.count; i += lanes) {
+    const auto f = Factors(d, rows.factors + i, unit);
+    squares = hn::MulAdd(f, f, squares);
+  }
+  float sum = hn::GetLane(hn::SumOfLanes(d, squares));
+  for (; i < rows.count; ++i) {
+    const float f = rows.factor_unit * static_cast<float>(rows.factors[i]);
+    sum += f * f;
+  }
+  return sum;
+}
+
+// The last count < Lanes(d) elements of an array, the other lanes `filler`.
+template <class D, typename T>
+HWY_INLINE hn::Vec<D> LoadLast(D d, const T* p, size_t count, T filler) {
+  HWY_ALIGN T buffer[HWY_MAX_BYTES / sizeof(float)];
+  for (T& element : buffer) element = filler;
+  std::memcpy(buffer, p, count * sizeof(T));
+  return hn::LoadU(d, buffer);
+}
+
+// Adds up rows, a vector of them at a time.
+class RowAdder {
+ public:
+  using D = hn::ScalableTag<float>;
+  using D8 = hn::Rebind<uint8_t, D>;
+  using V = hn::Vec<D>;
+
+  // What a compiler writes by itself would be for the least instruction set.
+  HWY_INLINE RowAdder()
+      : all_(hn::Zero(D())),
+        squares_(hn::Zero(D())),
+        rest_(hn::Zero(D())),
+        rest_squares_(hn::Zero(D())),
+        best_mass_(hn::Zero(D())),
+        best_(lowest()) {}
+
+  HWY_INLINE void Add(V logit, V mass, hn::Vec<D8> flags) {
+    const D d;
+    const hn::RebindToSigned<D> di;
+    const auto is_rest = hn::RebindMask(d, hn::Eq(hn::PromoteTo(di, flags), hn::Zero(di)));
+    const auto left = hn::IfThenElseZero(is_rest, mass);
+    all_ = hn::Add(all_, mass);
+    squares_ = hn::MulAdd(mass, mass, squares_);
+    rest_ = hn::Add(rest_, left);
+    rest_squares_ = hn::MulAdd(left, left, rest_squares_);
+    best_mass_ = hn::Max(best_mass_, left);
+    best_ = hn::Max(best_, hn::IfThenElse(is_rest, logit, lowest()));
+  }
+
+  RowSums Finish() const {
+    const D d;
+    RowSums sums;
+    sums.rest = hn::GetLane(hn::SumOfLanes(d, rest_));
+    sums.rest_squares = hn::GetLane(hn::SumOfLanes(d, rest_squares_));
+    sums.exact = hn::GetLane(hn::SumOfLanes(d, all_)) - sums.rest;
+    sums.exact_squares = hn::GetLane(hn::SumOfLanes(d, squares_)) - sums.rest_squares;
+    sums.best_rest = hn::GetLane(hn::MaxOfLanes(d, best_));
+    sums.best_mass = hn::GetLane(hn::MaxOfLanes(d, best_mass_));
+    return sums;
+  }
+
+ private:
+  static HWY_INLINE V lowest() { return hn::Set(D(), -std::numeric_limits<float>::infinity()); }
+
+  V all_, squares_, rest_, rest_squares_, best_mass_, best_;
+};
+
+constexpr uint8_t kFlagged = 1;
+
+RowSums SumRows(const float* logits, const float* masses, const uint8_t* exact, size_t count) {
+  const RowAdder::D d;
+  const RowAdder::D8 d8;
+  const size_t lanes = hn::Lanes(d);
+  RowAdder adder;
   size_t i = 0;
   for (; i + lanes <= count; i += lanes) {
-    const auto flag = hn::PromoteTo(di, hn::LoadU(d8, exact + i));
-    const auto is_rest = hn::RebindMask(d, hn::Eq(flag, hn::Zero(di)));
-    const auto mass = hn::LoadU(d, w + i);
-    const auto left = hn::IfThenElseZero(is_rest, mass);
-    all = hn::Add(all, mass);
-    squares = hn::MulAdd(mass, mass, squares);
-    rest = hn::Add(rest, left);
-    rest_squares = hn::MulAdd(left, left, rest_squares);
-    best = hn::Max(best, hn::IfThenElse(is_rest, hn::LoadU(d, logits + i), lowest));
+    adder.Add(hn::LoadU(d, logits + i), hn::LoadU(d, masses + i), hn::LoadU(d8, exact + i));
   }
-  RowSums sums;
-  sums.rest = hn::GetLane(hn::SumOfLanes(d, rest));
-  sums.rest_squares = hn::GetLane(hn::SumOfLanes(d, rest_squares));
-  sums.exact = hn::GetLane(hn::SumOfLanes(d, all)) - sums.rest;
-  sums.exact_squares = hn::GetLane(hn::SumOfLanes(d, squares)) - sums.rest_squares;
-  sums.best_rest = hn::GetLane(hn::MaxOfLanes(d, best));
-  for (; i < count; ++i) {
-    if (exact[i] != 0) {
-      sums.exact += w[i];
-      sums.exact_squares += w[i] * w[i];
-    } else {
-      sums.rest += w[i];
-      sums.rest_squares += w[i] * w[i];
-      sums.best_rest = std::max(sums.best_rest, logits[i]);
-    }
+  if (i < count) {
+    adder.Add(LoadLast(d, logits + i, count - i, 0.0f), LoadLast(d, masses + i, count - i, 0.0f),
+              LoadLast(d8, exact + i, count - i, kFlagged));
   }
-  return sums;
+  return adder.Finish();
 }
 
-void AddResiduals(const uint8_t* codes, size_t rows, size_t code_dim, const float* weights,
-                  size_t query_count, float* out) {
-  if (code_dim / 4 == 8) return Adder<8>::Add(codes, rows, code_dim, weights, query_count, out);
-  Adder<16>::Add(codes, rows, code_dim, weights, query_count, out);
+RowSums WeighRows(float reference, const float* HWY_RESTRICT logits,
+                  const uint8_t* HWY_RESTRICT exact, size_t count, float* HWY_RESTRICT masses) {
+  const RowAdder::D d;
+  const RowAdder::D8 d8;
+  const size_t lanes = hn::Lanes(d);
+  const auto shift = hn::Set(d, reference);
+  RowAdder adder;
+  size_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    const auto logit = hn::LoadU(d, logits + i);
+    const auto mass = ShiftedExp(d, logit, shift);
+    hn::StoreU(mass, d, masses + i);
+    adder.Add(logit, mass, hn::LoadU(d8, exact + i));
+  }
+  if (i < count) {
+    const float nothing = -std::numeric_limits<float>::infinity();
+    const auto logit = LoadLast(d, logits + i, count - i, nothing);
+    const auto mass = ShiftedExp(d, logit, shift);
+    HWY_ALIGN float buffer[HWY_MAX_BYTES / sizeof(float)];
+    hn::Store(mass, d, buffer);
+    std::memcpy(masses + i, buffer, (count - i) * sizeof(float));
+    adder.Add(logit, mass, LoadLast(d8, exact + i, count - i, kFlagged));
+  }
+  return adder.Finish();
+}
+
+size_t FindRows(const float* HWY_RESTRICT values, const uint8_t* HWY_RESTRICT exact, size_t count,
+                float floor, uint32_t* HWY_RESTRICT found) {
+  const hn::ScalableTag<float> d;
+  const size_t lanes = hn::Lanes(d);
+  const auto floors = hn::Set(d, floor);
+  size_t n = 0, i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    const auto reach = hn::Ge(hn::LoadU(d, values + i), floors);
+    if (hn::AllFalse(d, reach)) continue;
+    for (size_t j = i; j < i + lanes; ++j) {
+      found[n] = static_cast<uint32_t>(j);
+      n += (values[j] >= floor) & (exact[j] == 0);
+    }
+  }
+  for (; i < count; ++i) {
+    found[n] = static_cast<uint32_t>(i);
+    n += (values[i] >= floor) & (exact[i] == 0);
+  }
+  return n;
+}
+
+// weights[i] = masses[i] f of the rows whose flag is zero, else zero; returns their sum.
+float WeighResiduals(const uint8_t* factors, float factor_unit, size_t count,
+                     const float* HWY_RESTRICT masses, const uint8_t* HWY_RESTRICT exact,
+                     float* HWY_RESTRICT weights) {
+  const hn::ScalableTag<float> d;
+  const hn::RebindToSigned<decltype(d)> di;
+  const hn::Rebind<uint8_t, decltype(d)> d8;
+  const size_t lanes = hn::Lanes(d);
+  const auto unit = hn::Set(d, factor_unit);
+  auto sum = hn::Zero(d);
+  size_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    const auto flags = hn::PromoteTo(di, hn::LoadU(d8, exact + i));
+    const auto is_rest = hn::RebindMask(d, hn::Eq(flags, hn::Zero(di)));
+    const auto f = Factors(d, factors + i, unit);
+    const auto weight = hn::IfThenElseZero(is_rest, hn::Mul(f, hn::LoadU(d, masses + i)));
+    hn::StoreU(weight, d, weights + i);
+    sum = hn::Add(sum, weight);
+  }
+  float total = hn::GetLane(hn::SumOfLanes(d, sum));
+  for (; i < count; ++i) {
+    const float f = factor_unit * static_cast<float>(factors[i]);
+    weights[i] = exact[i] != 0 ? 0.0f : masses[i] * f;
+    total += weights[i];
+  }
+  return total;
+}
+
+float AddResiduals(const CodedRows& rows, const float* HWY_RESTRICT masses,
+                   const uint8_t* HWY_RESTRICT exact, float* HWY_RESTRICT out) {
+  float total = 0;
+  HWY_ALIGN float weights[kRowsAtOnce];
+  for (size_t begin = 0; begin < rows.count; begin += kRowsAtOnce) {
+    const size_t count = std::min(kRowsAtOnce, rows.count - begin);
+    total += WeighResiduals(rows.factors + begin, rows.factor_unit, count, masses + begin,
+                            exact + begin, weights);
+    const uint8_t* codes = rows.codes + begin * (rows.code_dim / 4);
+    if (rows.code_dim / 4 == 8) {
+      Adder<8>::Add(codes, count, rows.code_dim, weights, out);
+    } else {
+      Adder<16>::Add(codes, count, rows.code_dim, weights, out);
+    }
+  }
+  return total;
 }
 
 }  // namespace HWY_NAMESPACE
@@ -233,27 +405,42 @@ namespace attic {
 namespace {
 
 HWY_EXPORT(ScoreResiduals);
+HWY_EXPORT(SumFactorSquares);
 HWY_EXPORT(AddResiduals);
 HWY_EXPORT(SumRows);
+HWY_EXPORT(WeighRows);
+HWY_EXPORT(FindRows);
 
 bool IsCodeDim(size_t dim) { return dim >= kResidualDimMin && (dim & (dim - 1)) == 0; }
 
 }  // namespace
 
-void ScoreResiduals(const uint8_t* codes, size_t rows, size_t code_dim, const int16_t* coefficients,
-                    size_t query_count, int32_t* sums) {
-  ATTIC_CHECK(IsCodeDim(code_dim));
-  HWY_DYNAMIC_DISPATCH(ScoreResiduals)(codes, rows, code_dim, coefficients, query_count, sums);
+float ScoreResiduals(const CodedRows& rows, const ResidualScoring& query, float* logits) {
+  ATTIC_CHECK(IsCodeDim(rows.code_dim));
+  return HWY_DYNAMIC_DISPATCH(ScoreResiduals)(rows, query, logits);
+}
+
+float SumFactorSquares(const CodedRows& rows) {
+  return HWY_DYNAMIC_DISPATCH(SumFactorSquares)(rows);
+}
+
+float AddResiduals(const CodedRows& rows, const float* masses, const uint8_t* exact, float* out) {
+  ATTIC_CHECK(IsCodeDim(rows.code_dim));
+  return HWY_DYNAMIC_DISPATCH(AddResiduals)(rows, masses, exact, out);
 }
 
 RowSums SumRows(const float* logits, const float* masses, const uint8_t* exact, size_t count) {
   return HWY_DYNAMIC_DISPATCH(SumRows)(logits, masses, exact, count);
 }
 
-void AddResiduals(const uint8_t* codes, size_t rows, size_t code_dim, const float* weights,
-                  size_t query_count, float* out) {
-  ATTIC_CHECK(IsCodeDim(code_dim));
-  HWY_DYNAMIC_DISPATCH(AddResiduals)(codes, rows, code_dim, weights, query_count, out);
+RowSums WeighRows(float reference, const float* logits, const uint8_t* exact, size_t count,
+                  float* masses) {
+  return HWY_DYNAMIC_DISPATCH(WeighRows)(reference, logits, exact, count, masses);
+}
+
+size_t FindRows(const float* values, const uint8_t* exact, size_t count, float floor,
+                uint32_t* found) {
+  return HWY_DYNAMIC_DISPATCH(FindRows)(values, exact, count, floor, found);
 }
 
 }  // namespace attic

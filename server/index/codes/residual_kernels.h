@@ -19,22 +19,52 @@ inline void PutResidualLevel(uint8_t* code, size_t code_dim, size_t j, uint8_t l
   code[j % quarter] |= static_cast<uint8_t>(level << (2 * (j / quarter)));
 }
 
-// sums[g * rows + i] = sum_j coefficients[g * code_dim + j] * u_j of row i.
-void ScoreResiduals(const uint8_t* codes, size_t rows, size_t code_dim, const int16_t* coefficients,
-                    size_t query_count, int32_t* sums);
+// Rows of one group of ResidualCodes, as they are stored. f = factor_unit * factors[i] of row i.
+struct CodedRows {
+  const uint8_t* codes;
+  const uint8_t* factors;
+  float factor_unit;
+  size_t count;
+  size_t code_dim;
+};
 
-// out[g * code_dim + j] += sum_i weights[g * rows + i] * u_j of row i. Rows whose weights are zero
-// for every query are not read.
-void AddResiduals(const uint8_t* codes, size_t rows, size_t code_dim, const float* weights,
-                  size_t query_count, float* out);
+// A query as it meets the rows of a group: step, offset and variance as in ResidualQuery.
+struct ResidualScoring {
+  const int16_t* coefficients;  // (code_dim)
+  float step;
+  float offset;
+  float half_variance;
+  float base;  // q.c, c the reference of the group
+};
+
+// logits[i] = base + f (step sum_j coefficients_j u_j + offset + half_variance f), which is
+// log E exp(q.k) of row i. Returns the largest, -infinity when there are no rows.
+float ScoreResiduals(const CodedRows& rows, const ResidualScoring& query, float* logits);
+
+// sum_i f^2.
+float SumFactorSquares(const CodedRows& rows);
+
+// out[j] += sum_i masses[i] f u_j over the rows whose flag is zero, out (code_dim); returns
+// sum_i masses[i] f of them.
+float AddResiduals(const CodedRows& rows, const float* masses, const uint8_t* exact, float* out);
 
 // Sums over the rows of a cluster, of masses and their squares.
 struct RowSums {
   float rest, rest_squares;    // of rows whose flag is zero
   float exact, exact_squares;  // of the others
   float best_rest;             // largest logit of rows whose flag is zero; -infinity: there is none
+  float best_mass;             // likewise, the largest mass; zero: there is none
 };
 RowSums SumRows(const float* logits, const float* masses, const uint8_t* exact, size_t count);
+
+// masses[i] = exp(logits[i] - reference), and their sums.
+RowSums WeighRows(float reference, const float* logits, const uint8_t* exact, size_t count,
+                  float* masses);
+
+// Lists the rows whose flag is zero and whose value is at least `floor`; `found` has room for
+// count + 1. Returns how many there are.
+size_t FindRows(const float* values, const uint8_t* exact, size_t count, float floor,
+                uint32_t* found);
 
 }  // namespace attic
 

@@ -15,6 +15,8 @@ constexpr double kReserve = 1.2;
 constexpr double kMost = 0.4;
 constexpr double kWeightMin = 0.01;
 constexpr double kReserveMin = 0.05;
+constexpr double kFactorMin = 0.05;
+constexpr double kFactorMax = 1e4;
 // Of |output|^2: what rounding does says nothing about doubts.
 constexpr double kSquaredErrorMin = 1e-6;
 
@@ -24,7 +26,53 @@ double QuantileInPlace(std::vector<double>& x, double share) {
   return x[std::clamp<size_t>(at, 1, x.size()) - 1];
 }
 
+// What became of walks that stopped at the same error.
+bool TryBounds(std::span<const ErrorSample> walks, const ErrorModel& model,
+               ErrorModel::Trial& trial) {
+  std::vector<double> bounds, ratios;
+  for (const ErrorSample& sample : walks) {
+    const double bound = model.UntriedBound(sample.doubts);
+    if (!(sample.square > 0) || bound <= kSquaredErrorMin * sample.square) continue;
+    bounds.push_back(bound / sample.square);
+    ratios.push_back(sample.squared_error / bound);
+  }
+  if (ratios.size() < kSamplesMin) return false;
+  trial.bound = QuantileInPlace(bounds, 0.5);
+  trial.factor = std::clamp(kReserve * QuantileInPlace(ratios, kPromise), kFactorMin, kFactorMax);
+  return true;
+}
+
+std::vector<ErrorModel::Trial> TryAllBounds(std::span<const ErrorSample> of_walks,
+                                            const ErrorModel& model) {
+  std::vector<ErrorModel::Trial> trials;
+  for (size_t begin = 0; begin < of_walks.size();) {
+    size_t end = begin + 1;
+    while (end < of_walks.size() && of_walks[end].asked == of_walks[begin].asked) ++end;
+    ErrorModel::Trial trial;
+    if (TryBounds(of_walks.subspan(begin, end - begin), model, trial)) trials.push_back(trial);
+    begin = end;
+  }
+  std::sort(trials.begin(), trials.end(),
+            [](const auto& a, const auto& b) { return a.bound < b.bound; });
+  for (size_t i = 1; i < trials.size(); ++i) {
+    const double least = trials[i - 1].factor * trials[i - 1].bound / trials[i].bound;
+    trials[i].factor = std::max(trials[i].factor, least);
+  }
+  return trials;
+}
+
 }  // namespace
+
+double ErrorModel::TrialFactor(double bound) const {
+  if (trials.empty()) return 1;
+  const auto above = std::lower_bound(trials.begin(), trials.end(), bound,
+                                      [](const Trial& t, double b) { return t.bound < b; });
+  if (above == trials.begin()) return trials.front().factor;
+  if (above == trials.end()) return trials.back().factor;
+  const Trial& below = *(above - 1);
+  const double way = std::log(bound / below.bound) / std::log(above->bound / below.bound);
+  return below.factor * std::pow(above->factor / below.factor, way);
+}
 
 ErrorModel FitErrorModel(std::span<const ErrorSample> of_levels,
                          std::span<const ErrorSample> of_walks, const ErrorModel& prior) {
@@ -54,6 +102,7 @@ ErrorModel FitErrorModel(std::span<const ErrorSample> of_levels,
     const double bound = kReserve * QuantileInPlace(ratios, kPromise);
     model.reserve[level] = static_cast<float>(std::max(bound, kReserveMin));
   }
+  model.trials = TryAllBounds(of_walks, model);
   return model;
 }
 

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "attention/gather_scores.h"
 #include "base/check.h"
-#include "server/index/graph/gather_scores.h"
 
 namespace attic {
 namespace {

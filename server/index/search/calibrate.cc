@@ -32,7 +32,7 @@ constexpr double kRestQuantile = 0.95;
 constexpr double kRestFactorMax = 10.0;
 constexpr float kLogHiddenShare = -6.9f;
 constexpr double kGroupCost = 0.6;  // of a walk, for each further query of a group
-constexpr double kErrorsAsked[] = {0.4, 0.2, 0.1, 0.05, 0.02};
+constexpr double kErrorsAsked[] = {0.4, 0.2, 0.1, 0.05, 0.02, 0.01};
 
 double ThreadSeconds() {
   timespec now;
@@ -233,6 +233,7 @@ class Calibrator {
     AttendIndexed(fitted, range_, {SelectionGoal::kMaxError, error}, absl::InfiniteFuture(),
                   scratch_, read);
     AddSample(i, scratch_.descent.doubt[0], scratch_.descent.scale[0]);
+    samples_.back().asked = error;
   }
 
   void MeasureCoverage(const IndexedPart& fitted, size_t i) {

@@ -3,11 +3,23 @@
 #include <algorithm>
 #include <cmath>
 
+#include "attention/gather_scores.h"
 #include "attention/vector_kernels.h"
+#include "base/check.h"
 #include "server/index/codes/residual_kernels.h"
-#include "server/index/graph/gather_scores.h"
 
 namespace attic {
+namespace {
+
+constexpr size_t kRowsScoredTogether = 512;  // for all queries of a group
+
+// The factor 255 is the largest of its group (residual_codes.h).
+float LargestFactorSquare(const CodedRows& rows) {
+  const float largest = kResidualFactorMax * rows.factor_unit;
+  return largest * largest;
+}
+
+}  // namespace
 
 Descent::Descent(const IndexedPart& part, const DescentRequest& request, DescentState& state,
                  ReadStatistics& read)
@@ -34,7 +46,7 @@ void Descent::Begin() {
   s_.row_mass.clear();
   s_.row_exact.clear();
   s_.row_totals.clear();
-  s_.changed.clear();
+  s_.exact_rows.clear();
   s_.reference.clear();
   s_.super_wide_mass.clear();
   s_.cluster_wide_mass.clear();
@@ -163,57 +175,64 @@ size_t Descent::OpenSuper(size_t super_cluster) {
   return s_.opened.size() - 1;
 }
 
-void Descent::CodeCluster(const OpenedSuper& open, size_t cluster) {
+void Descent::CodeCluster(size_t opened, size_t cluster) {
+  ATTIC_CHECK(!s_.reference.empty());
   PrepareQueries();
+  const OpenedSuper open = s_.opened[opened];
+  const auto node = static_cast<uint32_t>(open.first_node + cluster);
   const Segment& segment = SegmentOf(open);
-  const size_t local = open.first_node % part_.clusters_per_segment + cluster;
-  const size_t first = segment.clusters.row_begin[local];
-  const size_t rows = segment.clusters.rows(local);
+  const size_t rows = segment.clusters.rows(node % part_.clusters_per_segment);
   const size_t offset = s_.row_exact.size();
   s_.cluster_state[open.offset + cluster] = ClusterState::kCoded;
   s_.coded_index[open.offset + cluster] = static_cast<uint32_t>(s_.coded.size() + 1);
-  const uint8_t* factors = segment.residuals.factor.data() + first;
-  const float unit = segment.residuals.factor_unit[local];
-  float largest = 0, squares = 0;
-  for (size_t i = 0; i < rows; ++i) {
-    const float f = unit * static_cast<float>(factors[i]);
-    largest = std::max(largest, f);
-    squares += f * f;
-  }
-  s_.changed.push_back(static_cast<uint32_t>(s_.coded.size()));
-  s_.coded.push_back({.node = static_cast<uint32_t>(open.first_node + cluster),
+  s_.coded.push_back({.node = node,
+                      .opened = static_cast<uint32_t>(opened),
                       .rows = static_cast<uint32_t>(rows),
                       .offset = static_cast<uint32_t>(offset),
                       .exact = 0});
-  const float mean_square = rows == 0 ? 0.0f : squares / static_cast<float>(rows);
   s_.row_exact.resize(offset + rows, 0);
   s_.row_logits.resize(group_ * (offset + rows));
-  s_.row_mass.resize(group_ * (offset + rows), 0.0f);
-  s_.sums.resize(group_ * rows);
-  ScoreResiduals(segment.residuals.row(first), rows, code_dim_, s_.coefficients.data(), group_,
-                 s_.sums.data());
-  for (size_t g = 0; g < group_; ++g) {
-    const ResidualQuery& query = s_.residual_queries[g];
-    const size_t at = group_ * open.offset + g * open.count + cluster;
-    const float base = s_.cluster_logits[at];
-    s_.cluster_mass[at] = s_.cluster_doubt[at] = 0;
-    if (masses_are_narrow()) s_.cluster_wide_mass[at] = 0;
-    const float variance = query.variance * largest * largest;
-    s_.row_totals.push_back({.deviation = std::sqrt(variance),
-                             .log_doubt = std::log(RowDoubt(variance)),
-                             .mean_doubt = RowDoubt(query.variance * mean_square)});
-    float* logits = s_.row_logits.data() + group_ * offset + g * rows;
-    for (size_t i = 0; i < rows; ++i) {
-      const float f = unit * static_cast<float>(factors[i]);
-      const float sum = static_cast<float>(s_.sums[g * rows + i]);
-      logits[i] = base + f * (query.step * sum + query.offset + 0.5f * query.variance * f);
-    }
-  }
+  s_.row_mass.resize(group_ * (offset + rows));
+  for (size_t g = 0; g < group_; ++g) CodeCluster(opened, cluster, g);
   read_.bytes_read += rows * (segment.residuals.row_bytes + 1);
 }
 
+// Scores the codes of the cluster last added for query g.
+void Descent::CodeCluster(size_t opened, size_t cluster, size_t g) {
+  const OpenedSuper& open = s_.opened[opened];
+  const CodedCluster& coded = s_.coded.back();
+  const CodedRows rows = RowsOf(coded);
+  const ResidualQuery& query = s_.residual_queries[g];
+  const size_t at = group_ * open.offset + g * open.count + cluster;
+  s_.cluster_mass[at] = s_.cluster_doubt[at] = 0;
+  if (masses_are_narrow()) s_.cluster_wide_mass[at] = 0;
+  float* logits = s_.row_logits.data() + RowsBegin(coded, g);
+  const float best = ScoreResiduals(rows,
+                                    {.coefficients = s_.coefficients.data() + g * code_dim_,
+                                     .step = query.step,
+                                     .offset = query.offset,
+                                     .half_variance = 0.5f * query.variance,
+                                     .base = s_.cluster_logits[at]},
+                                    logits);
+  RaiseReference(g, best);
+  const RowSums sums = WeighRows(s_.reference[g], logits, s_.row_exact.data() + coded.offset,
+                                 coded.rows, s_.row_mass.data() + RowsBegin(coded, g));
+  const float variance = query.variance * LargestFactorSquare(rows);
+  const float mean_square =
+      SumFactorSquares(rows) / static_cast<float>(std::max<size_t>(rows.count, 1));
+  s_.row_totals.push_back({.best_rest = sums.best_rest,
+                           .best_mass = sums.best_mass,
+                           .deviation = std::sqrt(variance),
+                           .doubt = RowDoubt(variance),
+                           .mean_doubt = RowDoubt(query.variance * mean_square),
+                           .rest = sums.rest,
+                           .rest_squares = sums.rest_squares,
+                           .exact = 0,
+                           .exact_squares = 0});
+}
+
 bool Descent::MakeWantedExact(const DescentThreshold& threshold) {
-  std::vector<DescentState::WantedRow>& wanted = s_.wanted;
+  std::vector<DescentState::RowPlace>& wanted = s_.wanted;
   const double left = threshold.bytes_max - static_cast<double>(read_.bytes_read);
   const double affordable = std::max(0.0, left / static_cast<double>(key_bytes_));
   const bool all = affordable >= static_cast<double>(wanted.size());
@@ -221,46 +240,46 @@ bool Descent::MakeWantedExact(const DescentThreshold& threshold) {
     s_.row_exact[s_.coded[wanted.back().coded].offset + wanted.back().offset] = 0;
     wanted.pop_back();
   }
-  SortWanted();
-  for (size_t segment = 0; segment < part_.segments.size(); ++segment) {
-    const size_t begin = s_.segment_begin[segment], end = s_.segment_begin[segment + 1];
-    if (begin == end) continue;
-    ScoreExactly(*part_.segments[segment], {s_.sorted.data() + begin, end - begin});
+  for (size_t begin = 0; begin < wanted.size(); begin += kRowsScoredTogether) {
+    const size_t count = std::min(kRowsScoredTogether, wanted.size() - begin);
+    ScoreExactly({wanted.data() + begin, count});
   }
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    const uint32_t coded = wanted[i].coded;
+    if (i + 1 == wanted.size() || wanted[i + 1].coded != coded) SumRowsAgain(coded);
+  }
+  s_.exact_rows.insert(s_.exact_rows.end(), wanted.begin(), wanted.end());
   read_.exact_tokens += wanted.size();
   read_.bytes_read += wanted.size() * key_bytes_;
   return all;
 }
 
-// By segment; in it as they were.
-void Descent::SortWanted() {
-  s_.segment_begin.assign(part_.segments.size() + 2, 0);
-  for (const auto& row : s_.wanted) ++s_.segment_begin[row.segment + 2];
-  for (size_t i = 2; i < s_.segment_begin.size(); ++i) {
-    s_.segment_begin[i] += s_.segment_begin[i - 1];
-  }
-  s_.sorted.resize(s_.wanted.size());
-  for (const auto& row : s_.wanted) s_.sorted[s_.segment_begin[row.segment + 1]++] = row;
-}
-
-void Descent::ScoreExactly(const Segment& segment,
-                           std::span<const DescentState::WantedRow> wanted) {
+// Sums of their clusters do not follow.
+void Descent::ScoreExactly(std::span<const DescentState::RowPlace> rows) {
   const size_t packed = PackedQueryFloats(part_.shape.head_dim);
-  s_.rows.clear();
-  for (const auto& row : wanted) s_.rows.push_back(row.row);
-  s_.buffer.resize(wanted.size());
-  for (size_t g = 0; g < group_; ++g) {
-    GatherScores(s_.packed.data() + g * packed, segment.key_rows(), s_.rows, s_.buffer.data());
-    for (size_t i = 0; i < wanted.size(); ++i) {
-      const CodedCluster& coded = s_.coded[wanted[i].coded];
-      s_.row_logits[group_ * coded.offset + g * coded.rows + wanted[i].offset] = s_.buffer[i];
-    }
-  }
-  for (const DescentState::WantedRow& row : wanted) {
+  s_.addresses.clear();
+  for (const DescentState::RowPlace& row : rows) {
     CodedCluster& coded = s_.coded[row.coded];
     s_.row_exact[coded.offset + row.offset] = kRowExact;
     ++coded.exact;
-    if (s_.changed.empty() || s_.changed.back() != row.coded) s_.changed.push_back(row.coded);
+    const Segment& segment = part_.segment_of_node(coded.node);
+    const size_t first = segment.clusters.row_begin[coded.node % part_.clusters_per_segment];
+    s_.addresses.push_back(segment.key_rows().row(first + row.offset));
+  }
+  const ScatteredRows keys{s_.addresses, part_.shape.element_type, part_.shape.head_dim};
+  s_.buffer.resize(2 * rows.size());
+  const std::span<float> logits(s_.buffer.data(), rows.size());
+  const std::span<float> masses(s_.buffer.data() + rows.size(), rows.size());
+  for (size_t g = 0; g < group_; ++g) {
+    GatherScores(s_.packed.data() + g * packed, keys, logits.data());
+    RaiseReference(g, MaxElement(logits));
+    std::copy(logits.begin(), logits.end(), masses.begin());
+    ExpInPlace(s_.reference[g], masses);
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const size_t at = RowsBegin(s_.coded[rows[i].coded], g) + rows[i].offset;
+      s_.row_logits[at] = logits[i];
+      s_.row_mass[at] = masses[i];
+    }
   }
 }
 
@@ -269,9 +288,10 @@ void Descent::ReadLevel(bool codes) {
     if (s_.super_state[i] == SuperState::kWhole) OpenSuper(i);
   }
   if (!codes) return;
-  for (const OpenedSuper& open : s_.opened) {
-    for (size_t c = 0; c < open.count; ++c) {
-      if (s_.cluster_state[open.offset + c] == ClusterState::kEstimated) CodeCluster(open, c);
+  for (size_t i = 0; i < s_.opened.size(); ++i) {
+    for (size_t c = 0; c < s_.opened[i].count; ++c) {
+      const ClusterState state = s_.cluster_state[s_.opened[i].offset + c];
+      if (state == ClusterState::kEstimated) CodeCluster(i, c);
     }
   }
 }

@@ -39,6 +39,7 @@ struct OpenedSuper {
 
 struct CodedCluster {
   uint32_t node;
+  uint32_t opened;  // the place of its super-cluster in `opened`
   uint32_t rows;
   uint32_t offset;  // of its rows among all coded; its logits begin at group * offset
   uint32_t exact;   // rows known exactly
@@ -50,9 +51,10 @@ inline constexpr uint8_t kRowWanted = 2;  // on the list of those to become exac
 // The rows of a coded cluster for one query, masses relative to exp(reference).
 struct RowTotals {
   float best_rest;   // largest logit of a row not exact
+  float best_mass;   // likewise its mass
   float deviation;   // standard deviation of a logit as the code leaves it, of the longest residual
-  float log_doubt;   // log of the doubt about a row of it with mass 1...
-  float mean_doubt;  // ...and that of an ordinary row
+  float doubt;       // doubt about a row of it with mass 1...
+  float mean_doubt;  // ...and about an ordinary row
   float rest, rest_squares;    // masses of rows not exact, and their squares
   float exact, exact_squares;  // of exact rows
 };
@@ -83,7 +85,6 @@ struct DescentState {
   std::vector<float> row_mass;        // likewise, exp(logit - reference)
   std::vector<uint8_t> row_exact;     // (rows coded): 0, kRowExact or kRowWanted
   std::vector<RowTotals> row_totals;  // (coded, group)
-  std::vector<uint32_t> changed;      // coded clusters whose row_totals are out of date
 
   // What levels hold, relative to exp(reference) or its square, zero where a lower level took over.
   std::vector<float> reference;                // (group); empty before the first totals
@@ -112,26 +113,23 @@ struct DescentState {
   std::vector<ResidualQuery> residual_queries;  // (group)
   std::vector<int16_t> coefficients;            // (group, code_dim)
   std::vector<float> rotated;
-  std::vector<int32_t> sums;
   std::vector<float> super_ratio;     // (super-clusters): doubt per byte, largest over the group
   std::vector<float> log_floor;       // (group): log_total as hidden keys are measured by
-  std::vector<float> row_floor;       // (group): logit from which a row is wanted, of log_doubt 0
+  std::vector<float> row_floor;       // (group): square of the mass that is wanted, of doubt 1
   std::vector<float> cluster_factor;  // (group)
   struct WantedCluster {
     uint32_t opened;   // the place of its super-cluster in `opened`
     uint32_t cluster;  // within it
   };
   std::vector<WantedCluster> to_code;
-  struct WantedRow {
+  struct RowPlace {
     uint32_t coded;   // its place in `coded`
     uint32_t offset;  // within the cluster
-    uint32_t segment;
-    uint32_t row;  // of the segment
   };
-  std::vector<WantedRow> wanted;
-  std::vector<WantedRow> sorted;
-  std::vector<uint32_t> segment_begin;
-  std::vector<uint32_t> rows;
+  std::vector<RowPlace> wanted;
+  std::vector<RowPlace> exact_rows;  // in the order they became exact
+  std::vector<uint32_t> found;
+  std::vector<const std::byte*> addresses;
   std::vector<float> packed;  // (group, PackedQueryFloats): queries as GatherScores takes them
   std::vector<float> buffer;
   NeedleScratch needles;
@@ -195,6 +193,7 @@ class Descent {
   double ConservativeShare(size_t g, double exact_mass) const;
 
   DescentState& state() { return s_; }
+  uint64_t bytes_read() const { return read_.bytes_read; }
 
  private:
   void MarkSegment(size_t index);
@@ -202,12 +201,13 @@ class Descent {
   void PrepareQueries();
   // Returns its place in `opened`.
   size_t OpenSuper(size_t super_cluster);
-  void CodeCluster(const OpenedSuper& open, size_t cluster);
+  void CodeCluster(size_t opened, size_t cluster);
+  void CodeCluster(size_t opened, size_t cluster, size_t g);
   void ListWantedRows(uint32_t coded, const DescentThreshold& threshold);
-  void SortWanted();
+  void ListRows(uint32_t coded, const float* values, float floor);
   // Scores the wanted rows exactly, as many as the budget allows; false: not all.
   bool MakeWantedExact(const DescentThreshold& threshold);
-  void ScoreExactly(const Segment& segment, std::span<const DescentState::WantedRow> wanted);
+  void ScoreExactly(std::span<const DescentState::RowPlace> rows);
 
   // The number of the super-cluster that holds `cluster` of `segment`.
   size_t SuperOf(size_t segment, size_t cluster) const;
@@ -230,7 +230,7 @@ class Descent {
   void WidenSuperMass(size_t g);
   void WidenClusterMass(const OpenedSuper& open, size_t g);
   bool masses_are_narrow() const { return part_.terms->variance != VarianceTerm::kPooled; }
-  void WeighRows(uint32_t coded);
+  void SumRowsAgain(uint32_t coded);
   void AddTotals(size_t g);
   void UpdateSuperRatios();
   void UpdateScale(size_t g, double exact_squares);
@@ -251,8 +251,12 @@ class Descent {
   const float* ClusterLogMass(const OpenedSuper& open, size_t g) const {
     return s_.cluster_log_mass.data() + group_ * open.offset + g * open.count;
   }
-  const float* RowLogits(const CodedCluster& coded, size_t g) const {
-    return s_.row_logits.data() + group_ * coded.offset + g * coded.rows;
+  // Where the rows of `coded` are in row_logits and row_mass, for query g.
+  size_t RowsBegin(const CodedCluster& coded, size_t g) const {
+    return group_ * coded.offset + g * coded.rows;
+  }
+  CodedRows RowsOf(const CodedCluster& coded) const {
+    return part_.segment_of_node(coded.node).coded_rows(coded.node % part_.clusters_per_segment);
   }
 
   static constexpr size_t kSumsBytes = 3 * sizeof(float);  // log_count, deviation and its limit

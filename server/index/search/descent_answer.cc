@@ -5,7 +5,6 @@
 #include <limits>
 
 #include "attention/vector_kernels.h"
-#include "base/prefetch.h"
 #include "server/index/codes/residual_kernels.h"
 #include "server/index/search/fast_sum.h"
 
@@ -13,8 +12,7 @@ namespace attic {
 namespace {
 
 constexpr size_t kSupersTogether = 64;
-constexpr size_t kClustersAhead = 3;  // whose values are on their way into the cache
-constexpr float kSeenMin = 2e-9f;     // of weights relative to the largest logit's
+constexpr float kSeenMin = 2e-9f;  // of weights relative to the largest logit's
 constexpr float kNegativeInfinity = -std::numeric_limits<float>::infinity();
 
 class AnswerBuilder {
@@ -192,96 +190,50 @@ class AnswerBuilder {
       const double shift = double{state_.reference[g]} - accumulators_[g].max_logit();
       s_.mass_factor[g] = static_cast<float>(std::exp(shift));
     }
-    s_.coded_order.clear();
-    for (uint32_t i = 0; i < state_.opened.size(); ++i) {
-      const OpenedSuper& open = state_.opened[i];
-      for (uint32_t c = 0; c < open.count; ++c) {
-        const uint32_t index = state_.coded_index[open.offset + c];
-        if (index != 0) s_.coded_order.push_back({i, c, index - 1});
-      }
-    }
-    for (size_t i = 0; i < s_.coded_order.size(); ++i) {
-      if (i + kClustersAhead < s_.coded_order.size()) {
-        PrefetchExactValues(state_.coded[s_.coded_order[i + kClustersAhead].coded]);
-      }
-      const AnswerScratch::CodedPlace& place = s_.coded_order[i];
-      AddCoded(state_.opened[place.opened], place.cluster, state_.coded[place.coded]);
-    }
+    for (size_t i = 0; i < state_.coded.size(); ++i) AddCoded(i);
+    AddExactValues();
     for (size_t g = 0; g < group_; ++g) AddDecoded(g);
   }
 
-  void PrefetchExactValues(const CodedCluster& coded) const {
-    if (coded.exact == 0) return;
-    const Segment& segment = part_.segment_of_node(coded.node);
-    const size_t first = segment.clusters.row_begin[coded.node % part_.clusters_per_segment];
-    const VectorsView values = segment.value_rows();
-    for (size_t i = 0; i < coded.rows; ++i) {
-      if (state_.row_exact[coded.offset + i] == 0) continue;
-      PrefetchBytes(values.row(first + i), values.row_bytes());
-    }
-  }
-
-  void AddCoded(const OpenedSuper& open, size_t cluster, const CodedCluster& coded) {
-    const Segment& segment = part_.segment_of_node(coded.node);
-    const size_t local = coded.node % part_.clusters_per_segment;
-    const size_t first = segment.clusters.row_begin[local];
+  // The rows that are not exact; of those that are, the mass.
+  void AddCoded(size_t index) {
+    const CodedCluster& coded = state_.coded[index];
+    const OpenedSuper& open = state_.opened[coded.opened];
+    const size_t cluster = coded.node - open.first_node;
+    const CodedRows rows =
+        part_.segment_of_node(coded.node).coded_rows(coded.node % part_.clusters_per_segment);
     const uint8_t* exact = state_.row_exact.data() + coded.offset;
-    s_.row_weight.resize(group_ * coded.rows);
-    float largest = 0;
     for (size_t g = 0; g < group_; ++g) {
-      largest = std::max(largest, WeighRows(coded, g));
+      const RowTotals& totals = state_.row_totals[index * group_ + g];
+      const double factor = s_.mass_factor[g];
+      accumulators_[g].AddWeight(factor * (double{totals.rest} + totals.exact));
+      const auto rest = static_cast<float>(factor * totals.rest);
+      if (rest < kSeenMin) continue;
+      ClusterMass(s_.mean_weight, open, g)[cluster] += rest;
+      const size_t begin = group_ * coded.offset + g * coded.rows;
+      s_.code_offset[g] += AddResiduals(rows, state_.row_mass.data() + begin, exact,
+                                        s_.codes.data() + g * code_dim_);
     }
-    if (largest < kSeenMin) return;
-    AddExactValues(segment, first, coded, exact);
-    if (coded.exact == coded.rows) return;
-    const uint8_t* factors = segment.residuals.factor.data() + first;
-    const float unit = segment.residuals.factor_unit[local];
-    for (size_t g = 0; g < group_; ++g) {
-      float* weights = s_.row_weight.data() + g * coded.rows;
-      float total = 0, coded_total = 0;
-      for (size_t i = 0; i < coded.rows; ++i) {
-        const float weight = exact[i] != 0 ? 0.0f : weights[i];
-        total += weight;
-        weights[i] = weight * unit * static_cast<float>(factors[i]);
-        coded_total += weights[i];
-      }
-      ClusterMass(s_.mean_weight, open, g)[cluster] += total;
-      s_.code_offset[g] += coded_total;
-    }
-    AddResiduals(segment.residuals.row(first), coded.rows, code_dim_, s_.row_weight.data(), group_,
-                 s_.codes.data());
   }
 
-  // Weights of rows relative to the accumulator's largest logit; returns their sum.
-  float WeighRows(const CodedCluster& coded, size_t g) {
-    const float* mass = state_.row_mass.data() + group_ * coded.offset + g * coded.rows;
-    float* weights = s_.row_weight.data() + g * coded.rows;
-    const float factor = s_.mass_factor[g];
-    float total = 0;
-    for (size_t i = 0; i < coded.rows; ++i) {
-      weights[i] = mass[i] * factor;
-      total += weights[i];
-    }
-    accumulators_[g].AddWeight(total);
-    return total;
-  }
-
-  void AddExactValues(const Segment& segment, size_t first, const CodedCluster& coded,
-                      const uint8_t* exact) {
-    for (size_t i = 0; i < coded.rows;) {
-      size_t end = i;
-      while (end < coded.rows && exact[end] != 0) ++end;
-      if (end > i) {
-        s_.some.resize(group_ * (end - i));
-        for (size_t g = 0; g < group_; ++g) {
-          std::copy_n(s_.row_weight.data() + g * coded.rows + i, end - i,
-                      s_.some.data() + g * (end - i));
-        }
-        AddWeightedVectors(s_.some.data(), group_, segment.value_rows().rows(first + i, end - i),
-                           s_.sums.data());
+  void AddExactValues() {
+    const size_t count = state_.exact_rows.size();
+    s_.exact_values.clear();
+    s_.row_weight.resize(group_ * count);
+    for (size_t i = 0; i < count; ++i) {
+      const DescentState::RowPlace place = state_.exact_rows[i];
+      const CodedCluster& coded = state_.coded[place.coded];
+      const Segment& segment = part_.segment_of_node(coded.node);
+      const size_t first = segment.clusters.row_begin[coded.node % part_.clusters_per_segment];
+      s_.exact_values.push_back(segment.value_rows().row(first + place.offset));
+      for (size_t g = 0; g < group_; ++g) {
+        const size_t at = group_ * coded.offset + g * coded.rows + place.offset;
+        s_.row_weight[g * count + i] = state_.row_mass[at] * s_.mass_factor[g];
       }
-      i = end + 1;
     }
+    AddWeightedVectors(s_.row_weight.data(), group_,
+                       ScatteredRows{s_.exact_values, part_.shape.element_type, value_dim_},
+                       s_.sums.data());
   }
 
   // Values that the sum of decoded residuals predicts: A' R^-1 sum.
@@ -289,7 +241,7 @@ class AnswerBuilder {
     if (part_.terms->regression.empty()) return;
     float* codes = s_.codes.data() + g * code_dim_;
     const auto offset = static_cast<float>(kResidualMiddle * s_.code_offset[g]);
-    for (size_t j = 0; j < code_dim_; ++j) codes[j] -= offset;
+    for (size_t j = 0; j < code_dim_; ++j) codes[j] = (codes[j] - offset) * s_.mass_factor[g];
     s_.residual.resize(part_.shape.head_dim);
     part_.rotation->Undo(codes, s_.residual.data());
     FirstOrderDirection(part_.terms->regression, s_.residual, s_.direction);

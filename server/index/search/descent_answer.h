@@ -17,18 +17,15 @@ struct AnswerScratch {
   std::vector<float> super_mass;    // (group, super-clusters)
   std::vector<float> cluster_mass;  // as cluster_log_mass, of clusters without codes
   std::vector<float> mean_weight;   // the same plus the rows of coded clusters not exact
-  std::vector<float> row_weight;    // (group, rows of a cluster)
-  struct CodedPlace {
-    uint32_t opened, cluster, coded;
-  };
-  std::vector<CodedPlace> coded_order;  // coded clusters, by where they lie
-  std::vector<float> codes;             // (group, code_dim): sum of decoded residuals, rotated
-  std::vector<double> code_offset;      // (group)
-  std::vector<float> mass_factor;       // (group): of masses relative to exp(reference)
-  std::vector<float> sums;              // (group, value_dim)
-  std::vector<float> some;              // (group, some super-clusters)
-  std::vector<float> direction;         // (value_dim)
-  std::vector<float> residual;          // (head_dim)
+  std::vector<const std::byte*> exact_values;
+  std::vector<float> row_weight;    // (group, exact rows)
+  std::vector<float> codes;         // (group, code_dim): sum of decoded residuals, rotated
+  std::vector<double> code_offset;  // (group)
+  std::vector<float> mass_factor;   // (group): of masses relative to exp(reference)
+  std::vector<float> sums;          // (group, value_dim)
+  std::vector<float> some;          // (group, some super-clusters)
+  std::vector<float> direction;     // (value_dim)
+  std::vector<float> residual;      // (head_dim)
 };
 
 // Adds every row that `state` stands for to the accumulators (group): exact rows with their values,

@@ -112,11 +112,10 @@ void Descent::SeekClusters(size_t width) {
       const size_t segment = hit.node / part_.clusters_per_segment;
       const size_t super = SuperOf(segment, hit.node % part_.clusters_per_segment);
       if (s_.super_state[super] == SuperState::kExcluded) continue;
-      const OpenedSuper open = s_.opened[OpenSuper(super)];
-      const size_t cluster = hit.node - open.first_node;
-      if (s_.cluster_state[open.offset + cluster] == ClusterState::kEstimated) {
-        CodeCluster(open, cluster);
-      }
+      const size_t opened = OpenSuper(super);
+      const size_t cluster = hit.node - s_.opened[opened].first_node;
+      const size_t state = s_.opened[opened].offset + cluster;
+      if (s_.cluster_state[state] == ClusterState::kEstimated) CodeCluster(opened, cluster);
     }
   }
   read_.graph_visits += visits;
@@ -162,17 +161,18 @@ bool Descent::FloorWasTooHigh() {
 void Descent::WantHiddenKey(const NeedleCandidate& needle) {
   const Segment& segment = *part_.segments[needle.segment];
   const size_t local = segment.cluster_of_row(needle.row);
-  const OpenedSuper open = s_.opened[OpenSuper(SuperOf(needle.segment, local))];
+  const size_t opened = OpenSuper(SuperOf(needle.segment, local));
+  const OpenedSuper open = s_.opened[opened];
   const size_t cluster = needle.segment * part_.clusters_per_segment + local - open.first_node;
   ClusterState& state = s_.cluster_state[open.offset + cluster];
   if (state == ClusterState::kPartial || state == ClusterState::kExcluded) return;
-  if (state == ClusterState::kEstimated) CodeCluster(open, cluster);
+  if (state == ClusterState::kEstimated) CodeCluster(opened, cluster);
   const uint32_t coded = s_.coded_index[open.offset + cluster] - 1;
   const uint32_t row = needle.row - segment.clusters.row_begin[local];
   uint8_t& exact = s_.row_exact[s_.coded[coded].offset + row];
   if (exact != 0) return;  // already, or wanted for another query of the group
   exact = kRowWanted;
-  s_.wanted.push_back({coded, row, needle.segment, needle.row});
+  s_.wanted.push_back({coded, row});
 }
 
 }  // namespace attic

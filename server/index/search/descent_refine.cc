@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/prefetch.h"
+#include "server/index/codes/residual_kernels.h"
 #include "server/index/search/deadline.h"
 #include "server/index/search/descent.h"
 
@@ -50,12 +51,10 @@ bool Descent::Refine(const DescentThreshold& threshold, absl::Time deadline) {
     if (i + kClustersAhead < s_.to_code.size()) PrefetchCodes(s_.to_code[i + kClustersAhead]);
     if (OverBudget(threshold)) return false;
     if (i % kClustersPerDeadlineCheck == 0 && DeadlineIsNear(deadline)) return false;
-    CodeCluster(s_.opened[s_.to_code[i].opened], s_.to_code[i].cluster);
+    CodeCluster(s_.to_code[i].opened, s_.to_code[i].cluster);
   }
   if (DeadlineIsNear(deadline)) return false;  // rows that are listed are scored
   s_.wanted.clear();
-  for (const uint32_t coded : s_.changed) WeighRows(coded);
-  s_.changed.clear();
   SetRowFloors(threshold);
   for (uint32_t i = 0; i < s_.coded.size(); ++i) {
     if (s_.coded[i].exact == s_.coded[i].rows) continue;
@@ -107,36 +106,38 @@ void Descent::PrefetchCodes(const DescentState::WantedCluster& wanted) const {
   PrefetchBytes(segment.residuals.factor.data() + first, rows);
 }
 
-// Doubt about a row is the square of its mass times exp(log_doubt): in logits, a floor.
+// Doubt about a row is the square of its mass times the doubt of mass 1.
 void Descent::SetRowFloors(const DescentThreshold& threshold) {
   s_.row_floor.resize(group_);
   const float allowed = threshold.doubt_per_byte * static_cast<float>(key_bytes_);
-  for (size_t g = 0; g < group_; ++g) {
-    const float weight = part_.calibration.errors.bound(kRowDoubt) * s_.scale[g];
-    s_.row_floor[g] = s_.log_total[g] + 0.5f * (std::log(allowed) - std::log(weight));
-  }
+  for (size_t g = 0; g < group_; ++g) s_.row_floor[g] = allowed / DoubtFactor(g, kRowDoubt);
 }
 
 void Descent::ListWantedRows(uint32_t index, const DescentThreshold& threshold) {
   const CodedCluster& coded = s_.coded[index];
   for (size_t g = 0; g < group_; ++g) {
     const RowTotals& totals = s_.row_totals[index * group_ + g];
-    float floor = s_.row_floor[g] - 0.5f * totals.log_doubt;
-    if (!threshold.row_logit.empty()) {
-      const float margin = threshold.row_deviations * totals.deviation;
-      floor = std::min(floor, threshold.row_logit[g] - margin);
+    if (totals.best_mass * totals.best_mass * totals.doubt > s_.row_floor[g]) {
+      ListRows(index, s_.row_mass.data() + RowsBegin(coded, g),
+               std::sqrt(s_.row_floor[g] / totals.doubt));
     }
-    if (totals.best_rest < floor) continue;
-    const float* logits = RowLogits(coded, g);
-    uint8_t* exact = s_.row_exact.data() + coded.offset;
-    const auto segment = static_cast<uint32_t>(coded.node / part_.clusters_per_segment);
-    const uint32_t first =
-        part_.segments[segment]->clusters.row_begin[coded.node % part_.clusters_per_segment];
-    for (uint32_t row = 0; row < coded.rows; ++row) {
-      if (logits[row] < floor || exact[row] != 0) continue;
-      exact[row] = kRowWanted;
-      s_.wanted.push_back({index, row, segment, first + row});
+    if (threshold.row_logit.empty()) continue;
+    const float floor = threshold.row_logit[g] - threshold.row_deviations * totals.deviation;
+    if (totals.best_rest >= floor) {
+      ListRows(index, s_.row_logits.data() + RowsBegin(coded, g), floor);
     }
+  }
+}
+
+// The rows of a coded cluster whose value reaches `floor`.
+void Descent::ListRows(uint32_t index, const float* values, float floor) {
+  const CodedCluster& coded = s_.coded[index];
+  uint8_t* exact = s_.row_exact.data() + coded.offset;
+  s_.found.resize(std::max<size_t>(s_.found.size(), coded.rows + 1));
+  const size_t count = FindRows(values, exact, coded.rows, floor, s_.found.data());
+  for (size_t i = 0; i < count; ++i) {
+    exact[s_.found[i]] = kRowWanted;
+    s_.wanted.push_back({index, s_.found[i]});
   }
 }
 

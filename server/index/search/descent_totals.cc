@@ -50,8 +50,6 @@ double Descent::SquaredError() const {
 
 void Descent::UpdateTotals() {
   if (s_.reference.empty()) SetReference();
-  for (const uint32_t coded : s_.changed) WeighRows(coded);
-  s_.changed.clear();
   s_.log_total.resize(group_);
   s_.doubt.assign(group_, LevelDoubts{});
   s_.exact_mass.assign(group_, 0.0);
@@ -155,6 +153,7 @@ void Descent::RaiseReference(size_t g, float logit) {
   }
   for (size_t i = g; i < s_.row_totals.size(); i += group_) {
     RowTotals& totals = s_.row_totals[i];
+    totals.best_mass *= mass_factor;
     totals.rest *= mass_factor;
     totals.exact *= mass_factor;
     totals.rest_squares *= doubt_factor;
@@ -191,18 +190,16 @@ void Descent::WeighClusters(const OpenedSuper& open) {
   }
 }
 
-void Descent::WeighRows(uint32_t index) {
+// The sums of a cluster some of whose rows have become exact.
+void Descent::SumRowsAgain(uint32_t index) {
   const CodedCluster& coded = s_.coded[index];
-  const uint8_t* exact = s_.row_exact.data() + coded.offset;
   for (size_t g = 0; g < group_; ++g) {
-    const float* logits = RowLogits(coded, g);
-    RaiseReference(g, MaxElement({logits, coded.rows}));
-    float* mass = s_.row_mass.data() + group_ * coded.offset + g * coded.rows;
-    std::copy_n(logits, coded.rows, mass);
-    ExpInPlace(s_.reference[g], {mass, coded.rows});
-    const RowSums sums = SumRows(logits, mass, exact, coded.rows);
+    const size_t begin = RowsBegin(coded, g);
+    const RowSums sums = SumRows(s_.row_logits.data() + begin, s_.row_mass.data() + begin,
+                                 s_.row_exact.data() + coded.offset, coded.rows);
     RowTotals& totals = s_.row_totals[index * group_ + g];
     totals.best_rest = sums.best_rest;
+    totals.best_mass = sums.best_mass;
     totals.rest = sums.rest;
     totals.rest_squares = sums.rest_squares;
     totals.exact = sums.exact;

@@ -11,11 +11,13 @@ namespace attic {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-// Thresholds fall by these factors from pass to pass.
-constexpr float kDoubtFactor = 0.4f;
-constexpr float kDoubtFactorFar = 0.15f;
-constexpr double kFar = 10;  // of the squared error
-constexpr float kBudgetFactor = 0.5f;
+// By what a threshold falls after its first pass, and from pass to pass at most and at least.
+constexpr double kFirstFactor = 0.3;
+constexpr double kFactorMin = 0.2;
+constexpr double kFactorMax = 0.8;
+// A pass aims beyond the goal by this share of it.
+constexpr double kErrorAim = 0.95;
+constexpr double kBudgetAim = 0.97;
 constexpr float kDoubtMin = 1e-30f;
 constexpr double kSquaredErrorSeen = 1e-10;
 constexpr double kUnlimited = std::numeric_limits<double>::infinity();
@@ -81,6 +83,35 @@ void ReadBestKeys(size_t k, Descent& descent) {
 
 namespace {
 
+// Lowers a threshold from pass to pass until a quantity that depends on it reaches a goal. Between
+// the last two passes it is taken for a power of the threshold.
+class FallingThreshold {
+ public:
+  FallingThreshold(float first, double quantity, double goal)
+      : value_(first), quantity_(quantity), goal_(goal) {}
+
+  float value() const { return value_; }
+
+  // A pass at value() has brought the quantity to `now`.
+  void Lower(double now) {
+    double factor = kFirstFactor;
+    const double power = std::log(now / quantity_) / std::log(double{last_factor_});
+    if (last_factor_ < 1 && std::isfinite(power) && power != 0) {
+      factor = std::exp(std::log(goal_ / now) / power);
+    }
+    quantity_ = now;
+    if (!(factor > kFactorMin)) factor = kFactorMin;
+    last_factor_ = std::min(factor, kFactorMax);
+    value_ *= static_cast<float>(last_factor_);
+  }
+
+ private:
+  float value_;
+  double last_factor_ = 1;  // 1: there was no pass before
+  double quantity_;
+  const double goal_;
+};
+
 class Selector {
  public:
   Selector(const SelectionPolicy& policy, const IndexedPart& part, absl::Time deadline,
@@ -139,26 +170,29 @@ class Selector {
 
   bool ReduceError() {
     const double allowed = error_asked() * error_asked();
-    DescentThreshold threshold{.doubt_per_byte =
-                                   descent_.ThresholdFor(descent_.SquaredError() / 4)};
-    while (threshold.doubt_per_byte > kDoubtMin && descent_.SquaredError() > allowed) {
+    FallingThreshold doubt(descent_.ThresholdFor(descent_.SquaredError() / 4),
+                           descent_.SquaredError(), kErrorAim * allowed);
+    DescentThreshold threshold;
+    while (doubt.value() > kDoubtMin && descent_.SquaredError() > allowed) {
+      threshold.doubt_per_byte = doubt.value();
       if (DeadlineIsNear(deadline_) || !descent_.Refine(threshold, deadline_)) return false;
       descent_.UpdateTotals();
-      const bool far = descent_.SquaredError() > kFar * allowed;
-      threshold.doubt_per_byte *= far ? kDoubtFactorFar : kDoubtFactor;
+      doubt.Lower(descent_.SquaredError());
     }
     return true;
   }
 
   bool SpendBudget() {
-    DescentThreshold threshold{.doubt_per_byte = descent_.ThresholdFor(descent_.SquaredError() / 2),
-                               .bytes_max = budget_bytes()};
-    while (threshold.doubt_per_byte > kDoubtMin && descent_.SquaredError() > kSquaredErrorSeen) {
+    FallingThreshold doubt(descent_.ThresholdFor(descent_.SquaredError() / 2), 0,
+                           kBudgetAim * budget_bytes());
+    DescentThreshold threshold{.bytes_max = budget_bytes()};
+    while (doubt.value() > kDoubtMin && descent_.SquaredError() > kSquaredErrorSeen) {
       if (DeadlineIsNear(deadline_)) return false;
+      threshold.doubt_per_byte = doubt.value();
       const bool more = descent_.Refine(threshold, deadline_);
       descent_.UpdateTotals();
       if (!more) return !DeadlineIsNear(deadline_);
-      threshold.doubt_per_byte *= kBudgetFactor;
+      doubt.Lower(static_cast<double>(descent_.bytes_read()));
     }
     return true;
   }

@@ -79,6 +79,11 @@ struct Segment {
   };
   Rows RowsInRange(size_t cluster, PositionRange range) const;
 
+  // The codes of the rows of `cluster`.
+  CodedRows coded_rows(size_t cluster) const {
+    return residuals.rows(cluster, clusters.row_begin[cluster], clusters.rows(cluster));
+  }
+
   uint64_t vectors_bytes() const { return keys.size() + values.size(); }
   uint64_t summaries_bytes() const;
   uint64_t codes_bytes() const { return codes.memory_bytes() + residuals.memory_bytes(); }

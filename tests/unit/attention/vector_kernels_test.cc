@@ -120,6 +120,13 @@ TEST(VectorKernelsTest, WeightedSumsMatchDoubles) {
         sums.push_back(77.0f);
         AddWeightedVectors(weights.data(), query_count, rows.view(), sums.data());
         ASSERT_EQ(sums.back(), 77.0f);
+        std::vector<const std::byte*> addresses;
+        for (size_t i = 0; i < count; ++i) addresses.push_back(rows.view().row(i));
+        std::vector<float> scattered(before);
+        scattered.push_back(77.0f);
+        AddWeightedVectors(weights.data(), query_count, ScatteredRows{addresses, type, dim},
+                           scattered.data());
+        EXPECT_EQ(scattered, sums);
         for (size_t g = 0; g < query_count; ++g) {
           for (size_t j = 0; j < dim; ++j) {
             double expected = before[g * dim + j];

@@ -42,6 +42,36 @@ TEST(ErrorModelTest, LearnsTheWeightOfEachLevelAndABoundThatHolds) {
   EXPECT_GT(above, 0u);  // and is not just enormous
 }
 
+// Below some size errors no longer follow doubts.
+TEST(ErrorModelTest, TrialsCorrectBoundsWhereTheyTurnedOutWrong) {
+  const std::vector<ErrorSample> of_levels = SamplesOf(kClusterDoubt, 1, 200, 1);
+  std::vector<ErrorSample> walks;
+  for (const double asked : {0.3, 0.1, 0.03, 0.01}) {
+    std::vector<ErrorSample> some = SamplesOf(kClusterDoubt, 1, 64, 7);
+    for (ErrorSample& sample : some) {
+      const double scale = asked * asked / 0.01;
+      sample.doubts[kClusterDoubt] *= scale;
+      sample.squared_error = std::max(sample.squared_error * scale, 1e-3);
+      sample.asked = asked;
+    }
+    walks.insert(walks.end(), some.begin(), some.end());
+  }
+  const ErrorModel model = FitErrorModel(of_levels, walks, ErrorModel());
+  ASSERT_EQ(model.trials.size(), 4u);
+  size_t above = 0;
+  for (const ErrorSample& sample : walks) {
+    above += sample.squared_error > model.Bound(sample.doubts);
+  }
+  EXPECT_LE(above, 12u);
+  LevelDoubts doubts = {};
+  double before = 0;
+  for (double doubt = 1e-6; doubt < 1; doubt *= 1.1) {
+    doubts[kClusterDoubt] = doubt;
+    EXPECT_GE(model.Bound(doubts), before);
+    before = model.Bound(doubts);
+  }
+}
+
 TEST(ErrorModelTest, FewSamplesLeaveThePrior) {
   const ErrorModel prior;
   const std::vector<ErrorSample> few = SamplesOf(kClusterDoubt, 1000, 5, 1);

@@ -1,4 +1,4 @@
-#include "server/index/graph/gather_scores.h"
+#include "attention/gather_scores.h"
 
 #include <gtest/gtest.h>
 
@@ -27,6 +27,11 @@ TEST(GatherScoresTest, MatchesDoubleForEveryTypeAndDimension) {
         for (size_t i = 0; i < count; ++i) rows.push_back(random() % 50);
         std::vector<float> scores(count);
         GatherScores(packed.data(), vectors, rows, scores.data());
+        std::vector<const std::byte*> addresses;
+        for (const uint32_t row : rows) addresses.push_back(vectors.row(row));
+        std::vector<float> scattered(count);
+        GatherScores(packed.data(), ScatteredRows{addresses, type, dim}, scattered.data());
+        EXPECT_EQ(scattered, scores);
         for (size_t i = 0; i < count; ++i) {
           std::vector<float> row(dim);
           ToFloat32(vectors.row(rows[i]), type, row);

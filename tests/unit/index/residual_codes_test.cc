@@ -73,18 +73,19 @@ TEST_P(ResidualErrorTest, LogitsAreEstimatedWithTheStatedVariance) {
   const size_t code_dim = ResidualCodeDim(c.rotation);
   std::vector<float> rotated(c.rotation.code_dim());
   std::vector<int16_t> coefficients(code_dim);
-  std::vector<int32_t> sums(c.rows());
   double square = 0, expected = 0;
   for (uint32_t seed = 100; seed < 120; ++seed) {
     const std::vector<float> query = Normal(dim, seed);
     const ResidualQuery q =
         MakeResidualQuery(c.rotation, query.data(), rotated.data(), coefficients.data());
-    ScoreResiduals(c.codes.row(0), c.rows(), code_dim, coefficients.data(), 1, sums.data());
+    std::vector<float> logits(c.rows());
+    ScoreResiduals(c.codes.rows(2, 9, c.rows() - 9),
+                   {.coefficients = coefficients.data(), .step = q.step, .offset = q.offset},
+                   logits.data() + 9);
     for (size_t row = 9; row < c.rows(); ++row) {
       double exact = 0;
       for (size_t j = 0; j < dim; ++j) exact += double{query[j]} * c.residuals[row * dim + j];
-      const double estimate = c.factor(row) * (q.step * sums[row] + q.offset);
-      square += (estimate - exact) * (estimate - exact);
+      square += (logits[row] - exact) * (logits[row] - exact);
       expected += q.variance * c.factor(row) * c.factor(row);
     }
   }
@@ -92,33 +93,45 @@ TEST_P(ResidualErrorTest, LogitsAreEstimatedWithTheStatedVariance) {
 }
 
 TEST_P(ResidualCodesTest, KernelsMatchPlainLoops) {
-  const Coded c(GetParam(), 77, 9);
-  const size_t code_dim = ResidualCodeDim(c.rotation), queries = 3;
+  const Coded c(GetParam(), 177, 9);
+  const size_t code_dim = ResidualCodeDim(c.rotation);
   std::mt19937 random(3);
-  std::vector<int16_t> coefficients(queries * code_dim);
+  std::vector<int16_t> coefficients(code_dim);
   for (int16_t& q : coefficients) q = static_cast<int16_t>(int(random() % 16383) - 8191);
-  std::vector<float> weights = Normal(queries * c.rows(), 5);
-  for (size_t row = 0; row < c.rows(); row += 3) {
-    for (size_t g = 0; g < queries; ++g) weights[g * c.rows() + row] = 0;
-  }
-  std::vector<int32_t> sums(queries * c.rows());
-  std::vector<float> out(queries * code_dim, 1.0f);
-  ScoreResiduals(c.codes.row(0), c.rows(), code_dim, coefficients.data(), queries, sums.data());
-  AddResiduals(c.codes.row(0), c.rows(), code_dim, weights.data(), queries, out.data());
-  for (size_t g = 0; g < queries; ++g) {
-    for (size_t row = 0; row < c.rows(); ++row) {
+  for (const size_t begin : {9u, 50u, 160u, 177u}) {
+    const size_t count = c.rows() - begin;
+    const CodedRows rows = c.codes.rows(2, begin, count);
+    const ResidualScoring query{.coefficients = coefficients.data(),
+                                .step = 0.001f,
+                                .offset = 0.5f,
+                                .half_variance = 0.25f,
+                                .base = -3.0f};
+    std::vector<float> logits(count), masses = Normal(count, 5), out(code_dim, 1.0f);
+    std::vector<uint8_t> exact(count);
+    for (uint8_t& flag : exact) flag = static_cast<uint8_t>(random() % 3);
+    const float best = ScoreResiduals(rows, query, logits.data());
+    const float total = AddResiduals(rows, masses.data(), exact.data(), out.data());
+    double expected_total = 0, squares = 0;
+    for (size_t i = 0; i < count; ++i) {
       int32_t sum = 0;
-      for (size_t j = 0; j < code_dim; ++j) {
-        sum += coefficients[g * code_dim + j] * Level(c.codes, row, j);
-      }
-      ASSERT_EQ(sums[g * c.rows() + row], sum) << g << " " << row;
+      for (size_t j = 0; j < code_dim; ++j) sum += coefficients[j] * Level(c.codes, begin + i, j);
+      const double f = c.factor(begin + i);
+      squares += f * f;
+      const double logit = -3.0 + f * (0.001 * sum + 0.5 + 0.25 * f);
+      ASSERT_NEAR(logits[i], logit, 1e-4 * (1 + std::abs(logit))) << begin << " " << i;
+      if (exact[i] == 0) expected_total += masses[i] * f;
+    }
+    EXPECT_NEAR(total, expected_total, 1e-4);
+    EXPECT_NEAR(SumFactorSquares(rows), squares, 1e-4 * squares);
+    if (count > 0) {
+      EXPECT_EQ(best, *std::max_element(logits.begin(), logits.end()));
     }
     for (size_t j = 0; j < code_dim; ++j) {
       double sum = 1;
-      for (size_t row = 0; row < c.rows(); ++row) {
-        sum += double{weights[g * c.rows() + row]} * Level(c.codes, row, j);
+      for (size_t i = 0; i < count; ++i) {
+        if (exact[i] == 0) sum += masses[i] * c.factor(begin + i) * Level(c.codes, begin + i, j);
       }
-      ASSERT_NEAR(out[g * code_dim + j], sum, 1e-4) << g << " " << j;
+      ASSERT_NEAR(out[j], sum, 1e-3) << begin << " " << j;
     }
   }
 }
@@ -131,26 +144,49 @@ TEST(ResidualCodesTest, SumsOfRowsMatchAPlainLoop) {
   std::mt19937 random(6);
   for (const size_t count : {0, 1, 7, 16, 33, 100}) {
     const std::vector<float> logits = Normal(count, 1);
-    std::vector<float> masses = Normal(count, 2);
+    const float reference = 0.5f;
+    std::vector<float> masses(count);
     std::vector<uint8_t> exact(count);
-    float rest = 0, rest_squares = 0, all = 0, squares = 0;
+    for (uint8_t& flag : exact) flag = static_cast<uint8_t>(random() % 3);
+    const RowSums weighed = WeighRows(reference, logits.data(), exact.data(), count, masses.data());
+    float rest = 0, rest_squares = 0, all = 0, squares = 0, best_mass = 0;
     float best = -std::numeric_limits<float>::infinity();
     for (size_t i = 0; i < count; ++i) {
-      masses[i] = std::abs(masses[i]);
-      exact[i] = static_cast<uint8_t>(random() % 3);
+      ASSERT_NEAR(masses[i], std::exp(logits[i] - reference), 1e-5 * masses[i]);
       all += masses[i];
       squares += masses[i] * masses[i];
       if (exact[i] != 0) continue;
       rest += masses[i];
       rest_squares += masses[i] * masses[i];
       best = std::max(best, logits[i]);
+      best_mass = std::max(best_mass, masses[i]);
     }
-    const RowSums sums = SumRows(logits.data(), masses.data(), exact.data(), count);
-    EXPECT_NEAR(sums.rest, rest, 1e-3);
-    EXPECT_NEAR(sums.rest_squares, rest_squares, 1e-3);
-    EXPECT_NEAR(sums.exact, all - rest, 1e-3);
-    EXPECT_NEAR(sums.exact_squares, squares - rest_squares, 1e-3);
-    EXPECT_EQ(sums.best_rest, best);
+    const RowSums summed = SumRows(logits.data(), masses.data(), exact.data(), count);
+    for (const RowSums& sums : {weighed, summed}) {
+      EXPECT_NEAR(sums.rest, rest, 1e-3);
+      EXPECT_NEAR(sums.rest_squares, rest_squares, 1e-2);
+      EXPECT_NEAR(sums.exact, all - rest, 1e-3);
+      EXPECT_NEAR(sums.exact_squares, squares - rest_squares, 1e-2);
+      EXPECT_EQ(sums.best_rest, best);
+      EXPECT_EQ(sums.best_mass, best_mass);
+    }
+  }
+}
+
+TEST(ResidualCodesTest, FindsTheRowsThatReachAFloor) {
+  std::mt19937 random(8);
+  for (const size_t count : {0, 1, 15, 16, 17, 95}) {
+    const std::vector<float> values = Normal(count, 3);
+    std::vector<uint8_t> exact(count);
+    for (uint8_t& flag : exact) flag = static_cast<uint8_t>(random() % 2);
+    for (const float floor : {-100.0f, 0.0f, 1.0f, 100.0f}) {
+      std::vector<uint32_t> expected, found(count + 1);
+      for (uint32_t i = 0; i < count; ++i) {
+        if (exact[i] == 0 && values[i] >= floor) expected.push_back(i);
+      }
+      found.resize(FindRows(values.data(), exact.data(), count, floor, found.data()));
+      EXPECT_EQ(found, expected) << count << " " << floor;
+    }
   }
 }
 

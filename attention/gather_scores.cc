@@ -1,10 +1,10 @@
-#include "server/index/graph/gather_scores.h"
+#include "attention/gather_scores.h"
 
 #include <algorithm>
 #include <cstring>
 
-#ifndef ATTIC_SERVER_INDEX_GATHER_SCORES_ONCE_
-#define ATTIC_SERVER_INDEX_GATHER_SCORES_ONCE_
+#ifndef ATTIC_ATTENTION_GATHER_SCORES_ONCE_
+#define ATTIC_ATTENTION_GATHER_SCORES_ONCE_
 namespace attic {
 // Two of the widest vectors of any target; HWY_MAX_BYTES outside a target is the baseline's.
 inline constexpr size_t kPairFloatsMax = 32;
@@ -12,7 +12,7 @@ inline constexpr size_t kPairFloatsMax = 32;
 #endif
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "server/index/graph/gather_scores.cc"
+#define HWY_TARGET_INCLUDE "attention/gather_scores.cc"
 #include "hwy/foreach_target.h"
 // foreach_target.h must come first.
 #include "attention/widen-inl.h"
@@ -94,29 +94,24 @@ HWY_INLINE void PrefetchRow(const std::byte* row, size_t bytes) {
   }
 }
 
-template <class Rows>
-void GatherAs(const float* packed, const VectorsView& vectors, const uint32_t* rows, size_t count,
-              float* scores) {
-  const size_t row_bytes = vectors.row_bytes();
+// row_at(i) is the address of row i.
+template <class Rows, class RowAt>
+HWY_INLINE void GatherAs(const float* packed, size_t dim, size_t count, const RowAt& row_at,
+                         float* scores) {
+  const size_t row_bytes = dim * sizeof(typename Rows::Element);
   const size_t prefetch_bytes = std::min(row_bytes, kPrefetchBytesMax);
-  for (size_t i = 0; i < std::min(count, kRowsAhead); ++i) {
-    PrefetchRow(vectors.data + rows[i] * row_bytes, prefetch_bytes);
-  }
+  for (size_t i = 0; i < std::min(count, kRowsAhead); ++i) PrefetchRow(row_at(i), prefetch_bytes);
   const std::byte* together[kRowsTogether];
   size_t i = 0;
   for (; i + kRowsTogether <= count; i += kRowsTogether) {
     const size_t ahead_end = std::min(count, i + kRowsAhead + kRowsTogether);
-    for (size_t j = i + kRowsAhead; j < ahead_end; ++j) {
-      PrefetchRow(vectors.data + rows[j] * row_bytes, prefetch_bytes);
-    }
-    for (size_t r = 0; r < kRowsTogether; ++r) {
-      together[r] = vectors.data + rows[i + r] * row_bytes;
-    }
-    ScoreTogether<Rows, kRowsTogether>(packed, together, vectors.dim, scores + i);
+    for (size_t j = i + kRowsAhead; j < ahead_end; ++j) PrefetchRow(row_at(j), prefetch_bytes);
+    for (size_t r = 0; r < kRowsTogether; ++r) together[r] = row_at(i + r);
+    ScoreTogether<Rows, kRowsTogether>(packed, together, dim, scores + i);
   }
   for (; i < count; ++i) {
-    together[0] = vectors.data + rows[i] * row_bytes;
-    ScoreTogether<Rows, 1>(packed, together, vectors.dim, scores + i);
+    together[0] = row_at(i);
+    ScoreTogether<Rows, 1>(packed, together, dim, scores + i);
   }
 }
 
@@ -131,16 +126,33 @@ void PackKernel(const float* query, size_t dim, ElementType type, float* packed)
   }
 }
 
+template <class RowAt>
+HWY_INLINE void GatherOf(ElementType type, const float* packed, size_t dim, size_t count,
+                         const RowAt& row_at, float* scores) {
+  switch (type) {
+    case ElementType::kFloat32:
+      return GatherAs<Float32Rows>(packed, dim, count, row_at, scores);
+    case ElementType::kBFloat16:
+      return GatherAs<BFloat16Rows>(packed, dim, count, row_at, scores);
+    case ElementType::kFloat16:
+      return GatherAs<Float16Rows>(packed, dim, count, row_at, scores);
+  }
+}
+
 void GatherKernel(const float* packed, const VectorsView& vectors, const uint32_t* rows,
                   size_t count, float* scores) {
-  switch (vectors.type) {
-    case ElementType::kFloat32:
-      return GatherAs<Float32Rows>(packed, vectors, rows, count, scores);
-    case ElementType::kBFloat16:
-      return GatherAs<BFloat16Rows>(packed, vectors, rows, count, scores);
-    case ElementType::kFloat16:
-      return GatherAs<Float16Rows>(packed, vectors, rows, count, scores);
-  }
+  const std::byte* data = vectors.data;
+  const size_t row_bytes = vectors.row_bytes();
+  GatherOf(
+      vectors.type, packed, vectors.dim, count,
+      [=](size_t i) { return data + rows[i] * row_bytes; }, scores);
+}
+
+void ScatteredKernel(const float* packed, const ScatteredRows& scattered, float* scores) {
+  const std::byte* const* rows = scattered.rows.data();
+  GatherOf(
+      scattered.type, packed, scattered.dim, scattered.rows.size(),
+      [=](size_t i) { return rows[i]; }, scores);
 }
 
 }  // namespace attic::HWY_NAMESPACE
@@ -151,6 +163,7 @@ namespace attic {
 
 HWY_EXPORT(PackKernel);
 HWY_EXPORT(GatherKernel);
+HWY_EXPORT(ScatteredKernel);
 
 size_t PackedQueryFloats(size_t dim) {
   return (dim + kPairFloatsMax - 1) / kPairFloatsMax * kPairFloatsMax;
@@ -163,6 +176,10 @@ void PackQuery(const float* query, size_t dim, ElementType type, float* packed) 
 void GatherScores(const float* packed, const VectorsView& vectors, std::span<const uint32_t> rows,
                   float* scores) {
   HWY_DYNAMIC_DISPATCH(GatherKernel)(packed, vectors, rows.data(), rows.size(), scores);
+}
+
+void GatherScores(const float* packed, const ScatteredRows& rows, float* scores) {
+  HWY_DYNAMIC_DISPATCH(ScatteredKernel)(packed, rows, scores);
 }
 
 }  // namespace attic

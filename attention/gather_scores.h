@@ -1,7 +1,8 @@
-// Inner products of one query with rows scattered over memory: the inner loop of graph search.
-// Thread-safe; compiled for several instruction sets and chosen at run time (Highway).
-#ifndef ATTIC_SERVER_INDEX_GRAPH_GATHER_SCORES_H_
-#define ATTIC_SERVER_INDEX_GRAPH_GATHER_SCORES_H_
+// Inner products of one query with rows scattered over memory: the inner loop of graph search, and
+// of scoring the keys that a walk singles out. Thread-safe; compiled for several instruction sets
+// and chosen at run time (Highway).
+#ifndef ATTIC_ATTENTION_GATHER_SCORES_H_
+#define ATTIC_ATTENTION_GATHER_SCORES_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -23,6 +24,9 @@ void PackQuery(const float* query, size_t dim, ElementType type, float* packed);
 void GatherScores(const float* packed, const VectorsView& vectors, std::span<const uint32_t> rows,
                   float* scores);
 
+// The same for rows anywhere, of the element type and dimension that `packed` was made for.
+void GatherScores(const float* packed, const ScatteredRows& rows, float* scores);
+
 }  // namespace attic
 
-#endif  // ATTIC_SERVER_INDEX_GRAPH_GATHER_SCORES_H_
+#endif  // ATTIC_ATTENTION_GATHER_SCORES_H_
