@@ -35,6 +35,12 @@ std::vector<Asked> Policies(double tokens) {
   return asked;
 }
 
+std::string Number(double x) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%g", x);
+  return text;
+}
+
 double Mean(const std::vector<double>& x) {
   double sum = 0;
   for (const double element : x) sum += element;
@@ -49,7 +55,7 @@ class FrontierBench {
         scratch_(MakeSearchScratch()),
         exact_(data_.question_count()) {}
 
-  // `only`: the name of the policies to measure, or empty.
+  // `only`: the policies to measure, as "max_error" or "max_error=0.05", or empty.
   void Run(const std::string& only) {
     std::vector<double> exact_ms;
     for (size_t i = 0; i < exact_.size(); ++i) {
@@ -60,7 +66,8 @@ class FrontierBench {
     }
     PrintHead(Quantile(exact_ms, 0.5));
     for (const Asked& asked : Policies(static_cast<double>(data_.index->token_count()))) {
-      if (only.empty() || only == asked.name) Measure(asked);
+      const std::string name = asked.name, precise = name + '=' + Number(asked.policy.amount);
+      if (only.empty() || only == name || only == precise) Measure(asked);
     }
   }
 

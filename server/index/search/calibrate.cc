@@ -32,7 +32,7 @@ constexpr double kRestQuantile = 0.95;
 constexpr double kRestFactorMax = 10.0;
 constexpr float kLogHiddenShare = -6.9f;
 constexpr double kGroupCost = 0.6;  // of a walk, for each further query of a group
-constexpr double kErrorsAsked[] = {0.4, 0.2, 0.1, 0.05, 0.02, 0.01};
+constexpr double kErrorsAsked[] = {0.4, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002};
 
 double ThreadSeconds() {
   timespec now;
