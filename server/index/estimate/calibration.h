@@ -10,8 +10,8 @@ struct Calibration {
   ErrorModel errors;
   // Mean share of the mass that queries find in keys which sums hide.
   float hidden_mass = 1;
-  // Where masses are estimated without the variance of keys: this share of DeviationNorm() is what
-  // the mass of keys that are not found one by one takes.
+  // Where masses are estimated with a share of the deviation of keys: so much of it is what the
+  // mass of keys that are not found one by one takes.
   float wide_norm = 0;
   // What is not exact holds at most this times its estimated mass, for 95 of 100 queries.
   float rest_factor = 1;

@@ -12,10 +12,9 @@ constexpr float kLogDoubtMax = 60.0f;  // more than everything; sums stay finite
 
 }  // namespace
 
-float DeviationNorm(VarianceTerm variance, const LevelTerms& level, std::span<const float> query) {
-  if (variance == VarianceTerm::kNone) return 0.0f;
+float DeviationNorm(const LevelTerms& level, std::span<const float> query) {
   const size_t dim = query.size();
-  if (variance == VarianceTerm::kEqual || level.covariance.empty()) {
+  if (level.covariance.empty()) {
     return std::sqrt(Dot(query.data(), query.data(), dim));
   }
   float square = 0;

@@ -3,7 +3,7 @@
 // q is the query times the logit scale. With n rows k_i = c + e_i, values v_i with sum V, s2 the
 // mean of e_i^2 over rows and dimensions: were e_i.q normal with deviation sigma = sqrt(s2 q'Cq),
 // then sum_i exp(k_i.q) = n exp(c.q + sigma^2 / 2). C is the shape of the covariance of keys inside
-// groups, pooled over a head and scaled to a mean diagonal of one (or the unit matrix).
+// groups, pooled over a head and scaled to a mean diagonal of one. A head may use a share of sigma.
 // A mean over n rows does not reach the tail of the normal distribution that carries this: beyond
 // sigma = L = sqrt(2 log n) its largest row dominates and growth is linear (the freezing of the
 // random energy model, Derrida 1981). So, with m = min(sigma, L),
@@ -39,15 +39,11 @@ struct LevelTerms {
   float value_residual = 0;        // R, mean over rows
 };
 
-enum class VarianceTerm : uint8_t {
-  kNone,    // m = 0
-  kEqual,   // C is the unit matrix
-  kPooled,  // C as measured
-};
-
 // Immutable once published.
 struct EstimateTerms {
-  VarianceTerm variance = VarianceTerm::kPooled;
+  // What masses take of sigma: keys are less spread towards some heads' queries than C says, or
+  // their tails are shorter than a normal distribution's.
+  float variance_share = 1;
   bool first_order = true;  // false: no B
   LevelTerms clusters;
   LevelTerms super_clusters;
@@ -56,8 +52,8 @@ struct EstimateTerms {
   std::vector<float> regression;
 };
 
-// sqrt(q'Cq), so that sigma = DeviationNorm() * sqrt(s2); 0 without a variance term.
-float DeviationNorm(VarianceTerm variance, const LevelTerms& level, std::span<const float> query);
+// sqrt(q'Cq), so that sigma = DeviationNorm() * sqrt(s2).
+float DeviationNorm(const LevelTerms& level, std::span<const float> query);
 
 // The sums of consecutive groups that estimates need; arrays of equal length.
 struct GroupSums {
@@ -77,8 +73,7 @@ struct GroupSums {
 void EstimateLogMass(const float* logits, const GroupSums& groups, float norm, float* log_mass);
 
 // doubt of every group relative to exp(2 * log_total), in units of squared values, from `logits`
-// (count) = c.q. `norm` is DeviationNorm() of what is known of the keys (kPooled), whatever the
-// masses are estimated by.
+// (count) = c.q. `norm` is DeviationNorm(), whatever share of it the masses take.
 void EstimateDoubt(const float* logits, const GroupSums& groups, float norm, float log_total,
                    const EstimateTerms& terms, const LevelTerms& level, float* doubt);
 

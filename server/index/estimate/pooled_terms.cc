@@ -15,8 +15,10 @@ constexpr size_t kExactClustersDivisor = 64;  // one cluster in so many counts a
 constexpr double kRidge = 1e-4;               // of the mean variance
 constexpr double kErrorMax = 1.0;             // of one query, so that none decides alone
 
-VarianceTerm VarianceOf(size_t combination) { return static_cast<VarianceTerm>(combination % 3); }
-bool HasFirstOrder(size_t combination) { return combination >= 3; }
+float VarianceShare(size_t combination) {
+  return kVarianceShares[combination % std::size(kVarianceShares)];
+}
+bool HasFirstOrder(size_t combination) { return combination >= std::size(kVarianceShares); }
 
 template <typename T>
 std::vector<float> Divide(const std::vector<T>& sums, double scatter) {
@@ -53,7 +55,7 @@ class SegmentTrial {
   double Error(size_t combination) const {
     const ClusterSums& sums = segment_.clusters;
     std::vector<float> mass(sums.count);
-    const float norm = DeviationNorm(VarianceOf(combination), terms_, query_);
+    const float norm = VarianceShare(combination) * DeviationNorm(terms_, query_);
     EstimateLogMass(logits_.data(), GroupSums::Of(sums, 0, sums.count), norm, mass.data());
     for (size_t c = 0; c < sums.count; ++c) {
       mass[c] = is_exact_[c] ? 0.0f : std::exp(std::min(mass[c] - shift_, 80.0f));
@@ -190,7 +192,7 @@ std::shared_ptr<const EstimateTerms> PooledTerms::Terms() const {
   if (measured) {
     const size_t best =
         static_cast<size_t>(std::min_element(total.begin(), total.end()) - total.begin());
-    terms->variance = VarianceOf(best);
+    terms->variance_share = VarianceShare(best);
     terms->first_order = HasFirstOrder(best);
   }
   terms->clusters = clusters_.Terms();

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstddef>
+#include <iterator>
 #include <memory>
 #include <span>
 #include <vector>
@@ -14,8 +15,9 @@
 namespace attic {
 
 // Errors of the estimate over one segment against exact attention over it, summed over queries, for
-// every combination of terms: index = variance term + 3 * first order.
-inline constexpr size_t kTermCombinations = 6;
+// every combination of terms: index = place in kVarianceShares + as many * first order.
+inline constexpr float kVarianceShares[] = {0.0f, 0.5f, 0.7f, 0.85f, 1.0f};
+inline constexpr size_t kTermCombinations = 2 * std::size(kVarianceShares);
 struct TermErrors {
   std::array<double, kTermCombinations> error = {};
   bool measured = false;

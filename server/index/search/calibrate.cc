@@ -149,7 +149,7 @@ class Calibrator {
     const float log_total = exact_log_sums_[i];
     const double exact = state.exact_mass[0] * std::exp(double{state.log_total[0]} - log_total);
     Rests rests{.truth = 1 - exact};
-    const float norm = DeviationNorm(VarianceTerm::kPooled, part_.terms->super_clusters, Query(i));
+    const float norm = DeviationNorm(part_.terms->super_clusters, Query(i));
     std::vector<float> mass(part_.super_cluster_count());
     for (size_t w = 0; w < std::size(kWideNorms); ++w) {
       EstimateLogMass(state.super_logits.data(), part_.super_sums(), kWideNorms[w] * norm,

@@ -72,14 +72,13 @@ void Descent::ScoreSuperClusters() {
   s_.super_logits.resize(group_ * super_count_);
   s_.super_log_mass.resize(group_ * super_count_);
   ScoreVectors(request_.queries.data(), group_, part_.super_centroids(), s_.super_logits.data());
+  const float wide = std::max(terms.variance_share, part_.calibration.wide_norm);
   for (size_t g = 0; g < group_; ++g) {
     const std::span<const float> query = request_.queries.subspan(g * head_dim, head_dim);
-    s_.super_norms[g] = DeviationNorm(terms.variance, terms.super_clusters, query);
-    s_.cluster_norms[g] = DeviationNorm(terms.variance, terms.clusters, query);
-    const float wide = masses_are_narrow() ? part_.calibration.wide_norm : 1.0f;
-    s_.super_doubt_norms[g] =
-        wide * DeviationNorm(VarianceTerm::kPooled, terms.super_clusters, query);
-    s_.cluster_doubt_norms[g] = wide * DeviationNorm(VarianceTerm::kPooled, terms.clusters, query);
+    s_.super_doubt_norms[g] = wide * DeviationNorm(terms.super_clusters, query);
+    s_.cluster_doubt_norms[g] = wide * DeviationNorm(terms.clusters, query);
+    s_.super_norms[g] = terms.variance_share * DeviationNorm(terms.super_clusters, query);
+    s_.cluster_norms[g] = terms.variance_share * DeviationNorm(terms.clusters, query);
     EstimateLogMass(s_.super_logits.data() + g * super_count_, part_.super_sums(),
                     s_.super_norms[g], s_.super_log_mass.data() + g * super_count_);
   }

@@ -229,7 +229,7 @@ class Descent {
   void WeighClusters(const OpenedSuper& open);
   void WidenSuperMass(size_t g);
   void WidenClusterMass(const OpenedSuper& open, size_t g);
-  bool masses_are_narrow() const { return part_.terms->variance != VarianceTerm::kPooled; }
+  bool masses_are_narrow() const { return part_.terms->variance_share < 1; }
   void SumRowsAgain(uint32_t coded);
   void AddTotals(size_t g);
   void UpdateSuperRatios();

@@ -146,7 +146,7 @@ TEST_F(SegmentBuilderTest, EstimatedMassIsCloseToTheTruth) {
       for (float x : sums->covariance) {
         terms.covariance.push_back(x / static_cast<float>(sums->scatter));
       }
-      const float norm = DeviationNorm(VarianceTerm::kPooled, terms, query);
+      const float norm = DeviationNorm(terms, query);
       EstimateLogMass(log_mass.data(), GroupSums::Of(*sums, 0, sums->count), norm, log_mass.data());
       double estimate = 0;
       for (float x : log_mass) estimate += std::exp(x);
