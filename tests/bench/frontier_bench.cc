@@ -157,7 +157,6 @@ int main(int argc, char** argv) {
   const size_t questions = argc > 5 ? std::strtoul(argv[5], nullptr, 10) : 128;
   attic::IndexOptions options;
   options.exact_scan_tokens_max = 0;
-  options.exact_when_faster = false;
   auto head = attic::LoadHead(argv[1], argv[2], group, scale, questions, options);
   if (!head.ok()) {
     std::fprintf(stderr, "frontier_bench: %s\n", head.status().ToString().c_str());

@@ -350,42 +350,44 @@ size_t FindRows(const float* HWY_RESTRICT values, const uint8_t* HWY_RESTRICT ex
   return n;
 }
 
-// weights[i] = masses[i] f of the rows whose flag is zero, else zero; returns their sum.
+// weights[i] = masses[i] f of the rows whose flag is zero, else flagged_weight f; returns their
+// sum.
 float WeighResiduals(const uint8_t* factors, float factor_unit, size_t count,
                      const float* HWY_RESTRICT masses, const uint8_t* HWY_RESTRICT exact,
-                     float* HWY_RESTRICT weights) {
+                     float flagged_weight, float* HWY_RESTRICT weights) {
   const hn::ScalableTag<float> d;
   const hn::RebindToSigned<decltype(d)> di;
   const hn::Rebind<uint8_t, decltype(d)> d8;
   const size_t lanes = hn::Lanes(d);
-  const auto unit = hn::Set(d, factor_unit);
+  const auto unit = hn::Set(d, factor_unit), flagged = hn::Set(d, flagged_weight);
   auto sum = hn::Zero(d);
   size_t i = 0;
   for (; i + lanes <= count; i += lanes) {
     const auto flags = hn::PromoteTo(di, hn::LoadU(d8, exact + i));
     const auto is_rest = hn::RebindMask(d, hn::Eq(flags, hn::Zero(di)));
-    const auto f = Factors(d, factors + i, unit);
-    const auto weight = hn::IfThenElseZero(is_rest, hn::Mul(f, hn::LoadU(d, masses + i)));
+    const auto mass = hn::IfThenElse(is_rest, hn::LoadU(d, masses + i), flagged);
+    const auto weight = hn::Mul(Factors(d, factors + i, unit), mass);
     hn::StoreU(weight, d, weights + i);
     sum = hn::Add(sum, weight);
   }
   float total = hn::GetLane(hn::SumOfLanes(d, sum));
   for (; i < count; ++i) {
     const float f = factor_unit * static_cast<float>(factors[i]);
-    weights[i] = exact[i] != 0 ? 0.0f : masses[i] * f;
+    weights[i] = f * (exact[i] != 0 ? flagged_weight : masses[i]);
     total += weights[i];
   }
   return total;
 }
 
 float AddResiduals(const CodedRows& rows, const float* HWY_RESTRICT masses,
-                   const uint8_t* HWY_RESTRICT exact, float* HWY_RESTRICT out) {
+                   const uint8_t* HWY_RESTRICT exact, float flagged_weight,
+                   float* HWY_RESTRICT out) {
   float total = 0;
   HWY_ALIGN float weights[kRowsAtOnce];
   for (size_t begin = 0; begin < rows.count; begin += kRowsAtOnce) {
     const size_t count = std::min(kRowsAtOnce, rows.count - begin);
     total += WeighResiduals(rows.factors + begin, rows.factor_unit, count, masses + begin,
-                            exact + begin, weights);
+                            exact + begin, flagged_weight, weights);
     const uint8_t* codes = rows.codes + begin * (rows.code_dim / 4);
     if (rows.code_dim / 4 == 8) {
       Adder<8>::Add(codes, count, rows.code_dim, weights, out);
@@ -424,9 +426,10 @@ float SumFactorSquares(const CodedRows& rows) {
   return HWY_DYNAMIC_DISPATCH(SumFactorSquares)(rows);
 }
 
-float AddResiduals(const CodedRows& rows, const float* masses, const uint8_t* exact, float* out) {
+float AddResiduals(const CodedRows& rows, const float* masses, const uint8_t* exact,
+                   float flagged_weight, float* out) {
   ATTIC_CHECK(IsCodeDim(rows.code_dim));
-  return HWY_DYNAMIC_DISPATCH(AddResiduals)(rows, masses, exact, out);
+  return HWY_DYNAMIC_DISPATCH(AddResiduals)(rows, masses, exact, flagged_weight, out);
 }
 
 RowSums SumRows(const float* logits, const float* masses, const uint8_t* exact, size_t count) {

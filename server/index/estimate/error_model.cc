@@ -12,9 +12,8 @@ constexpr double kAlone = 0.8;  // share of the doubt that makes a level the one
 constexpr double kPromise = 0.99;
 // A quantile of few samples lies below the true one.
 constexpr double kReserve = 1.2;
-constexpr double kMost = 0.4;
 constexpr double kWeightMin = 0.01;
-constexpr double kReserveMin = 0.05;
+constexpr double kUntriedFactor = 6;
 constexpr double kFactorMin = 0.05;
 constexpr double kFactorMax = 1e4;
 // Of |output|^2: what rounding does says nothing about doubts.
@@ -27,35 +26,37 @@ double QuantileInPlace(std::vector<double>& x, double share) {
 }
 
 // What became of walks that stopped at the same error.
-bool TryBounds(std::span<const ErrorSample> walks, const ErrorModel& model,
-               ErrorModel::Trial& trial) {
-  std::vector<double> bounds, ratios;
+bool TryExpectations(std::span<const ErrorSample> walks, const ErrorModel& model,
+                     ErrorModel::Trial& trial) {
+  std::vector<double> expectations, ratios;
   for (const ErrorSample& sample : walks) {
-    const double bound = model.UntriedBound(sample.doubts);
-    if (!(sample.square > 0) || bound <= kSquaredErrorMin * sample.square) continue;
-    bounds.push_back(bound / sample.square);
-    ratios.push_back(sample.squared_error / bound);
+    const double expected = model.Expected(sample.doubts);
+    if (!(sample.square > 0) || expected <= kSquaredErrorMin * sample.square) continue;
+    expectations.push_back(expected / sample.square);
+    ratios.push_back(sample.squared_error / expected);
   }
   if (ratios.size() < kSamplesMin) return false;
-  trial.bound = QuantileInPlace(bounds, 0.5);
+  trial.expected = QuantileInPlace(expectations, 0.5);
   trial.factor = std::clamp(kReserve * QuantileInPlace(ratios, kPromise), kFactorMin, kFactorMax);
   return true;
 }
 
-std::vector<ErrorModel::Trial> TryAllBounds(std::span<const ErrorSample> of_walks,
-                                            const ErrorModel& model) {
+std::vector<ErrorModel::Trial> MakeTrials(std::span<const ErrorSample> of_walks,
+                                          const ErrorModel& model) {
   std::vector<ErrorModel::Trial> trials;
   for (size_t begin = 0; begin < of_walks.size();) {
     size_t end = begin + 1;
     while (end < of_walks.size() && of_walks[end].asked == of_walks[begin].asked) ++end;
     ErrorModel::Trial trial;
-    if (TryBounds(of_walks.subspan(begin, end - begin), model, trial)) trials.push_back(trial);
+    if (TryExpectations(of_walks.subspan(begin, end - begin), model, trial)) {
+      trials.push_back(trial);
+    }
     begin = end;
   }
   std::sort(trials.begin(), trials.end(),
-            [](const auto& a, const auto& b) { return a.bound < b.bound; });
+            [](const auto& a, const auto& b) { return a.expected < b.expected; });
   for (size_t i = 1; i < trials.size(); ++i) {
-    const double least = trials[i - 1].factor * trials[i - 1].bound / trials[i].bound;
+    const double least = trials[i - 1].factor * trials[i - 1].expected / trials[i].expected;
     trials[i].factor = std::max(trials[i].factor, least);
   }
   return trials;
@@ -63,14 +64,15 @@ std::vector<ErrorModel::Trial> TryAllBounds(std::span<const ErrorSample> of_walk
 
 }  // namespace
 
-double ErrorModel::TrialFactor(double bound) const {
-  if (trials.empty()) return 1;
-  const auto above = std::lower_bound(trials.begin(), trials.end(), bound,
-                                      [](const Trial& t, double b) { return t.bound < b; });
+double ErrorModel::TrialFactor(double expected) const {
+  if (trials.empty()) return kUntriedFactor;
+  const auto above = std::lower_bound(trials.begin(), trials.end(), expected,
+                                      [](const Trial& t, double e) { return t.expected < e; });
   if (above == trials.begin()) return trials.front().factor;
   if (above == trials.end()) return trials.back().factor;
   const Trial& below = *(above - 1);
-  const double way = std::log(bound / below.bound) / std::log(above->bound / below.bound);
+  const double way =
+      std::log(expected / below.expected) / std::log(above->expected / below.expected);
   return below.factor * std::pow(above->factor / below.factor, way);
 }
 
@@ -90,19 +92,7 @@ ErrorModel FitErrorModel(std::span<const ErrorSample> of_levels,
     if (ratios.size() < kSamplesMin) continue;
     model.weight[level] = static_cast<float>(std::max(QuantileInPlace(ratios, 0.5), kWeightMin));
   }
-  for (size_t level = 0; level < kDoubtLevels; ++level) {
-    ratios.clear();
-    for (const ErrorSample& sample : of_walks) {
-      const double expected = model.Expected(sample.doubts);
-      if (expected <= kSquaredErrorMin * sample.square) continue;
-      if (model.weight[level] * sample.doubts[level] < kMost * expected) continue;
-      ratios.push_back(sample.squared_error / expected);
-    }
-    if (ratios.size() < kSamplesMin) continue;
-    const double bound = kReserve * QuantileInPlace(ratios, kPromise);
-    model.reserve[level] = static_cast<float>(std::max(bound, kReserveMin));
-  }
-  model.trials = TryAllBounds(of_walks, model);
+  model.trials = MakeTrials(of_walks, model);
   return model;
 }
 

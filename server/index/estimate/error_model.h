@@ -18,18 +18,15 @@ struct ErrorModel {
   // Squared errors of each level are its doubt times this: rows of a group are not drawn at random,
   // and groups err in the same direction.
   std::array<float, kDoubtLevels> weight = {9.0f, 9.0f, 4.0f};
-  // 99 of 100 squared errors are below the sum of weighted doubts times these.
-  std::array<float, kDoubtLevels> reserve = {6.0f, 6.0f, 4.0f};
-  // How bounds of some sizes turned out: squared errors stayed below `factor` times the bound where
-  // it was about `bound`. Ascending by bound; factor * bound ascends too.
+  // How expectations of some sizes turned out: 99 of 100 squared errors stayed below `factor` times
+  // the expected one where that was about `expected`. Ascending; factor * expected ascends too.
   struct Trial {
-    double bound;
+    double expected;
     double factor;
   };
   std::vector<Trial> trials;
   size_t samples = 0;  // exact answers it was learnt from; 0: as above, by experience
 
-  float bound(size_t level) const { return weight[level] * reserve[level]; }
   // What a squared error is in the middle.
   double Expected(const LevelDoubts& doubts) const {
     double sum = 0;
@@ -38,19 +35,12 @@ struct ErrorModel {
   }
   // What it hardly exceeds, doubts relative to |output|^2.
   double Bound(const LevelDoubts& doubts) const {
-    const double sum = UntriedBound(doubts);
-    return sum * TrialFactor(sum);
+    const double expected = Expected(doubts);
+    return expected * TrialFactor(expected);
   }
-
-  double UntriedBound(const LevelDoubts& doubts) const {
-    double sum = 0;
-    for (size_t level = 0; level < kDoubtLevels; ++level) {
-      sum += double{bound(level)} * doubts[level];
-    }
-    return sum;
-  }
-  // Between trials in proportion of logarithms, beyond them as at the last.
-  double TrialFactor(double bound) const;
+  // Between trials in proportion of logarithms, beyond them as at the last; without any, by
+  // experience.
+  double TrialFactor(double expected) const;
 };
 
 // One answer whose exact counterpart is known.
@@ -61,10 +51,10 @@ struct ErrorSample {
   double asked = 0;  // the error at which the walk was to stop
 };
 
-// Learns weights from answers given at one level, and reserves from answers that stopped where an
+// Learns weights from answers given at one level, and trials from answers that stopped where an
 // error was asked for: what a walk leaves is not what it found. Each level learns from the samples
 // in which it holds most of the doubt; with too few it stays as it is in `prior`. Walks for the
-// same error make one trial.
+// same error, one after the other in `of_walks`, make one trial.
 ErrorModel FitErrorModel(std::span<const ErrorSample> of_levels,
                          std::span<const ErrorSample> of_walks, const ErrorModel& prior);
 

@@ -207,13 +207,25 @@ class AnswerBuilder {
       const RowTotals& totals = state_.row_totals[index * group_ + g];
       const double factor = s_.mass_factor[g];
       accumulators_[g].AddWeight(factor * (double{totals.rest} + totals.exact));
-      const auto rest = static_cast<float>(factor * totals.rest);
-      if (rest < kSeenMin) continue;
-      ClusterMass(s_.mean_weight, open, g)[cluster] += rest;
+      if (factor * totals.rest < kSeenMin) continue;
+      const float ordinary = OrdinaryMass(coded, totals);
+      ClusterMass(s_.mean_weight, open, g)[cluster] +=
+          static_cast<float>(factor * (totals.rest + ordinary * static_cast<float>(coded.exact)));
       const size_t begin = group_ * coded.offset + g * coded.rows;
-      s_.code_offset[g] += AddResiduals(rows, state_.row_mass.data() + begin, exact,
+      s_.code_offset[g] += AddResiduals(rows, state_.row_mass.data() + begin, exact, ordinary,
                                         s_.codes.data() + g * code_dim_);
     }
+  }
+
+  // Of a row that is not exact. What values of a cluster differ by from their prediction adds up to
+  // zero: exact rows that differ by d say that the others differ by -d together, and so those count
+  // as if exact ones were among them with this mass, which is taken from the exact ones again. That
+  // holds of rows alike in mass; where some stand out, they differ as exact ones do.
+  static float OrdinaryMass(const CodedCluster& coded, const RowTotals& totals) {
+    if (coded.exact == coded.rows || totals.rest_squares <= 0) return 0.0f;
+    const auto count = static_cast<float>(coded.rows - coded.exact);
+    const float alike = totals.rest * totals.rest / (count * totals.rest_squares);
+    return totals.rest / count * alike * alike * alike * alike;
   }
 
   void AddExactValues() {
@@ -228,7 +240,10 @@ class AnswerBuilder {
       s_.exact_values.push_back(segment.value_rows().row(first + place.offset));
       for (size_t g = 0; g < group_; ++g) {
         const size_t at = group_ * coded.offset + g * coded.rows + place.offset;
-        s_.row_weight[g * count + i] = state_.row_mass[at] * s_.mass_factor[g];
+        const RowTotals& totals = state_.row_totals[place.coded * group_ + g];
+        const bool rest_is_seen = double{s_.mass_factor[g]} * totals.rest >= kSeenMin;
+        const float taken = rest_is_seen ? OrdinaryMass(coded, totals) : 0.0f;
+        s_.row_weight[g * count + i] = (state_.row_mass[at] - taken) * s_.mass_factor[g];
       }
     }
     AddWeightedVectors(s_.row_weight.data(), group_,

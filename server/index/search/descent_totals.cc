@@ -260,7 +260,7 @@ void Descent::UpdateScale(size_t g, double exact_squares) {
 // What a doubt relative to exp(2 reference) is worth, so that the errors of all levels compare.
 float Descent::DoubtFactor(size_t g, DoubtLevel level) const {
   const double shift = 2 * (double{s_.reference[g]} - s_.log_total[g]);
-  return static_cast<float>(part_.calibration.errors.bound(level) * s_.scale[g] * std::exp(shift));
+  return static_cast<float>(part_.calibration.errors.weight[level] * s_.scale[g] * std::exp(shift));
 }
 
 void Descent::UpdateSuperRatios() {
