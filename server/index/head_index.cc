@@ -43,8 +43,9 @@ SegmentOptions MakeSegmentOptions(const IndexOptions& options) {
 // Appends the positions of `segment` below `end` to a tail that ends where the segment begins.
 void ReturnToTail(const Segment& segment, int64_t end, Tail& tail) {
   const VectorsView keys = segment.key_rows(), values = segment.value_rows();
-  for (int64_t position = segment.begin_position; position < end; ++position) {
-    const size_t row = segment.FindRow(position);
+  const std::vector<uint32_t> rows = segment.RowsByPosition();
+  for (int64_t i = 0; i < end - segment.begin_position; ++i) {
+    const size_t row = rows[static_cast<size_t>(i)];
     AppendToTail(keys.rows(row, 1), values.rows(row, 1), tail);
   }
 }
@@ -152,6 +153,7 @@ class HeadIndexImpl : public HeadIndex {
   absl::StatusOr<bool> BuildSegmentAndGraph();
   bool BuildSegmentFromTail();
   void CalibrateErrors();
+  void RenewPooledTerms();
   absl::StatusOr<bool> GrowGraph();
   std::vector<float> TrainingQueries() const {
     MutexLock lock(training_mutex_);
@@ -241,7 +243,10 @@ bool HeadIndexImpl::BuildSegmentFromTail() {
       BuildSegment({keys.data(), shape_.element_type, rows, shape_.head_dim},
                    {values.data(), shape_.element_type, rows, shape_.value_dim}, begin,
                    segment_options_, *rotation_);
-  const TermErrors errors = MeasureTerms(*segment, shape_.logit_scale, TrainingQueries());
+  const SegmentMoments moments = MeasureMoments(*segment);
+  const TermErrors errors =
+      MeasureTerms(*segment, moments.clusters, shape_.logit_scale, TrainingQueries());
+  RenewPooledTerms();
 
   MutexLock writer(writer_mutex_);
   if (front_cuts_ != front_cuts) return true;  // what was built is gone; there may be more to do
@@ -249,13 +254,30 @@ bool HeadIndexImpl::BuildSegmentFromTail() {
   SegmentList segments = old->segments;
   segments.push_back(segment);
   tables_.Append(*segment);
-  pooled_.Add(*segment, errors);
+  pooled_.Add(*segment, moments, errors);
   std::shared_ptr<const IndexedPart> next = MakePart(std::move(segments), old->graph);
   MutexLock lock(mutex_);
   tail_.DropFront(tokens);
   part_ = std::move(next);
   growing_graph_ = true;
   return true;
+}
+
+// Reads vectors without the lock; what is cut off meanwhile is left for the next time.
+void HeadIndexImpl::RenewPooledTerms() {
+  SegmentList segments;
+  PooledTerms from(0, 0);
+  uint64_t cuts;
+  {
+    MutexLock writer(writer_mutex_);
+    if (!pooled_.stale()) return;
+    from = pooled_;
+    segments = part()->segments;
+    cuts = segment_cuts_;
+  }
+  PooledTerms renewed = from.Renewed(segments);
+  MutexLock writer(writer_mutex_);
+  if (segment_cuts_ == cuts) pooled_ = std::move(renewed);
 }
 
 // Whenever the head has doubled, and once all is built: so it takes a bounded share of the time.
@@ -318,7 +340,7 @@ void HeadIndexImpl::Truncate(int64_t position) {
   Tail tail(tail_shape(), static_cast<int64_t>(kept) * options_.segment_tokens);
   ReturnToTail(*old->segments[kept], position, tail);
   tables_.Truncate(kept, old->segments.size());
-  pooled_.Truncate(segments);
+  pooled_.Truncate(kept);
   const bool graph_fits =
       old->graph != nullptr && old->graph->node_count() <= kept * segment_options_.clusters;
   std::shared_ptr<const IndexedPart> next =
@@ -341,7 +363,7 @@ std::unique_ptr<HeadIndex> HeadIndexImpl::Fork(int64_t position) const {
     SegmentList segments(old->segments.begin(), old->segments.begin() + kept);
     fork->pooled_ = pooled_;
     fork->calibration_ = calibration_;
-    if (cuts_segment) fork->pooled_.Truncate(segments);
+    if (cuts_segment) fork->pooled_.Truncate(kept);
     const bool graph_fits =
         old->graph != nullptr && old->graph->node_count() <= kept * segment_options_.clusters;
     auto part = fork->MakePart(std::move(segments), graph_fits ? old->graph : nullptr);

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "attention/vector_kernels.h"
+#include "base/check.h"
 #include "server/index/estimate/least_squares.h"
 
 namespace attic {
@@ -14,6 +15,7 @@ constexpr size_t kMeasuredQueries = 8;
 constexpr size_t kExactClustersDivisor = 64;  // one cluster in so many counts as exact
 constexpr double kRidge = 1e-4;               // of the mean variance
 constexpr double kErrorMax = 1.0;             // of one query, so that none decides alone
+constexpr double kGoneMax = 0.125;            // share of the segments added that may be gone
 
 float VarianceShare(size_t combination) {
   return kVarianceShares[combination % std::size(kVarianceShares)];
@@ -110,15 +112,15 @@ class SegmentTrial {
 
 }  // namespace
 
-TermErrors MeasureTerms(const Segment& segment, float logit_scale,
+TermErrors MeasureTerms(const Segment& segment, const ClusterMoments& moments, float logit_scale,
                         std::span<const float> training_queries) {
   TermErrors errors;
   const size_t dim = segment.head_dim;
   const size_t count = training_queries.size() / dim;
   const size_t measured = std::min(count, kMeasuredQueries);
   const double scatter = segment.clusters.scatter;
-  const LevelTerms terms{.first_order = Divide(segment.clusters.cross, scatter),
-                         .covariance = Divide(segment.clusters.covariance, scatter)};
+  const LevelTerms terms{.first_order = Divide(moments.cross, scatter),
+                         .covariance = Divide(moments.covariance, scatter)};
   for (size_t i = 0; i < measured; ++i) {
     const float* query = training_queries.data() + (i * count / measured) * dim;
     std::vector<float> scaled(query, query + dim);
@@ -130,9 +132,9 @@ TermErrors MeasureTerms(const Segment& segment, float logit_scale,
   return errors;
 }
 
-void PooledTerms::LevelSums::Add(const ClusterSums& sums) {
-  for (size_t i = 0; i < cross.size(); ++i) cross[i] += sums.cross[i];
-  for (size_t i = 0; i < covariance.size(); ++i) covariance[i] += sums.covariance[i];
+void PooledTerms::LevelSums::Add(const ClusterSums& sums, const ClusterMoments& moments) {
+  for (size_t i = 0; i < cross.size(); ++i) cross[i] += moments.cross[i];
+  for (size_t i = 0; i < covariance.size(); ++i) covariance[i] += moments.covariance[i];
   scatter += sums.scatter;
   value_scatter += sums.value_scatter;
   rows += sums.row_begin.back();
@@ -159,26 +161,39 @@ LevelTerms PooledTerms::LevelSums::Terms() const {
 
 PooledTerms::PooledTerms(size_t head_dim, size_t value_dim)
     : head_dim_(head_dim), value_dim_(value_dim) {
-  Truncate({});
+  clusters_ = super_clusters_ = {.cross = std::vector<double>(head_dim_ * value_dim_, 0.0),
+                                 .covariance = std::vector<double>(head_dim_ * head_dim_, 0.0)};
 }
 
-void PooledTerms::Add(const Segment& segment, const TermErrors& errors) {
-  clusters_.Add(segment.clusters);
-  super_clusters_.Add(segment.super_clusters);
+void PooledTerms::Add(const Segment& segment, const SegmentMoments& moments,
+                      const TermErrors& errors) {
+  clusters_.Add(segment.clusters, moments.clusters);
+  super_clusters_.Add(segment.super_clusters, moments.super_clusters);
   errors_.push_back(errors);
+  ++segments_added_;
   value_scatter_ += segment.value_scatter;
 }
 
-void PooledTerms::Truncate(std::span<const std::shared_ptr<const Segment>> kept) {
-  errors_.resize(kept.size());
-  clusters_ = super_clusters_ = {.cross = std::vector<double>(head_dim_ * value_dim_, 0.0),
-                                 .covariance = std::vector<double>(head_dim_ * head_dim_, 0.0)};
-  value_scatter_ = 0;
-  for (const auto& segment : kept) {
-    value_scatter_ += segment->value_scatter;
-    clusters_.Add(segment->clusters);
-    super_clusters_.Add(segment->super_clusters);
+void PooledTerms::Truncate(size_t kept) {
+  if (kept == 0) {
+    *this = PooledTerms(head_dim_, value_dim_);
+  } else {
+    errors_.resize(std::min(kept, errors_.size()));
   }
+}
+
+bool PooledTerms::stale() const {
+  return static_cast<double>(segments_added_ - errors_.size()) >
+         kGoneMax * static_cast<double>(segments_added_);
+}
+
+PooledTerms PooledTerms::Renewed(std::span<const std::shared_ptr<const Segment>> segments) const {
+  ATTIC_CHECK(segments.size() == errors_.size());
+  PooledTerms renewed(head_dim_, value_dim_);
+  for (size_t i = 0; i < segments.size(); ++i) {
+    renewed.Add(*segments[i], MeasureMoments(*segments[i]), errors_[i]);
+  }
+  return renewed;
 }
 
 std::shared_ptr<const EstimateTerms> PooledTerms::Terms() const {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "server/index/estimate/estimation.h"
+#include "server/index/segment/cluster_moments.h"
 #include "server/index/segment/segment.h"
 
 namespace attic {
@@ -23,19 +24,24 @@ struct TermErrors {
   bool measured = false;
 };
 
-// Measures on a few of `training_queries` (n, head_dim), with the segment's own pooled terms. The
-// heaviest clusters count as exact, as they would in a search.
-TermErrors MeasureTerms(const Segment& segment, float logit_scale,
+// Measures on a few of `training_queries` (n, head_dim), with the segment's own moments. The heaviest
+// clusters count as exact, as they would in a search.
+TermErrors MeasureTerms(const Segment& segment, const ClusterMoments& moments, float logit_scale,
                         std::span<const float> training_queries);
 
-// Sums over the segments of a head. Not thread-safe.
+// Sums over the segments of a head. Moments are not kept one by one: after a truncation the sums
+// stay those of all segments, which look much like the ones kept, until Renewed(). Not thread-safe.
 class PooledTerms {
  public:
   PooledTerms(size_t head_dim, size_t value_dim);
 
-  void Add(const Segment& segment, const TermErrors& errors);
-  // Keeps what the first segments contributed, which are `kept`.
-  void Truncate(std::span<const std::shared_ptr<const Segment>> kept);
+  void Add(const Segment& segment, const SegmentMoments& moments, const TermErrors& errors);
+  // The segments after the first `kept` are gone.
+  void Truncate(size_t kept);
+  // True when much of what was added is gone.
+  bool stale() const;
+  // The sums of `segments` alone, of which there are as many as are kept. Reads all their vectors.
+  PooledTerms Renewed(std::span<const std::shared_ptr<const Segment>> segments) const;
 
   std::shared_ptr<const EstimateTerms> Terms() const;
 
@@ -46,7 +52,7 @@ class PooledTerms {
     double scatter = 0;
     double value_scatter = 0;
     size_t rows = 0;
-    void Add(const ClusterSums& sums);
+    void Add(const ClusterSums& sums, const ClusterMoments& moments);
     LevelTerms Terms() const;
     // (head_dim, value_dim): least squares of values on keys, both from the mean of their group.
     std::vector<float> Regression() const;
@@ -56,7 +62,8 @@ class PooledTerms {
   size_t head_dim_, value_dim_;
   LevelSums clusters_;
   LevelSums super_clusters_;
-  std::vector<TermErrors> errors_;  // (segments)
+  std::vector<TermErrors> errors_;  // (segments kept)
+  size_t segments_added_ = 0;       // that the sums are of
   double value_scatter_ = 0;        // within segments
 };
 

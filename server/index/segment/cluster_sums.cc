@@ -6,7 +6,6 @@
 
 #include "attention/element_type.h"
 #include "attention/vector_kernels.h"
-#include "server/index/segment/matrix_product.h"
 
 namespace attic {
 namespace {
@@ -40,7 +39,6 @@ ClusterSums MakeClusterSums(std::vector<uint32_t> row_begin, const FloatRows& ro
   sums.row_begin = std::move(row_begin);
   std::vector<float> centroids(sums.count * head_dim);
   std::vector<float> mean_values(sums.count * rows.value_dim);
-  std::vector<float> residuals = rows.keys;
   for (size_t group = 0; group < sums.count; ++group) {
     const size_t begin = sums.row_begin[group], end = sums.row_begin[group + 1];
     const auto n = static_cast<float>(end - begin);
@@ -51,9 +49,7 @@ ClusterSums MakeClusterSums(std::vector<uint32_t> row_begin, const FloatRows& ro
     double squares = 0;
     float farthest = 0;
     for (size_t row = begin; row < end; ++row) {
-      float* residual = residuals.data() + row * head_dim;
-      AddScaled(-1.0f, centroid, head_dim, residual);
-      const float square = Dot(residual, residual, head_dim);
+      const float square = SquaredDistance(rows.keys.data() + row * head_dim, centroid, head_dim);
       squares += square;
       const float* value = rows.values.data() + row * rows.value_dim;
       sums.value_scatter += SquaredDistance(value, mean_value, rows.value_dim);
@@ -66,12 +62,6 @@ ClusterSums MakeClusterSums(std::vector<uint32_t> row_begin, const FloatRows& ro
     sums.deviation_limit.push_back(n > 1 ? std::sqrt(2 * std::log(n)) : 0.0f);
     sums.radius.push_back(std::sqrt(farthest));
   }
-  sums.cross.resize(head_dim * rows.value_dim);
-  MultiplyOuter(residuals.data(), rows.values.data(), head_dim, rows.value_dim,
-                rows.keys.size() / head_dim, sums.cross.data());
-  sums.covariance.resize(head_dim * head_dim);
-  MultiplyOuter(residuals.data(), residuals.data(), head_dim, head_dim, rows.keys.size() / head_dim,
-                sums.covariance.data());
   sums.centroids = Narrow(centroids);
   sums.mean_values = Narrow(mean_values);
   return sums;

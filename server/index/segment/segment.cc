@@ -16,17 +16,26 @@ uint64_t Bytes(const std::vector<T>& v) {
 
 uint64_t ClusterSums::memory_bytes() const {
   return Bytes(row_begin) + Bytes(centroids) + Bytes(mean_values) + Bytes(log_count) +
-         Bytes(deviation) + Bytes(deviation_limit) + Bytes(radius) + Bytes(cross) +
-         Bytes(covariance);
+         Bytes(deviation) + Bytes(deviation_limit) + Bytes(radius);
 }
 
 size_t Segment::FindRow(int64_t position) const {
   ATTIC_CHECK(position >= begin_position && position < end_position());
   const auto offset = static_cast<uint16_t>(position - begin_position);
-  const size_t cluster = position_cluster[offset];
-  const auto* begin = row_position.data() + clusters.row_begin[cluster];
-  const auto* end = row_position.data() + clusters.row_begin[cluster + 1];
-  return static_cast<size_t>(std::lower_bound(begin, end, offset) - row_position.data());
+  const auto row = std::find(row_position.begin(), row_position.end(), offset);
+  return static_cast<size_t>(row - row_position.begin());
+}
+
+std::vector<uint32_t> Segment::RowsByPosition() const {
+  std::vector<uint32_t> rows(tokens);
+  for (uint32_t row = 0; row < tokens; ++row) rows[row_position[row]] = row;
+  return rows;
+}
+
+// Empty clusters begin where the next one does.
+size_t Segment::cluster_of_row(size_t row) const {
+  const std::vector<uint32_t>& begin = clusters.row_begin;
+  return static_cast<size_t>(std::upper_bound(begin.begin(), begin.end(), row) - begin.begin() - 1);
 }
 
 Segment::Rows Segment::RowsInRange(size_t cluster, PositionRange range) const {
@@ -48,7 +57,7 @@ Segment::Rows Segment::RowsInRange(size_t cluster, PositionRange range) const {
 
 uint64_t Segment::summaries_bytes() const {
   return clusters.memory_bytes() + super_clusters.memory_bytes() + Bytes(row_position) +
-         Bytes(position_cluster) + Bytes(super_cluster_begin);
+         Bytes(super_cluster_begin);
 }
 
 }  // namespace attic

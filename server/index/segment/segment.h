@@ -28,8 +28,6 @@ struct ClusterSums {
   std::vector<float> deviation;  // (count): sqrt of the mean of e_i^2 over rows and dimensions
   std::vector<float> deviation_limit;  // (count): sqrt(2 log n), see estimation.h
   std::vector<float> radius;           // (count): largest |e_i|
-  std::vector<float> cross;            // (head_dim, value_dim): sum over groups and rows e_i v_i'
-  std::vector<float> covariance;       // (head_dim, head_dim): sum over groups and rows e_i e_i'
   double scatter = 0;                  // sum over groups of n * deviation^2
   double value_scatter = 0;            // sum over rows of |v_i - mean value|^2
 
@@ -39,7 +37,7 @@ struct ClusterSums {
 
 struct Segment {
   static constexpr uint32_t kVersion = 1;
-  // row_position and position_cluster are 16 bits wide.
+  // row_position is 16 bits wide.
   static constexpr int64_t kTokensMax = 65534;
 
   uint32_t version = kVersion;
@@ -51,8 +49,7 @@ struct Segment {
 
   std::vector<std::byte> keys;             // (tokens, head_dim), rows in cluster order
   std::vector<std::byte> values;           // (tokens, value_dim), likewise
-  std::vector<uint16_t> row_position;      // (tokens): position of each row, from begin_position
-  std::vector<uint16_t> position_cluster;  // (tokens): cluster of each position
+  std::vector<uint16_t> row_position;  // (tokens): position of each row, from begin_position
 
   ClusterSums clusters;
   ClusterSums super_clusters;
@@ -68,10 +65,12 @@ struct Segment {
   VectorsView key_rows() const { return {keys.data(), element_type, tokens, head_dim}; }
   VectorsView value_rows() const { return {values.data(), element_type, tokens, value_dim}; }
   int64_t position(size_t row) const { return begin_position + row_position[row]; }
-  size_t cluster_of_row(size_t row) const { return position_cluster[row_position[row]]; }
+  size_t cluster_of_row(size_t row) const;
 
-  // The row that holds `position`, which must be in range().
+  // The row that holds `position`, which must be in range(); looks at all of them.
   size_t FindRow(int64_t position) const;
+  // The row of every position.
+  std::vector<uint32_t> RowsByPosition() const;
 
   // The rows of `cluster` whose positions are in `range`: [begin, end), contiguous.
   struct Rows {

@@ -8,6 +8,7 @@
 
 #include "attention/vector_kernels.h"
 #include "base/check.h"
+#include "server/index/segment/cluster_moments.h"
 #include "server/index/segment/cluster_sums.h"
 #include "server/index/segment/kmeans.h"
 
@@ -73,18 +74,6 @@ std::vector<std::byte> GatherRows(const VectorsView& vectors, std::span<const ui
   return rows;
 }
 
-// Keys (rows, head_dim) less the stored (rounded) centroids of their groups.
-std::vector<float> Residuals(const ClusterSums& groups, size_t head_dim, std::vector<float> keys) {
-  std::vector<float> centroids(groups.count * head_dim);
-  ToFloat32(groups.centroids.data(), ElementType::kBFloat16, centroids);
-  for (size_t group = 0; group < groups.count; ++group) {
-    for (size_t row = groups.row_begin[group]; row < groups.row_begin[group + 1]; ++row) {
-      AddScaled(-1.0f, centroids.data() + group * head_dim, head_dim, keys.data() + row * head_dim);
-    }
-  }
-  return keys;
-}
-
 // Sum over rows of the squared distance to their mean.
 double Scatter(const std::vector<float>& rows, size_t dim) {
   const size_t count = rows.size() / dim;
@@ -114,23 +103,15 @@ std::shared_ptr<const Segment> BuildSegment(const VectorsView& keys, const Vecto
   segment->keys = GatherRows(keys, layout.row_token);
   segment->values = GatherRows(values, layout.row_token);
   segment->row_position.assign(layout.row_token.begin(), layout.row_token.end());
-  segment->position_cluster.resize(keys.count);
-  for (size_t cluster = 0; cluster < options.clusters; ++cluster) {
-    for (size_t row = layout.cluster_row_begin[cluster];
-         row < layout.cluster_row_begin[cluster + 1]; ++row) {
-      segment->position_cluster[layout.row_token[row]] = static_cast<uint16_t>(cluster);
-    }
-  }
   FloatRows rows{Widen(segment->key_rows()), Widen(segment->value_rows()), keys.dim, values.dim};
   segment->clusters = MakeClusterSums(std::move(layout.cluster_row_begin), rows);
   segment->super_clusters = MakeClusterSums(std::move(layout.super_row_begin), rows);
   segment->super_cluster_begin = std::move(layout.super_cluster_begin);
   segment->value_scatter = Scatter(rows.values, rows.value_dim);
-  segment->codes = MakeSignCodes(rotation, Residuals(segment->super_clusters, keys.dim, rows.keys),
+  segment->codes = MakeSignCodes(rotation, Residuals(*segment, segment->super_clusters),
                                  segment->super_clusters.row_begin);
-  segment->residuals =
-      MakeResidualCodes(rotation, Residuals(segment->clusters, keys.dim, std::move(rows.keys)),
-                        segment->clusters.row_begin);
+  segment->residuals = MakeResidualCodes(rotation, Residuals(*segment, segment->clusters),
+                                         segment->clusters.row_begin);
   return segment;
 }
 

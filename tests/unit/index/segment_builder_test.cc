@@ -8,6 +8,7 @@
 
 #include "attention/vector_kernels.h"
 #include "server/index/estimate/estimation.h"
+#include "server/index/segment/cluster_moments.h"
 #include "tests/unit/index/synthetic_head.h"
 
 namespace attic {
@@ -38,7 +39,7 @@ class SegmentBuilderTest : public testing::Test {
   size_t token(size_t row) const { return segment_->row_position[row]; }
 
   // Checks one level against sums in double.
-  void CheckSums(const ClusterSums& sums) const {
+  void CheckSums(const ClusterSums& sums, const ClusterMoments& moments) const {
     std::vector<float> centroids(sums.count * kHeadDim), means(sums.count * kValueDim);
     ToFloat32(sums.centroids.data(), ElementType::kBFloat16, centroids);
     ToFloat32(sums.mean_values.data(), ElementType::kBFloat16, means);
@@ -81,7 +82,7 @@ class SegmentBuilderTest : public testing::Test {
       EXPECT_NEAR(sums.log_count[group], std::log(n), 1e-5);
     }
     EXPECT_NEAR(sums.scatter, scatter, 1e-3 * scatter);
-    for (size_t i = 0; i < cross.size(); ++i) EXPECT_NEAR(sums.cross[i], cross[i], 0.05);
+    for (size_t i = 0; i < cross.size(); ++i) EXPECT_NEAR(moments.cross[i], cross[i], 0.05);
   }
 
   std::unique_ptr<SyntheticHead> source_;
@@ -110,8 +111,9 @@ TEST_F(SegmentBuilderTest, HoldsEveryPositionExactlyOnce) {
 }
 
 TEST_F(SegmentBuilderTest, SumsAreRightAtBothLevels) {
-  CheckSums(segment_->clusters);
-  CheckSums(segment_->super_clusters);
+  const SegmentMoments moments = MeasureMoments(*segment_);
+  CheckSums(segment_->clusters, moments.clusters);
+  CheckSums(segment_->super_clusters, moments.super_clusters);
 }
 
 TEST_F(SegmentBuilderTest, RowsInRangeAreThoseAndOnlyThose) {
@@ -132,6 +134,7 @@ TEST_F(SegmentBuilderTest, RowsInRangeAreThoseAndOnlyThose) {
 
 // With a query short enough for the expansion to hold, both levels predict the mass of the segment.
 TEST_F(SegmentBuilderTest, EstimatedMassIsCloseToTheTruth) {
+  const SegmentMoments moments = MeasureMoments(*segment_);
   for (int trial = 0; trial < 20; ++trial) {
     std::vector<float> query = source_->Query();
     for (float& x : query) x *= 0.02f;
@@ -143,7 +146,9 @@ TEST_F(SegmentBuilderTest, EstimatedMassIsCloseToTheTruth) {
       std::vector<float> log_mass(sums->count);
       ScoreVectors(query.data(), 1, centroids, log_mass.data());
       LevelTerms terms;
-      for (float x : sums->covariance) {
+      const ClusterMoments& level =
+          sums == &segment_->clusters ? moments.clusters : moments.super_clusters;
+      for (float x : level.covariance) {
         terms.covariance.push_back(x / static_cast<float>(sums->scatter));
       }
       const float norm = DeviationNorm(terms, query);
