@@ -60,6 +60,8 @@ void AddFlags(CLI::App& app, Flags& flags) {
                  "relative error of outputs aimed at where a request says nothing else")
       ->check(CLI::Range(1e-3, 1.0))
       ->capture_default_str();
+  app.add_flag("--centroid-graph", index.centroid_graph,
+               "build a graph over centroids, which searches for the best keys start from");
   app.add_option("--drain-seconds", flags.drain_seconds,
                  "how long calls may run on after SIGTERM or SIGINT")
       ->check(CLI::Range(0.0, 3600.0))

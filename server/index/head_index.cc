@@ -216,6 +216,7 @@ std::shared_ptr<const IndexedPart> HeadIndexImpl::MakePart(
 absl::StatusOr<bool> HeadIndexImpl::BuildSegmentAndGraph() {
   if (!BuildSegmentFromTail()) return false;
   CalibrateErrors();
+  if (!options_.centroid_graph) return true;
   absl::StatusOr<bool> grown = GrowGraph();
   builder_bytes_.store(graph_growth_.memory_bytes(), std::memory_order_relaxed);
   // Without a newer graph searches go on through super-clusters, so the segment stands.
@@ -253,7 +254,7 @@ bool HeadIndexImpl::BuildSegmentFromTail() {
   const std::shared_ptr<const IndexedPart> old = part();
   SegmentList segments = old->segments;
   segments.push_back(segment);
-  tables_.Append(*segment);
+  tables_.Append(*segment, options_.centroid_graph);
   pooled_.Add(*segment, moments, errors);
   std::shared_ptr<const IndexedPart> next = MakePart(std::move(segments), old->graph);
   MutexLock lock(mutex_);

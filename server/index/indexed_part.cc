@@ -20,9 +20,9 @@ void ForEachEvenArray(Arrays& arrays, const F& f) {
 
 }  // namespace
 
-void SummaryTables::Append(const Segment& segment) {
+void SummaryTables::Append(const Segment& segment, bool centroids) {
   const ClusterSums& supers = segment.super_clusters;
-  arrays_.centroids.Append(segment.clusters.centroids);
+  if (centroids) arrays_.centroids.Append(segment.clusters.centroids);
   arrays_.super_centroids.Append(supers.centroids);
   arrays_.super_mean_values.Append(supers.mean_values);
   arrays_.super_log_count.Append(supers.log_count);

@@ -20,7 +20,7 @@ namespace attic {
 // s * clusters_per_segment + c.
 template <template <typename> class Array>
 struct SummaryArrays {
-  Array<std::byte> centroids;          // (nodes, head_dim) bfloat16
+  Array<std::byte> centroids;          // (nodes, head_dim) bfloat16; empty without a graph
   Array<std::byte> super_centroids;    // (super-clusters, head_dim) bfloat16
   Array<std::byte> super_mean_values;  // (super-clusters, value_dim) bfloat16
   Array<float> super_log_count;        // (super-clusters), and so on as in ClusterSums
@@ -39,7 +39,8 @@ using SummaryViews = SummaryArrays<GrowingArrayView>;
 // The growing form, owned by a head.
 class SummaryTables {
  public:
-  void Append(const Segment& segment);
+  // With `centroids`, for a graph, those of clusters too.
+  void Append(const Segment& segment, bool centroids);
   // Keeps the first `segments` segments of `segments_held`.
   void Truncate(size_t segments, size_t segments_held);
   SummaryTables Prefix(size_t segments, size_t segments_held) const;

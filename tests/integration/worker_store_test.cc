@@ -24,6 +24,7 @@ class WorkerStoreTest : public testing::Test {
     SessionStoreOptions options;
     options.index.segment_tokens = 512;
     options.index.exact_scan_tokens_max = 256;
+    options.index.centroid_graph = true;
     options.index.graph_clusters_min = 64;
     options.threads = 2;
     options.build_threads = 1;

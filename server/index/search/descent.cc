@@ -156,7 +156,9 @@ size_t Descent::OpenSuper(size_t super_cluster) {
   s_.cluster_logits.resize(group_ * (offset + count));
   s_.cluster_log_mass.resize(group_ * (offset + count));
   float* logits = s_.cluster_logits.data() + group_ * offset;
-  ScoreVectors(request_.queries.data(), group_, part_.centroids().rows(first_node, count), logits);
+  const VectorsView centroids{segment.clusters.centroids.data(), ElementType::kBFloat16,
+                              segment.clusters.count, part_.shape.head_dim};
+  ScoreVectors(request_.queries.data(), group_, centroids.rows(begin, count), logits);
   const GroupSums sums = GroupSums::Of(segment.clusters, begin, count);
   for (size_t g = 0; g < group_; ++g) {
     EstimateLogMass(logits + g * count, sums, s_.cluster_norms[g],

@@ -162,8 +162,8 @@ class Descent {
   // them: of those whose logit may reach floors (group); -infinity: of all.
   void FindKeysAbove(std::span<const float> floors, size_t count);
 
-  // Reads the codes of the `width` clusters with the best centroids for each query, found through
-  // the graph; of none without a graph.
+  // Reads the codes of about `width` clusters with the best centroids for each query, found through
+  // the graph, or without one in the best super-clusters.
   void SeekClusters(size_t width);
 
   // Reads on until nothing is left above the thresholds. Returns false when bytes_max or the
@@ -208,6 +208,9 @@ class Descent {
   // Scores the wanted rows exactly, as many as the budget allows; false: not all.
   bool MakeWantedExact(const DescentThreshold& threshold);
   void ScoreExactly(std::span<const DescentState::RowPlace> rows);
+
+  void SeekThroughGraph(size_t g, size_t width);
+  void SeekInSuperClusters(size_t g, size_t width);
 
   // The number of the super-cluster that holds `cluster` of `segment`.
   size_t SuperOf(size_t segment, size_t cluster) const;

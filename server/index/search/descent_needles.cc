@@ -17,6 +17,16 @@ constexpr float kFloorTooHigh = 1.5f;
 constexpr size_t kCandidatesPerKey = 4;
 // Of the bytes that a limited search may read; the rest is for scoring what was found.
 constexpr double kCodesShare = 0.8;
+// Clusters sought in each super-cluster that is opened for them.
+constexpr size_t kSoughtOfSuper = 2;
+
+// The n-th largest of `x`, which is reordered; the smallest where there are fewer.
+float NthLargest(std::vector<float>& x, size_t n) {
+  if (x.empty()) return kNegativeInfinity;
+  const auto at = x.begin() + static_cast<std::ptrdiff_t>(std::min(n, x.size()) - 1);
+  std::nth_element(x.begin(), at, x.end(), std::greater<float>());
+  return *at;
+}
 
 }  // namespace
 
@@ -102,24 +112,55 @@ void Descent::FindKeysAbove(std::span<const float> floors, size_t count) {
 }
 
 void Descent::SeekClusters(size_t width) {
-  if (part_.graph == nullptr) return;
+  for (size_t g = 0; g < group_; ++g) {
+    if (part_.graph != nullptr) {
+      SeekThroughGraph(g, width);
+    } else {
+      SeekInSuperClusters(g, width);
+    }
+  }
+}
+
+void Descent::SeekThroughGraph(size_t g, size_t width) {
   const size_t head_dim = part_.shape.head_dim;
   uint64_t visits = 0;
-  for (size_t g = 0; g < group_; ++g) {
-    part_.graph->Search(request_.queries.data() + g * head_dim, part_.centroids(), width, s_.graph,
-                        s_.graph_best, visits);
-    for (const ScoredNode& hit : s_.graph_best) {
-      const size_t segment = hit.node / part_.clusters_per_segment;
-      const size_t super = SuperOf(segment, hit.node % part_.clusters_per_segment);
-      if (s_.super_state[super] == SuperState::kExcluded) continue;
-      const size_t opened = OpenSuper(super);
-      const size_t cluster = hit.node - s_.opened[opened].first_node;
-      const size_t state = s_.opened[opened].offset + cluster;
-      if (s_.cluster_state[state] == ClusterState::kEstimated) CodeCluster(opened, cluster);
-    }
+  part_.graph->Search(request_.queries.data() + g * head_dim, part_.centroids(), width, s_.graph,
+                      s_.graph_best, visits);
+  for (const ScoredNode& hit : s_.graph_best) {
+    const size_t segment = hit.node / part_.clusters_per_segment;
+    const size_t super = SuperOf(segment, hit.node % part_.clusters_per_segment);
+    if (s_.super_state[super] == SuperState::kExcluded) continue;
+    const size_t opened = OpenSuper(super);
+    const size_t cluster = hit.node - s_.opened[opened].first_node;
+    const size_t state = s_.opened[opened].offset + cluster;
+    if (s_.cluster_state[state] == ClusterState::kEstimated) CodeCluster(opened, cluster);
   }
   read_.graph_visits += visits;
   read_.bytes_read += visits * head_dim * 2;
+}
+
+void Descent::SeekInSuperClusters(size_t g, size_t width) {
+  const float* logits = s_.super_logits.data() + g * super_count_;
+  s_.buffer.clear();
+  for (size_t i = 0; i < super_count_; ++i) {
+    if (s_.super_state[i] != SuperState::kExcluded) s_.buffer.push_back(logits[i]);
+  }
+  const float super_floor = NthLargest(s_.buffer, std::max<size_t>(1, width / kSoughtOfSuper));
+  for (size_t i = 0; i < super_count_; ++i) {
+    if (s_.super_state[i] == SuperState::kWhole && logits[i] >= super_floor) OpenSuper(i);
+  }
+  s_.buffer.clear();
+  for (const OpenedSuper& open : s_.opened) {
+    s_.buffer.insert(s_.buffer.end(), ClusterLogits(open, g), ClusterLogits(open, g) + open.count);
+  }
+  const float floor = NthLargest(s_.buffer, width);
+  for (size_t i = 0; i < s_.opened.size(); ++i) {
+    for (size_t c = 0; c < s_.opened[i].count; ++c) {
+      const OpenedSuper& open = s_.opened[i];
+      const bool estimated = s_.cluster_state[open.offset + c] == ClusterState::kEstimated;
+      if (estimated && ClusterLogits(open, g)[c] >= floor) CodeCluster(i, c);
+    }
+  }
 }
 
 size_t Descent::SuperOf(size_t segment, size_t cluster) const {

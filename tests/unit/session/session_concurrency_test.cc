@@ -25,6 +25,7 @@ SessionStoreOptions Options() {
   options.build_threads = 2;
   options.index.segment_tokens = 256;
   options.index.exact_scan_tokens_max = 512;
+  options.index.centroid_graph = true;
   options.index.graph_clusters_min = 32;
   options.limits.pending_segments_max = 2;
   return options;

@@ -26,6 +26,7 @@ SessionStoreOptions SmallOptions() {
   options.build_threads = 1;
   options.index.segment_tokens = 256;
   options.index.exact_scan_tokens_max = 1024;
+  options.index.centroid_graph = true;
   options.index.graph_clusters_min = 32;
   return options;
 }
@@ -290,6 +291,7 @@ TEST_F(SessionStoreTest, MemoryLimitIsNamedAndNothingIsHalfApplied) {
 TEST_F(SessionStoreTest, ForksShareWhatIsCharged) {
   SessionStoreOptions options = SmallOptions();
   options.limits.memory_bytes_max = 2'000'000;
+  options.index.centroid_graph = true;
   options.index.graph_clusters_min = 1 << 20;  // a graph's builder alone takes more
   Open(options);
   for (int64_t begin = 0; begin < 4096; begin += 256) ASSERT_TRUE(Append(begin, 256).ok());
