@@ -36,13 +36,14 @@ struct IndexOptions {
   int kmeans_iterations = 10;
   int64_t exact_scan_tokens_max = 65536;  // shorter ranges are scanned exactly
   double max_error = 0.05;                // of outputs, where a request says nothing else
-  bool exact_when_faster = true;          // scan everything where a walk would take longer
-  size_t needle_candidates = 2048;        // keys that may matter by code, scored exactly at most
+  // Scan everything where a walk would take longer, or was not seen to keep what is asked for.
+  bool exact_when_better = true;
+  size_t needle_candidates = 2048;  // keys that may matter by code, scored exactly at most
   // A graph over the centroids leads searches for the best keys to them. Attention does without;
   // it takes 3 to 10 percent of the memory of the vectors and a third of the time of a build.
   bool centroid_graph = false;
-  size_t graph_clusters_min = 8192;  // fewer centroids are searched without the graph
-  size_t training_queries_max = 8192;     // query vectors kept to teach the index
+  size_t graph_clusters_min = 8192;    // fewer centroids are searched without the graph
+  size_t training_queries_max = 8192;  // query vectors kept to teach the index
   GraphOptions graph;
 };
 

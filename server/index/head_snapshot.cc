@@ -63,12 +63,22 @@ bool IndexedHeadSnapshot::ScansExactly(PositionRange range, AttendMode mode) con
          range.end - range.begin <= part_->options.exact_scan_tokens_max;
 }
 
-bool IndexedHeadSnapshot::ExactIsFaster(const SelectionPolicy& selection) const {
+bool IndexedHeadSnapshot::ExactIsBetter(const SelectionPolicy& selection) const {
   const IndexOptions& options = part_->options;
-  if (!options.exact_when_faster) return false;
-  const double below = part_->calibration.exact_below;
-  if (selection.goal == SelectionGoal::kMaxError) return selection.amount <= below;
-  return selection.goal == SelectionGoal::kDefault && options.max_error <= below;
+  const Calibration& calibration = part_->calibration;
+  if (!options.exact_when_better) return false;
+  switch (selection.goal) {
+    case SelectionGoal::kDefault:
+    case SelectionGoal::kMaxError: {
+      const bool asked = selection.goal == SelectionGoal::kMaxError;
+      const double error = asked ? selection.amount : options.max_error;
+      return error <= std::max(calibration.scan_faster_below, calibration.least_error);
+    }
+    case SelectionGoal::kCoverage:
+      return selection.amount > calibration.coverage_max;
+    default:
+      return false;
+  }
 }
 
 void IndexedHeadSnapshot::Attend(const HeadRequest& request, SearchScratch& scratch,
@@ -85,7 +95,7 @@ void IndexedHeadSnapshot::Attend(const HeadRequest& request, SearchScratch& scra
   answer.error.assign(shape.group, 0.0f);
   PrepareScratch(shape, request.queries, scratch);
   PositionRange rest{range.begin, std::min(range.end, part_->token_count())};
-  const bool exact = ScansExactly(range, request.mode) || ExactIsFaster(request.selection);
+  const bool exact = ScansExactly(range, request.mode) || ExactIsBetter(request.selection);
   if (!exact && rest.begin < rest.end) {
     scratch.tail.Score(tail_, range, scratch.queries, shape.group, answer.read);
   } else {

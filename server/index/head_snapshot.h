@@ -33,7 +33,7 @@ class IndexedHeadSnapshot : public HeadSnapshot {
   PositionRange Clip(PositionRange range) const;
   bool ScansExactly(PositionRange range, AttendMode mode) const;
   // The accuracy asked for is had faster by a scan of everything.
-  bool ExactIsFaster(const SelectionPolicy& selection) const;
+  bool ExactIsBetter(const SelectionPolicy& selection) const;
   void AttendTailExactly(PositionRange range, SearchScratch& scratch, ReadStatistics& read) const;
 
   const std::shared_ptr<const IndexedPart> part_;

@@ -16,7 +16,11 @@ struct Calibration {
   // What is not exact holds at most this times its estimated mass, for 95 of 100 queries.
   float rest_factor = 1;
   // Where errors up to this are asked for, an exact scan took less time than a walk.
-  float exact_below = 0;
+  float scan_faster_below = 0;
+  // Errors smaller than this no walk was seen to keep to.
+  float least_error = 0;
+  // The largest coverage that walks were seen to keep to in less time than an exact scan.
+  float coverage_max = 1;
 };
 
 }  // namespace attic

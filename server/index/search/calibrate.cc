@@ -24,14 +24,17 @@ constexpr float kWideNorms[] = {0.0f, 0.25f, 0.5f, 0.75f, 1.0f};
 constexpr double kRestSeen = 0.02;   // of the mass
 constexpr double kRestEnough = 0.8;  // of the true rest
 constexpr double kRestsLow = 0.2;    // of the queries
-constexpr double kCoverageAsked = 0.9;
+constexpr double kCoverageFitted = 0.9;
+constexpr double kCoveragesTried[] = {0.9, 0.5};  // falling; the first stands for all above it
+constexpr double kCoverageMissing = 0.02;         // by which an answer may fall short
+constexpr double kCoverageKept = 0.97;            // share of the answers that must not
 constexpr int kRestRounds = 2;
 constexpr size_t kCoverageStride = 2;
 constexpr double kRestMin = 0.01;  // share of the mass from which on the rest is judged
 constexpr double kRestQuantile = 0.95;
 constexpr double kRestFactorMax = 10.0;
 constexpr float kLogHiddenShare = -6.9f;
-constexpr double kGroupCost = 0.6;  // of a walk, for each further query of a group
+constexpr size_t kGroupsTimed = 8;
 constexpr double kErrorsAsked[] = {0.4, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002};
 
 double ThreadSeconds() {
@@ -77,14 +80,16 @@ class Calibrator {
     }
     const std::vector<ErrorSample> of_levels = std::exchange(samples_, {});
     calibration.errors = FitErrorModel(of_levels, {}, prior);
-    calibration.exact_below = MeasureWalks(fitted);
+    MeasureWalks(fitted);
     calibration.errors = FitErrorModel(of_levels, samples_, prior);
+    calibration.scan_faster_below = ScanFasterBelow(fitted);
+    calibration.least_error = LeastError(calibration.errors);
     // Going further changes what the rest is, so what was learnt is tried.
     for (int round = 0; round < kRestRounds; ++round) {
-      rest_factors_.clear();
-      for (size_t i = 0; i < count_; i += kCoverageStride) MeasureCoverage(fitted, i);
+      MeasureCoverages(fitted, kCoverageFitted);
       calibration.rest_factor = std::max(calibration.rest_factor, RestFactor());
     }
+    calibration.coverage_max = CoverageMax(fitted);
     return calibration;
   }
 
@@ -113,10 +118,11 @@ class Calibrator {
     }
   }
 
-  void Prepare(size_t i) {
-    scratch_.queries.assign(Query(i).begin(), Query(i).end());
-    scratch_.accumulators.assign(1, AttentionAccumulator(value_dim_));
-    scratch_.tail.Clear(1);
+  void Prepare(size_t first, size_t group = 1) {
+    const float* queries = Query(first).data();
+    scratch_.queries.assign(queries, queries + group * head_dim_);
+    scratch_.accumulators.assign(group, AttentionAccumulator(value_dim_));
+    scratch_.tail.Clear(group);
   }
 
   void AddSample(size_t i, const LevelDoubts& doubts, float scale) {
@@ -185,20 +191,53 @@ class Calibrator {
     return static_cast<float>(std::clamp(*at, 1.0, kRestFactorMax));
   }
 
-  // Walks for smaller and smaller errors, until one takes longer than an exact scan: returns for
-  // which error. A walk for a group of queries takes somewhat less than one for each.
-  float MeasureWalks(const IndexedPart& fitted) {
-    const double exact = Median(exact_seconds_);
-    const double group = 1 + kGroupCost * (part_.shape.group - 1.0);
-    std::vector<double> seconds;
+  // Walks for smaller and smaller errors, until they take longer than an exact scan.
+  void MeasureWalks(const IndexedPart& fitted) {
     for (const double error : kErrorsAsked) {
-      seconds.clear();
-      for (size_t i = 0; i < count_; ++i) {
-        const double start = ThreadSeconds();
-        MeasureAsked(fitted, i, error);
-        seconds.push_back(ThreadSeconds() - start);
-      }
-      if (group * Median(seconds) >= exact) return static_cast<float>(error);
+      for (size_t i = 0; i < count_; ++i) MeasureAsked(fitted, i, error);
+      if (ScanIsFaster(fitted, {SelectionGoal::kMaxError, error})) return;
+    }
+  }
+
+  float ScanFasterBelow(const IndexedPart& fitted) {
+    for (const double error : kErrorsAsked) {
+      if (ScanIsFaster(fitted, {SelectionGoal::kMaxError, error})) return static_cast<float>(error);
+    }
+    return 0;
+  }
+
+  // Whether a scan takes less time than a walk, for groups of queries.
+  bool ScanIsFaster(const IndexedPart& fitted, const SelectionPolicy& policy) {
+    const size_t group = std::min<size_t>(part_.shape.group, count_);
+    const size_t groups = std::min(kGroupsTimed, count_ / group);
+    std::vector<double> seconds;
+    for (size_t i = 0; i < groups; ++i) {
+      const double start = ThreadSeconds();
+      Prepare(i * (count_ / group) / groups * group, group);
+      ReadStatistics read;
+      AttendIndexed(fitted, range_, policy, absl::InfiniteFuture(), scratch_, read);
+      seconds.push_back(ThreadSeconds() - start);
+    }
+    return Median(seconds) >= Median(exact_seconds_);
+  }
+
+  // What walks for the smallest errors tried came to.
+  static float LeastError(const ErrorModel& errors) {
+    if (errors.trials.empty()) return 0;
+    const ErrorModel::Trial& least = errors.trials.front();
+    return static_cast<float>(std::sqrt(least.expected * least.factor));
+  }
+
+  float CoverageMax(const IndexedPart& fitted) {
+    for (const double coverage : kCoveragesTried) {
+      MeasureCoverages(fitted, coverage);
+      const auto missed =
+          static_cast<double>(std::count_if(coverages_.begin(), coverages_.end(), [&](double c) {
+            return c < coverage - kCoverageMissing;
+          }));
+      const bool kept = missed <= (1 - kCoverageKept) * static_cast<double>(coverages_.size());
+      if (!kept || ScanIsFaster(fitted, {SelectionGoal::kCoverage, coverage})) continue;
+      return coverage == kCoveragesTried[0] ? 1.0f : static_cast<float>(coverage);
     }
     return 0;
   }
@@ -222,9 +261,10 @@ class Calibrator {
   // How much more the rest of query i holds than is estimated.
   void AddRestFactor(size_t i) {
     const double total = scratch_.descent.log_total[0], exact = scratch_.descent.exact_mass[0];
+    const double truth = std::exp(exact_log_sums_[i] - total);  // in terms of what is estimated
+    coverages_.push_back(exact / truth);
     const double rest = scratch_.descent.wide_factor[0] * (1 - exact);
-    if (rest < kRestMin) return;
-    rest_factors_.push_back((std::exp(exact_log_sums_[i] - total) - exact) / rest);
+    if (rest >= kRestMin) rest_factors_.push_back((truth - exact) / rest);
   }
 
   void MeasureAsked(const IndexedPart& fitted, size_t i, double error) {
@@ -236,12 +276,16 @@ class Calibrator {
     samples_.back().asked = error;
   }
 
-  void MeasureCoverage(const IndexedPart& fitted, size_t i) {
-    Prepare(i);
-    ReadStatistics read;
-    AttendIndexed(fitted, range_, {SelectionGoal::kCoverage, kCoverageAsked},
-                  absl::InfiniteFuture(), scratch_, read);
-    AddRestFactor(i);
+  void MeasureCoverages(const IndexedPart& fitted, double asked) {
+    rest_factors_.clear();
+    coverages_.clear();
+    for (size_t i = 0; i < count_; i += kCoverageStride) {
+      Prepare(i);
+      ReadStatistics read;
+      AttendIndexed(fitted, range_, {SelectionGoal::kCoverage, asked}, absl::InfiniteFuture(),
+                    scratch_, read);
+      AddRestFactor(i);
+    }
   }
 
   const IndexedPart& part_;
@@ -261,6 +305,7 @@ class Calibrator {
   };
   std::vector<Rests> rests_;
   std::vector<double> rest_factors_;
+  std::vector<double> coverages_;      // of the walks last made, in truth
   std::vector<double> exact_seconds_;  // of a group of queries
 };
 

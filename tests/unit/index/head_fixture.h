@@ -51,7 +51,7 @@ class HeadFixture {
     options.cluster_tokens = 8;
     options.super_cluster_clusters = 8;
     options.exact_scan_tokens_max = 0;
-    options.exact_when_faster = false;
+    options.exact_when_better = false;
     options.centroid_graph = true;
     options.graph_clusters_min = 128;
     return options;
