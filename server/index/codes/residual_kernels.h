@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace attic {
 
@@ -37,9 +38,11 @@ struct ResidualScoring {
   float base;  // q.c, c the reference of the group
 };
 
-// logits[i] = base + f (step sum_j coefficients_j u_j + offset + half_variance f), which is
-// log E exp(q.k) of row i. Returns the largest, -infinity when there are no rows.
-float ScoreResiduals(const CodedRows& rows, const ResidualScoring& query, float* logits);
+// logits[g * rows.count + i] = base + f (step sum_j coefficients_j u_j + offset + half_variance f)
+// of query g, which is log E exp(q.k) of row i. best[g] becomes the largest, -infinity when there
+// are no rows.
+void ScoreResiduals(const CodedRows& rows, std::span<const ResidualScoring> queries, float* logits,
+                    std::span<float> best);
 
 // sum_i f^2.
 float SumFactorSquares(const CodedRows& rows);

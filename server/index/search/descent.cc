@@ -194,30 +194,34 @@ void Descent::CodeCluster(size_t opened, size_t cluster) {
   s_.row_exact.resize(offset + rows, 0);
   s_.row_logits.resize(group_ * (offset + rows));
   s_.row_mass.resize(group_ * (offset + rows));
-  for (size_t g = 0; g < group_; ++g) CodeCluster(opened, cluster, g);
+  s_.scorings.resize(group_);
+  s_.best_logits.resize(group_);
+  for (size_t g = 0; g < group_; ++g) {
+    const size_t at = group_ * open.offset + g * open.count + cluster;
+    const ResidualQuery& query = s_.residual_queries[g];
+    s_.scorings[g] = {.coefficients = s_.coefficients.data() + g * code_dim_,
+                      .step = query.step,
+                      .offset = query.offset,
+                      .half_variance = 0.5f * query.variance,
+                      .base = s_.cluster_logits[at]};
+    s_.cluster_mass[at] = s_.cluster_doubt[at] = 0;
+    if (masses_are_narrow()) s_.cluster_wide_mass[at] = 0;
+  }
+  const CodedCluster coded = s_.coded.back();
+  ScoreResiduals(RowsOf(coded), s_.scorings, s_.row_logits.data() + RowsBegin(coded, 0),
+                 s_.best_logits);
+  for (size_t g = 0; g < group_; ++g) WeighCoded(coded, g, s_.best_logits[g]);
   read_.bytes_read += rows * (segment.residuals.row_bytes + 1);
 }
 
-// Scores the codes of the cluster last added for query g.
-void Descent::CodeCluster(size_t opened, size_t cluster, size_t g) {
-  const OpenedSuper& open = s_.opened[opened];
-  const CodedCluster& coded = s_.coded.back();
+// Masses and totals of the cluster last added, for query g, from its logits.
+void Descent::WeighCoded(const CodedCluster& coded, size_t g, float best) {
   const CodedRows rows = RowsOf(coded);
   const ResidualQuery& query = s_.residual_queries[g];
-  const size_t at = group_ * open.offset + g * open.count + cluster;
-  s_.cluster_mass[at] = s_.cluster_doubt[at] = 0;
-  if (masses_are_narrow()) s_.cluster_wide_mass[at] = 0;
-  float* logits = s_.row_logits.data() + RowsBegin(coded, g);
-  const float best = ScoreResiduals(rows,
-                                    {.coefficients = s_.coefficients.data() + g * code_dim_,
-                                     .step = query.step,
-                                     .offset = query.offset,
-                                     .half_variance = 0.5f * query.variance,
-                                     .base = s_.cluster_logits[at]},
-                                    logits);
   RaiseReference(g, best);
-  const RowSums sums = WeighRows(s_.reference[g], logits, s_.row_exact.data() + coded.offset,
-                                 coded.rows, s_.row_mass.data() + RowsBegin(coded, g));
+  const RowSums sums = WeighRows(s_.reference[g], s_.row_logits.data() + RowsBegin(coded, g),
+                                 s_.row_exact.data() + coded.offset, coded.rows,
+                                 s_.row_mass.data() + RowsBegin(coded, g));
   const float variance = query.variance * LargestFactorSquare(rows);
   const float mean_square =
       SumFactorSquares(rows) / static_cast<float>(std::max<size_t>(rows.count, 1));

@@ -111,6 +111,8 @@ struct DescentState {
   bool keys_may_hide = true;
 
   std::vector<ResidualQuery> residual_queries;  // (group)
+  std::vector<ResidualScoring> scorings;        // (group): of the cluster being read
+  std::vector<float> best_logits;               // (group): likewise
   std::vector<int16_t> coefficients;            // (group, code_dim)
   std::vector<float> rotated;
   std::vector<float> super_ratio;     // (super-clusters): doubt per byte, largest over the group
@@ -202,7 +204,7 @@ class Descent {
   // Returns its place in `opened`.
   size_t OpenSuper(size_t super_cluster);
   void CodeCluster(size_t opened, size_t cluster);
-  void CodeCluster(size_t opened, size_t cluster, size_t g);
+  void WeighCoded(const CodedCluster& coded, size_t g, float best);
   void ListWantedRows(uint32_t coded, const DescentThreshold& threshold);
   void ListRows(uint32_t coded, const float* values, float floor);
   // Scores the wanted rows exactly, as many as the budget allows; false: not all.

@@ -79,9 +79,10 @@ TEST_P(ResidualErrorTest, LogitsAreEstimatedWithTheStatedVariance) {
     const ResidualQuery q =
         MakeResidualQuery(c.rotation, query.data(), rotated.data(), coefficients.data());
     std::vector<float> logits(c.rows());
-    ScoreResiduals(c.codes.rows(2, 9, c.rows() - 9),
-                   {.coefficients = coefficients.data(), .step = q.step, .offset = q.offset},
-                   logits.data() + 9);
+    const ResidualScoring scoring{
+        .coefficients = coefficients.data(), .step = q.step, .offset = q.offset};
+    float best = 0;
+    ScoreResiduals(c.codes.rows(2, 9, c.rows() - 9), {&scoring, 1}, logits.data() + 9, {&best, 1});
     for (size_t row = 9; row < c.rows(); ++row) {
       double exact = 0;
       for (size_t j = 0; j < dim; ++j) exact += double{query[j]} * c.residuals[row * dim + j];
@@ -92,42 +93,65 @@ TEST_P(ResidualErrorTest, LogitsAreEstimatedWithTheStatedVariance) {
   EXPECT_NEAR(square / expected, 1.0, 0.2);
 }
 
-TEST_P(ResidualCodesTest, KernelsMatchPlainLoops) {
+TEST_P(ResidualCodesTest, LogitsMatchPlainLoops) {
   const Coded c(GetParam(), 177, 9);
   const size_t code_dim = ResidualCodeDim(c.rotation);
   std::mt19937 random(3);
-  std::vector<int16_t> coefficients(code_dim);
-  for (int16_t& q : coefficients) q = static_cast<int16_t>(int(random() % 16383) - 8191);
+  for (const size_t queries : {1u, 3u, 4u, 6u, 9u}) {
+    std::vector<int16_t> coefficients(queries * code_dim);
+    for (int16_t& q : coefficients) q = static_cast<int16_t>(int(random() % 16383) - 8191);
+    std::vector<ResidualScoring> scorings;
+    for (size_t g = 0; g < queries; ++g) {
+      scorings.push_back({.coefficients = coefficients.data() + g * code_dim,
+                          .step = 0.001f,
+                          .offset = 0.5f,
+                          .half_variance = 0.25f,
+                          .base = -3.0f - static_cast<float>(g)});
+    }
+    for (const size_t begin : {9u, 50u, 160u, 174u, 177u}) {
+      const size_t count = c.rows() - begin;
+      std::vector<float> logits(queries * count), best(queries);
+      ScoreResiduals(c.codes.rows(2, begin, count), scorings, logits.data(), best);
+      for (size_t g = 0; g < queries; ++g) {
+        float largest = -std::numeric_limits<float>::infinity();
+        for (size_t i = 0; i < count; ++i) {
+          int32_t sum = 0;
+          for (size_t j = 0; j < code_dim; ++j) {
+            sum += coefficients[g * code_dim + j] * Level(c.codes, begin + i, j);
+          }
+          const double f = c.factor(begin + i);
+          const double logit = scorings[g].base + f * (0.001 * sum + 0.5 + 0.25 * f);
+          ASSERT_NEAR(logits[g * count + i], logit, 1e-4 * (1 + std::abs(logit)))
+              << queries << " " << g << " " << begin << " " << i;
+          largest = std::max(largest, logits[g * count + i]);
+        }
+        EXPECT_EQ(best[g], largest);
+      }
+    }
+  }
+}
+
+TEST_P(ResidualCodesTest, SumsOfCodesMatchPlainLoops) {
+  const Coded c(GetParam(), 177, 9);
+  const size_t code_dim = ResidualCodeDim(c.rotation);
+  std::mt19937 random(4);
   for (const size_t begin : {9u, 50u, 160u, 177u}) {
     const size_t count = c.rows() - begin;
     const CodedRows rows = c.codes.rows(2, begin, count);
-    const ResidualScoring query{.coefficients = coefficients.data(),
-                                .step = 0.001f,
-                                .offset = 0.5f,
-                                .half_variance = 0.25f,
-                                .base = -3.0f};
-    std::vector<float> logits(count), masses = Normal(count, 5), out(code_dim, 1.0f);
+    std::vector<float> masses = Normal(count, 5), out(code_dim, 1.0f);
     std::vector<uint8_t> exact(count);
     for (uint8_t& flag : exact) flag = static_cast<uint8_t>(random() % 3);
-    const float best = ScoreResiduals(rows, query, logits.data());
     const float flagged = 0.75f;
     const float total = AddResiduals(rows, masses.data(), exact.data(), flagged, out.data());
     double expected_total = 0, squares = 0;
     for (size_t i = 0; i < count; ++i) {
-      int32_t sum = 0;
-      for (size_t j = 0; j < code_dim; ++j) sum += coefficients[j] * Level(c.codes, begin + i, j);
       const double f = c.factor(begin + i);
       squares += f * f;
-      const double logit = -3.0 + f * (0.001 * sum + 0.5 + 0.25 * f);
-      ASSERT_NEAR(logits[i], logit, 1e-4 * (1 + std::abs(logit))) << begin << " " << i;
       if (exact[i] != 0) masses[i] = flagged;
       expected_total += masses[i] * f;
     }
     EXPECT_NEAR(total, expected_total, 1e-4);
     EXPECT_NEAR(SumFactorSquares(rows), squares, 1e-4 * squares);
-    if (count > 0) {
-      EXPECT_EQ(best, *std::max_element(logits.begin(), logits.end()));
-    }
     for (size_t j = 0; j < code_dim; ++j) {
       double sum = 1;
       for (size_t i = 0; i < count; ++i) {
