@@ -38,7 +38,7 @@ struct IndexOptions {
   double max_error = 0.05;                // of outputs, where a request says nothing else
   // Scan everything where a walk would take longer, or was not seen to keep what is asked for.
   bool exact_when_better = true;
-  size_t needle_candidates = 2048;  // keys that may matter by code, scored exactly at most
+  size_t needle_candidates = 16384;  // keys that may matter by code, scored exactly at most
   // A graph over the centroids leads searches for the best keys to them. Attention does without;
   // it takes 3 to 10 percent of the memory of the vectors and a third of the time of a build.
   bool centroid_graph = false;

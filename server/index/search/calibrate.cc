@@ -27,7 +27,8 @@ constexpr double kRestsLow = 0.2;    // of the queries
 constexpr double kCoverageFitted = 0.9;
 constexpr double kCoveragesTried[] = {0.9, 0.5};  // falling; the first stands for all above it
 constexpr double kCoverageMissing = 0.02;         // by which an answer may fall short
-constexpr double kCoverageKept = 0.97;            // share of the answers that must not
+constexpr double kMost = 0.95;
+constexpr double kCoverageKept = 0.97;  // share of the answers that must not
 constexpr int kRestRounds = 2;
 constexpr size_t kCoverageStride = 2;
 constexpr double kRestMin = 0.01;  // share of the mass from which on the rest is judged
@@ -83,7 +84,7 @@ class Calibrator {
     MeasureWalks(fitted);
     calibration.errors = FitErrorModel(of_levels, samples_, prior);
     calibration.scan_faster_below = ScanFasterBelow(fitted);
-    calibration.least_error = LeastError(calibration.errors);
+    calibration.least_error = LeastError();
     // Going further changes what the rest is, so what was learnt is tried.
     for (int round = 0; round < kRestRounds; ++round) {
       MeasureCoverages(fitted, kCoverageFitted);
@@ -221,11 +222,17 @@ class Calibrator {
     return Median(seconds) >= Median(exact_seconds_);
   }
 
-  // What walks for the smallest errors tried came to.
-  static float LeastError(const ErrorModel& errors) {
-    if (errors.trials.empty()) return 0;
-    const ErrorModel::Trial& least = errors.trials.front();
-    return static_cast<float>(std::sqrt(least.expected * least.factor));
+  // What most walks for the smallest error tried came to.
+  float LeastError() const {
+    std::vector<double> errors;
+    for (const ErrorSample& sample : samples_) {
+      if (sample.asked != samples_.back().asked) continue;
+      errors.push_back(sample.squared_error / std::max(sample.square, 1e-30));
+    }
+    const auto at = errors.begin() +
+                    static_cast<std::ptrdiff_t>(kMost * static_cast<double>(errors.size() - 1));
+    std::nth_element(errors.begin(), at, errors.end());
+    return static_cast<float>(std::sqrt(*at));
   }
 
   float CoverageMax(const IndexedPart& fitted) {
