@@ -152,6 +152,22 @@ struct SearchAnswer {
   ReadStatistics read;
 };
 
+// How a store answers for one kv head, learnt from queries that were answered exactly as well.
+struct HeadPlan {
+  uint32_t layer = 0;
+  uint32_t kv_head = 0;
+  int64_t indexed_tokens = 0;
+  uint64_t answers_measured = 0;  // 0: not learnt yet, experience with other heads stands in
+  // Where no more is asked for than the store's own max_error, everything is scanned.
+  bool scans_by_default = false;
+  // Where errors up to these are asked for, everything is scanned: walks through the index took
+  // longer, or were not seen to keep to them.
+  double scan_faster_below = 0;
+  double least_error = 0;
+  double coverage_max = 1;  // where more than this coverage is asked for, everything is scanned
+  double hidden_mass = 1;   // mean share of the mass found in keys that sums hide
+};
+
 struct MemoryUse {
   uint64_t vectors_bytes = 0;    // keys and values in segments
   uint64_t tail_bytes = 0;       // keys and values not yet in segments

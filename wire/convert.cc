@@ -161,6 +161,32 @@ absl::StatusOr<SessionDescription> FromWire(const v1::SessionDescription& descri
   return out;
 }
 
+v1::HeadPlan ToWire(const HeadPlan& plan) {
+  v1::HeadPlan out;
+  out.set_layer(plan.layer);
+  out.set_kv_head(plan.kv_head);
+  out.set_indexed_tokens(plan.indexed_tokens);
+  out.set_answers_measured(plan.answers_measured);
+  out.set_scans_by_default(plan.scans_by_default);
+  out.set_scan_faster_below(plan.scan_faster_below);
+  out.set_least_error(plan.least_error);
+  out.set_coverage_max(plan.coverage_max);
+  out.set_hidden_mass(plan.hidden_mass);
+  return out;
+}
+
+HeadPlan FromWire(const v1::HeadPlan& plan) {
+  return {.layer = plan.layer(),
+          .kv_head = plan.kv_head(),
+          .indexed_tokens = plan.indexed_tokens(),
+          .answers_measured = plan.answers_measured(),
+          .scans_by_default = plan.scans_by_default(),
+          .scan_faster_below = plan.scan_faster_below(),
+          .least_error = plan.least_error(),
+          .coverage_max = plan.coverage_max(),
+          .hidden_mass = plan.hidden_mass()};
+}
+
 v1::StoreStatus ToWire(const StoreStatus& status) {
   v1::StoreStatus out;
   out.set_version(status.version);

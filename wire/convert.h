@@ -39,6 +39,8 @@ v1::OpenRequest ToWire(const OpenSessionRequest& request);
 absl::StatusOr<OpenSessionRequest> FromWire(const v1::OpenRequest& request);
 
 v1::SessionDescription ToWire(const SessionDescription& description);
+v1::HeadPlan ToWire(const HeadPlan& plan);
+HeadPlan FromWire(const v1::HeadPlan& plan);
 absl::StatusOr<SessionDescription> FromWire(const v1::SessionDescription& description);
 
 v1::AppendRequest ToWire(const AppendBatch& batch);

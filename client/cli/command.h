@@ -30,6 +30,7 @@ struct SelectedCommand {
 // parse and the run.
 void AddStatusCommand(CLI::App& app, SelectedCommand& selected);
 void AddSessionsCommand(CLI::App& app, SelectedCommand& selected);
+void AddPlanCommand(CLI::App& app, SelectedCommand& selected);
 void AddSearchCommand(CLI::App& app, SelectedCommand& selected);
 void AddBenchCommand(CLI::App& app, SelectedCommand& selected);
 void AddDemoCommand(CLI::App& app, SelectedCommand& selected);

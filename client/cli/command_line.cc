@@ -33,6 +33,7 @@ int RunCommandLine(int argc, const char* const* argv) {
   app.fallthrough();
   AddStatusCommand(app, selected);
   AddSessionsCommand(app, selected);
+  AddPlanCommand(app, selected);
   AddSearchCommand(app, selected);
   AddBenchCommand(app, selected);
   AddDemoCommand(app, selected);

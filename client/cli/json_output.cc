@@ -60,6 +60,18 @@ Json ToJson(const ReadStatistics& read) {
           {"bytes_read", read.bytes_read}};
 }
 
+Json ToJson(const HeadPlan& plan) {
+  return {{"layer", plan.layer},
+          {"kv_head", plan.kv_head},
+          {"indexed_tokens", plan.indexed_tokens},
+          {"answers_measured", plan.answers_measured},
+          {"scans_by_default", plan.scans_by_default},
+          {"scan_faster_below", plan.scan_faster_below},
+          {"least_error", plan.least_error},
+          {"coverage_max", plan.coverage_max},
+          {"hidden_mass", plan.hidden_mass}};
+}
+
 Json ToJson(const SelectionPolicy& selection) {
   Json document = Json::object();
   if (selection.goal == SelectionGoal::kDefault) return document;

@@ -13,6 +13,7 @@ nlohmann::ordered_json ToJson(const SessionDescription& session);
 nlohmann::ordered_json ToJson(const MemoryUse& memory);
 nlohmann::ordered_json ToJson(const StoreStatus& status);
 nlohmann::ordered_json ToJson(const ReadStatistics& read);
+nlohmann::ordered_json ToJson(const HeadPlan& plan);
 // One field of the goal's name; none for the default.
 nlohmann::ordered_json ToJson(const SelectionPolicy& selection);
 

@@ -57,6 +57,8 @@ class Client {
 
   virtual absl::StatusOr<SessionDescription> OpenSession(const OpenSessionRequest& request) = 0;
   virtual absl::StatusOr<SessionDescription> DescribeSession(const std::string& session_id) = 0;
+  // How queries of every head are answered, in order of layer, then of kv head.
+  virtual absl::StatusOr<std::vector<HeadPlan>> PlanSession(const std::string& session_id) = 0;
   virtual absl::StatusOr<std::vector<SessionDescription>> ListSessions() = 0;
   virtual absl::StatusOr<SessionDescription> ForkSession(const std::string& session_id,
                                                          int64_t position,

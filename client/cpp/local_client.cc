@@ -49,6 +49,9 @@ class LocalClient final : public Client {
   absl::StatusOr<SessionDescription> DescribeSession(const std::string& session_id) override {
     return store_->DescribeSession(session_id);
   }
+  absl::StatusOr<std::vector<HeadPlan>> PlanSession(const std::string& session_id) override {
+    return store_->PlanSession(session_id);
+  }
   absl::StatusOr<std::vector<SessionDescription>> ListSessions() override {
     std::vector<SessionDescription> sessions;
     std::string after;

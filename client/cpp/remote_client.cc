@@ -45,6 +45,19 @@ class RemoteClient final : public Client {
     return Description(request, &v1::SessionService::Stub::Describe);
   }
 
+  absl::StatusOr<std::vector<HeadPlan>> PlanSession(const std::string& session_id) override {
+    v1::PlanRequest request;
+    request.set_session_id(session_id);
+    ATTIC_ASSIGN_OR_RETURN(const v1::PlanResponse response,
+                           CallUnary<v1::PlanResponse>(request, CallDeadline(),
+                                                       [&](auto* context, auto& r, auto* out) {
+                                                         return sessions_->Plan(context, r, out);
+                                                       }));
+    std::vector<HeadPlan> plans;
+    for (const v1::HeadPlan& plan : response.heads()) plans.push_back(wire::FromWire(plan));
+    return plans;
+  }
+
   absl::StatusOr<SessionDescription> ForkSession(const std::string& session_id, int64_t position,
                                                  const std::string& new_session_id) override {
     v1::ForkRequest request;

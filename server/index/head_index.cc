@@ -122,6 +122,7 @@ class HeadIndexImpl : public HeadIndex {
   void Truncate(int64_t position) override;
   std::unique_ptr<HeadIndex> Fork(int64_t position) const override;
   MemoryUse memory_use() const override;
+  HeadPlan Plan() const override;
 
  private:
   using SegmentList = std::vector<std::shared_ptr<const Segment>>;
@@ -383,6 +384,18 @@ std::unique_ptr<HeadIndex> HeadIndexImpl::Fork(int64_t position) const {
   MutexLock fork_training(fork->training_mutex_);
   fork->training_ = training_;
   return fork;
+}
+
+HeadPlan HeadIndexImpl::Plan() const {
+  const std::shared_ptr<const IndexedPart> part = this->part();
+  const Calibration& calibration = part->calibration;
+  return {.indexed_tokens = part->token_count(),
+          .answers_measured = calibration.errors.samples,
+          .scans_by_default = part->ScanIsBetter({}),
+          .scan_faster_below = calibration.scan_faster_below,
+          .least_error = calibration.least_error,
+          .coverage_max = calibration.coverage_max,
+          .hidden_mass = calibration.hidden_mass};
 }
 
 MemoryUse HeadIndexImpl::memory_use() const {

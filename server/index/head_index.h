@@ -130,6 +130,9 @@ class HeadIndex {
   virtual std::unique_ptr<HeadIndex> Fork(int64_t position) const = 0;
 
   virtual MemoryUse memory_use() const = 0;
+
+  // Without layer and kv_head, which a head does not know.
+  virtual HeadPlan Plan() const = 0;
 };
 
 }  // namespace attic

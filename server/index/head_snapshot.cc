@@ -63,24 +63,6 @@ bool IndexedHeadSnapshot::ScansExactly(PositionRange range, AttendMode mode) con
          range.end - range.begin <= part_->options.exact_scan_tokens_max;
 }
 
-bool IndexedHeadSnapshot::ExactIsBetter(const SelectionPolicy& selection) const {
-  const IndexOptions& options = part_->options;
-  const Calibration& calibration = part_->calibration;
-  if (!options.exact_when_better) return false;
-  switch (selection.goal) {
-    case SelectionGoal::kDefault:
-    case SelectionGoal::kMaxError: {
-      const bool asked = selection.goal == SelectionGoal::kMaxError;
-      const double error = asked ? selection.amount : options.max_error;
-      return error <= std::max(calibration.scan_faster_below, calibration.least_error);
-    }
-    case SelectionGoal::kCoverage:
-      return selection.amount > calibration.coverage_max;
-    default:
-      return false;
-  }
-}
-
 void IndexedHeadSnapshot::Attend(const HeadRequest& request, SearchScratch& scratch,
                                  HeadAnswer& answer) const {
   const HeadShape& shape = part_->shape;
@@ -95,7 +77,7 @@ void IndexedHeadSnapshot::Attend(const HeadRequest& request, SearchScratch& scra
   answer.error.assign(shape.group, 0.0f);
   PrepareScratch(shape, request.queries, scratch);
   PositionRange rest{range.begin, std::min(range.end, part_->token_count())};
-  const bool exact = ScansExactly(range, request.mode) || ExactIsBetter(request.selection);
+  const bool exact = ScansExactly(range, request.mode) || part_->ScanIsBetter(request.selection);
   if (!exact && rest.begin < rest.end) {
     scratch.tail.Score(tail_, range, scratch.queries, shape.group, answer.read);
   } else {

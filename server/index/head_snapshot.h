@@ -32,8 +32,6 @@ class IndexedHeadSnapshot : public HeadSnapshot {
  private:
   PositionRange Clip(PositionRange range) const;
   bool ScansExactly(PositionRange range, AttendMode mode) const;
-  // The accuracy asked for is had faster by a scan of everything.
-  bool ExactIsBetter(const SelectionPolicy& selection) const;
   void AttendTailExactly(PositionRange range, SearchScratch& scratch, ReadStatistics& read) const;
 
   const std::shared_ptr<const IndexedPart> part_;

@@ -1,5 +1,7 @@
 #include "server/index/indexed_part.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 
 namespace attic {
@@ -77,6 +79,22 @@ uint64_t SummaryTables::memory_bytes() const {
   uint64_t bytes = 0;
   ForEachEvenArray(arrays_, [&](const auto& array) { bytes += array.capacity_bytes(); });
   return bytes + arrays_.block_radius.capacity_bytes() + arrays_.block_factor.capacity_bytes();
+}
+
+bool IndexedPart::ScanIsBetter(const SelectionPolicy& selection) const {
+  if (!options.exact_when_better) return false;
+  switch (selection.goal) {
+    case SelectionGoal::kDefault:
+    case SelectionGoal::kMaxError: {
+      const bool asked = selection.goal == SelectionGoal::kMaxError;
+      const double error = asked ? selection.amount : options.max_error;
+      return error <= std::max(calibration.scan_faster_below, calibration.least_error);
+    }
+    case SelectionGoal::kCoverage:
+      return selection.amount > calibration.coverage_max;
+    default:
+      return false;
+  }
 }
 
 }  // namespace attic

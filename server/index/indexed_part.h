@@ -86,6 +86,9 @@ struct IndexedPart {
     return {tables.super_log_count.data(), tables.super_deviation.data(),
             tables.super_deviation_limit.data(), super_cluster_count()};
   }
+  // A scan of everything is faster than what the index does for such a request, or keeps a promise
+  // that the index was not seen to keep.
+  bool ScanIsBetter(const SelectionPolicy& selection) const;
   // The blocks of codes of super-cluster `super`: [first, last).
   uint32_t first_block(size_t super) const { return tables.super_block.data()[super]; }
   uint32_t last_block(size_t super) const {

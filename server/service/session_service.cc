@@ -52,6 +52,16 @@ grpc::ServerUnaryReactor* SessionServiceImpl::Describe(grpc::CallbackServerConte
   });
 }
 
+grpc::ServerUnaryReactor* SessionServiceImpl::Plan(grpc::CallbackServerContext* context,
+                                                   const v1::PlanRequest* request,
+                                                   v1::PlanResponse* response) {
+  return ServeUnary(context, executor_, [this, request, response](absl::Time) -> absl::Status {
+    ATTIC_ASSIGN_OR_RETURN(const auto plans, store_.PlanSession(request->session_id()));
+    for (const HeadPlan& plan : plans) *response->add_heads() = wire::ToWire(plan);
+    return absl::OkStatus();
+  });
+}
+
 grpc::ServerUnaryReactor* SessionServiceImpl::List(grpc::CallbackServerContext* context,
                                                    const v1::ListRequest* request,
                                                    v1::ListResponse* response) {

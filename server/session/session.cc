@@ -67,6 +67,12 @@ absl::StatusOr<std::shared_ptr<Session>> Session::Fork(int64_t position,
   return fork;
 }
 
+std::vector<HeadPlan> Session::Plan() const {
+  std::vector<HeadPlan> plans;
+  for (const auto& layer : layers_) layer->AppendPlans(plans);
+  return plans;
+}
+
 SessionDescription Session::Describe() const {
   SessionDescription description;
   description.session_id = id_;

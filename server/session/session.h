@@ -43,6 +43,7 @@ class Session {
   absl::StatusOr<std::shared_ptr<Session>> Fork(int64_t position, const std::string& new_id);
 
   SessionDescription Describe() const;
+  std::vector<HeadPlan> Plan() const;  // in order of layer, then of kv head
 
  private:
   Session(std::string id, const Fingerprint& fingerprint)

@@ -39,6 +39,7 @@ class MemorySessionStore : public SessionStore {
 
   absl::StatusOr<SessionDescription> OpenSession(const OpenSessionRequest& request) override;
   absl::StatusOr<SessionDescription> DescribeSession(const std::string& session_id) override;
+  absl::StatusOr<std::vector<HeadPlan>> PlanSession(const std::string& session_id) override;
   std::vector<SessionDescription> ListSessions(const std::string& after_session_id,
                                                size_t page_size) override;
   absl::StatusOr<SessionDescription> ForkSession(const std::string& session_id, int64_t position,
@@ -89,6 +90,12 @@ absl::StatusOr<SessionDescription> MemorySessionStore::DescribeSession(
     const std::string& session_id) {
   ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
   return session->Describe();
+}
+
+absl::StatusOr<std::vector<HeadPlan>> MemorySessionStore::PlanSession(
+    const std::string& session_id) {
+  ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
+  return session->Plan();
 }
 
 std::vector<SessionDescription> MemorySessionStore::ListSessions(

@@ -34,6 +34,8 @@ class SessionStore {
 
   virtual absl::StatusOr<SessionDescription> OpenSession(const OpenSessionRequest& request) = 0;
   virtual absl::StatusOr<SessionDescription> DescribeSession(const std::string& session_id) = 0;
+  // How queries of every head are answered, in order of layer, then of kv head.
+  virtual absl::StatusOr<std::vector<HeadPlan>> PlanSession(const std::string& session_id) = 0;
   // Sessions with ids after `after_session_id`, in order of id, at most `page_size`.
   virtual std::vector<SessionDescription> ListSessions(const std::string& after_session_id,
                                                        size_t page_size) = 0;

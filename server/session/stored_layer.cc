@@ -153,6 +153,14 @@ LayerDescription StoredLayer::Describe() const {
           .tail_tokens = snapshot.watermark - indexed};
 }
 
+void StoredLayer::AppendPlans(std::vector<HeadPlan>& plans) const {
+  for (uint32_t head = 0; head < heads_.size(); ++head) {
+    plans.push_back(heads_[head]->index().Plan());
+    plans.back().layer = layer_;
+    plans.back().kv_head = head;
+  }
+}
+
 MemoryUse StoredLayer::memory_use() const {
   MemoryUse sum;
   for (const auto& head : heads_) sum += head->index().memory_use();

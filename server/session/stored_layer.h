@@ -51,6 +51,8 @@ class StoredLayer {
   absl::StatusOr<std::unique_ptr<StoredLayer>> Fork(int64_t position);
 
   LayerDescription Describe() const;
+  // Appends the plan of every head, in order.
+  void AppendPlans(std::vector<HeadPlan>& plans) const;
   MemoryUse memory_use() const;
   int64_t pending_segments() const;       // of all heads
   int64_t most_pending_segments() const;  // of the head that has most

@@ -120,6 +120,14 @@ TYPED_TEST(ClientTest, SessionsOpenListForkTruncateClose) {
   ASSERT_EQ((*sessions)[2].layers.size(), 2u);
   EXPECT_EQ((*sessions)[2].layers[1].layer, 3u);
 
+  const auto plans = client.PlanSession("c");
+  ASSERT_TRUE(plans.ok()) << plans.status();
+  const Fingerprint& fingerprint = (*sessions)[2].fingerprint;
+  ASSERT_EQ(plans->size(), 2 * fingerprint.kv_heads);
+  EXPECT_EQ(plans->back().layer, 3u);
+  EXPECT_EQ(plans->back().kv_head, fingerprint.kv_heads - 1);
+  EXPECT_EQ(client.PlanSession("nobody").status().code(), absl::StatusCode::kNotFound);
+
   EXPECT_TRUE(client.CloseSession("b").ok());
   EXPECT_EQ(client.DescribeSession("b").status().code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(client.DescribeSession("c")->watermark, 1000);

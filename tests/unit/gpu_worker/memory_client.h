@@ -48,6 +48,9 @@ class MemoryClient : public Client {
   absl::StatusOr<SessionDescription> DescribeSession(const std::string& id) override {
     return Describe(id);
   }
+  absl::StatusOr<std::vector<HeadPlan>> PlanSession(const std::string&) override {
+    return absl::UnimplementedError("PlanSession");
+  }
   absl::StatusOr<std::vector<SessionDescription>> ListSessions() override {
     return absl::UnimplementedError("ListSessions");
   }

@@ -34,6 +34,9 @@ class FakeStore : public SessionStore {
   absl::StatusOr<SessionDescription> DescribeSession(const std::string&) override {
     return absl::UnimplementedError("");
   }
+  absl::StatusOr<std::vector<HeadPlan>> PlanSession(const std::string&) override {
+    return absl::UnimplementedError("");
+  }
   std::vector<SessionDescription> ListSessions(const std::string&, size_t) override { return {}; }
   absl::StatusOr<SessionDescription> ForkSession(const std::string&, int64_t,
                                                  const std::string&) override {

@@ -104,6 +104,28 @@ TEST(ConvertTest, SessionDescriptionSurvives) {
   EXPECT_EQ(*read, description);
 }
 
+TEST(ConvertTest, PlanSurvives) {
+  const HeadPlan plan{.layer = 3,
+                      .kv_head = 2,
+                      .indexed_tokens = 1 << 20,
+                      .answers_measured = 320,
+                      .scans_by_default = true,
+                      .scan_faster_below = 0.1,
+                      .least_error = 0.02,
+                      .coverage_max = 0.5,
+                      .hidden_mass = 0.25};
+  const HeadPlan back = FromWire(ToWire(plan));
+  EXPECT_EQ(back.layer, plan.layer);
+  EXPECT_EQ(back.kv_head, plan.kv_head);
+  EXPECT_EQ(back.indexed_tokens, plan.indexed_tokens);
+  EXPECT_EQ(back.answers_measured, plan.answers_measured);
+  EXPECT_EQ(back.scans_by_default, plan.scans_by_default);
+  EXPECT_EQ(back.scan_faster_below, plan.scan_faster_below);
+  EXPECT_EQ(back.least_error, plan.least_error);
+  EXPECT_EQ(back.coverage_max, plan.coverage_max);
+  EXPECT_EQ(back.hidden_mass, plan.hidden_mass);
+}
+
 TEST(ConvertTest, AppendBatchSurvives) {
   const auto keys = SomeBytes(96);
   const auto values = SomeBytes(48);
