@@ -4,6 +4,7 @@
 #include <cmath>
 #include <ctime>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "client/cli/bench/npy_file.h"
@@ -73,6 +74,24 @@ absl::StatusOr<HeadData> LoadHead(const std::string& folder, const std::string& 
   }
   ATTIC_RETURN_IF_ERROR(BuildAll(data));
   return data;
+}
+
+std::optional<SelectionPolicy> ParsePolicy(const std::string& text) {
+  const size_t name_end = text.find('=');
+  SelectionPolicy policy;
+  if (name_end != text.npos && !absl::SimpleAtod(text.substr(name_end + 1), &policy.amount)) {
+    return std::nullopt;
+  }
+  for (const auto goal :
+       {SelectionGoal::kDefault, SelectionGoal::kTopK, SelectionGoal::kTokenBudget,
+        SelectionGoal::kCoverage, SelectionGoal::kMaxError, SelectionGoal::kInnerProductRange}) {
+    policy.goal = goal;
+    if (text.substr(0, name_end) == SelectionGoalName(goal) &&
+        ValidateSelection(policy, Limits()).ok()) {
+      return policy;
+    }
+  }
+  return std::nullopt;
 }
 
 double ThreadMilliseconds() {

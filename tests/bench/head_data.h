@@ -3,6 +3,7 @@
 #define ATTIC_TESTS_BENCH_HEAD_DATA_H_
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,10 @@ struct HeadData {
 absl::StatusOr<HeadData> LoadHead(const std::string& folder, const std::string& head,
                                   uint32_t group, float logit_scale, size_t questions_max,
                                   const IndexOptions& options);
+
+// A policy from its name and amount: "max_error=0.1", or "default". Nothing where the text is no
+// policy, or has an amount that does not suit its goal.
+std::optional<SelectionPolicy> ParsePolicy(const std::string& text);
 
 // Processor time of this thread.
 double ThreadMilliseconds();
