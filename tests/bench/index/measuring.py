@@ -9,12 +9,15 @@ import numpy as np
 from baselines.vector_set import open_set, spread_groups
 from datasets.common import cache_folder, is_complete
 from plan import first_heads
-from results import read_set
+from results import NEEDLE_FILES, read_set
 
 HERE = Path(__file__).resolve().parent
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-PROGRAMS = ("frontier_bench", "attic")
+PROGRAMS = ("frontier_bench", "append_bench", "needle_bench", "attic")
 PROGRAMS_FOLDER = "programs"  # beside the folders of the sets
+NEEDLES = (1048576, 128, 256)  # tokens, dimensions, needles
+QUICK_NEEDLES = (131072, 128, 64)
+NEEDLE_REST = (0.5, 8, 1)  # share of training queries, distractors, seed
 
 
 def say(text):
@@ -67,6 +70,25 @@ def measure_attic(plan, vector_set, folder):
                  repr(vector_set.logit_scale), plan.questions], out)
 
 
+def measure_appends(plan, vector_set, folder):
+    program = folder.parent / PROGRAMS_FOLDER / "append_bench"
+    for head in plan.append_heads:
+        out = folder / f"append_{head}.json"
+        if not is_current(out, program):
+            say(f"{plan.name}: searches beside appends, head {head}")
+            run([program, vector_set.folder, head, vector_set.group,
+                 repr(vector_set.logit_scale)], out)
+
+
+def measure_needles(root, quick):
+    """Both files of needles, as a store answers and without exact scans."""
+    program = root / PROGRAMS_FOLDER / "needle_bench"
+    for name, way in zip(NEEDLE_FILES, ([], ["walk"])):
+        if not is_current(root / name, program):
+            say(f"needles: {name}")
+            run([program, *(QUICK_NEEDLES if quick else NEEDLES), *NEEDLE_REST, *way], root / name)
+
+
 def measure_search(plan, vector_set, folder):
     """Attic's search and graph, which learn from the training queries, on the peers' questions."""
     program = folder.parent / PROGRAMS_FOLDER / "attic"
@@ -110,5 +132,6 @@ def measure_set(plan, heads_max, root):
     folder = root / plan.name
     folder.mkdir(parents=True, exist_ok=True)
     measure_attic(plan, vector_set, folder)
+    measure_appends(plan, vector_set, folder)
     measure_search(plan, vector_set, folder)
     measure_others(plan, vector_set, folder)

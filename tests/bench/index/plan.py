@@ -21,18 +21,25 @@ class Plan:
     peer_questions: int = 32
     peer_passes: int = 5
     search_heads: tuple[int, ...] = ()  # of `attic bench vectors`
+    append_heads: tuple[int, ...] = ()  # of append_bench
+    # What its heads are called in the smaller set of the same name; empty: the same.
+    smaller_heads: tuple[int, ...] = ()
 
 
 PLANS = {plan.name: plan for plan in (
-    Plan("encoder-114688", baseline_heads=(0, 7, 13, 20), peer_heads=(0, 7), search_heads=(0, 7)),
-    Plan("rotary-131072", baseline_heads=tuple(range(8)), peer_heads=(0, 5), search_heads=(0, 5)),
+    Plan("encoder-114688", baseline_heads=(0, 7, 13, 20), peer_heads=(0, 7), search_heads=(0, 7),
+         append_heads=(0, 7)),
+    Plan("rotary-131072", baseline_heads=tuple(range(8)), peer_heads=(0, 5), search_heads=(0, 5),
+         append_heads=(0, 5)),
     Plan("rotary-scaled-131072", baseline_heads=tuple(range(8)), peer_heads=(0,),
          search_heads=(0,)),
-    Plan("synthetic-middle-131072", baseline_heads=(0,), peer_heads=(0,), search_heads=(0,)),
+    Plan("synthetic-middle-131072", baseline_heads=(0,), peer_heads=(0,), search_heads=(0,),
+         append_heads=(0,)),
     Plan("synthetic-diffuse-131072", baseline_heads=(0,)),
     Plan("synthetic-sharp-131072", baseline_heads=(0,)),
-    Plan("recall-1048576", baseline_heads=(0, 1), baseline_questions=16),
-    Plan("encoder-1048576", questions=32, baseline_heads=(1,), baseline_questions=16),
+    Plan("recall-1048576", baseline_heads=(0, 1), baseline_questions=16, append_heads=(0,)),
+    Plan("encoder-1048576", questions=32, baseline_heads=(1,), baseline_questions=16,
+         append_heads=(0,), smaller_heads=(2, 8, 10, 14, 20, 22)),
     Plan("synthetic-middle-1048576", questions=32),
     Plan("synthetic-diffuse-1048576", questions=32),
     Plan("synthetic-sharp-1048576", questions=32),
@@ -44,7 +51,7 @@ DEFAULT_SETS = ("encoder-114688", "rotary-131072", "synthetic-middle-131072", "r
 QUICK = dict(questions=32, baseline_questions=32, peer_questions=8, peer_passes=1)
 QUICK_PLANS = (
     Plan("encoder-114688", heads=(0, 13), baseline_heads=(0, 13), peer_heads=(0,),
-         search_heads=(0,), **QUICK),
+         search_heads=(0,), append_heads=(0,), **QUICK),
     Plan("rotary-131072", heads=(0, 4), baseline_heads=(0, 4), **QUICK),
 )
 
@@ -53,7 +60,8 @@ def first_heads(plan, count, all_heads):
     """The plan with at most `count` heads for each program; None leaves it as it is."""
     heads = tuple(all_heads) if plan.heads is None else plan.heads
     return replace(plan, heads=heads[:count], baseline_heads=plan.baseline_heads[:count],
-                   peer_heads=plan.peer_heads[:count], search_heads=plan.search_heads[:count])
+                   peer_heads=plan.peer_heads[:count], search_heads=plan.search_heads[:count],
+                   append_heads=plan.append_heads[:count])
 
 
 def chosen_plans(names, quick):

@@ -4,10 +4,12 @@ import json
 
 import comparison
 import pytest
+import ratios
 import report
 import service
-from report_text import number, render, table
-from results import read_all
+from report_text import render
+from results import SetResults, read_all, read_needles
+from text_table import number, table
 
 MACHINE = {"date": "2026-01-01 00:00 UTC", "commit": "abc", "cpu": "made up", "cores": 2,
            "memory_gib": 8}
@@ -52,7 +54,22 @@ def root(tmp_path):
         {"element": "float32", "kv_heads": 2, "threads": 1, "ms": 9.0}], "rows": [
         {"head": 0, "peer": "P", "threads": threads, "recall": recall, "ms": ms,
          "build_seconds": 3.0, "build_threads": 2} for threads, recall, ms in settings]}
+    peers["rows"] += [
+        {"head": 0, "peer": f"hnswlib, {kind}", "threads": 1, "recall": 0.5, "ms": 1.0,
+         "build": {"expansion": expansion}, "build_seconds": seconds, "build_threads": 2}
+        for kind, expansion, seconds in (("a", 200, 9.0), ("b", 200, 8.0), ("b", 100, 1.0))]
     (folder / "peers_0.json").write_text(json.dumps(peers))
+    latency = {"p50_ms": 1.0, "p99_ms": 2.0, "samples": 10, "processor_share": 0.9}
+    append = {"rest": latency, "beside": latency, "ratio_p50": 1.0, "ratio_p99": 1.125,
+              "ratio_p99_full_tail": 1.0, "appended_tokens_per_second": 5.0}
+    (folder / "append_1.json").write_text(json.dumps(append))
+    policy = {"policy": "max_error", "amount": 0.05, "found_share": 0.9961, "attended_share": 1.0,
+              "close_share": 0.9961, "error_p99": 0.04, "bytes_share": 0.04,
+              "bytes_share_worst": 0.06, "milliseconds": 1.0, "exact_over_time": 2.0}
+    needles = {"tokens": 1000, "head_dim": 64, "seed": 3, "asked": 256, "distractors": 8,
+               "needle_weight_min": 0.6, "needle_weight_max": 0.9, "exact_when_better": False,
+               "policies": [policy]}
+    (tmp_path / "needles_walk.json").write_text(json.dumps(needles))
     (tmp_path / "plots").mkdir()
     return tmp_path
 
@@ -111,7 +128,7 @@ def test_promises_name_the_worst_head(results):
 
 
 def test_search_takes_the_fastest_setting_on_one_thread(results):
-    [found] = service.search_table(results)
+    [found] = [row for row in service.search_table(results) if row["name"] == "P"]
     assert found["ms"] == {"0.9": 2.0, "0.95": 2.0, "0.99": None}
     assert found["build_core_seconds"] == 6
 
@@ -125,11 +142,54 @@ def test_memory_and_times(results):
     assert (times["attic_exact"], times["attic_default"]) == (2.0, 1.0)
 
 
+def test_the_fastest_policy_beside_pytorch(results):
+    results.attic[0] += [line("coverage", 0.5, 0.15, 0.04, milliseconds=0.5),
+                         line("top_k", 100, 0.15, 0.06, milliseconds=0.25)]
+    [found] = ratios.torch_ratios(results)
+    assert (found["head"], found["policy"], found["ms"]) == (0, "coverage 0.5", 0.5)
+    assert (found["bytes_share"], found["error"]) == (0.15, 0.04)
+    assert (found["float32_ratio"], found["bfloat16_ratio"]) == (10, None)
+
+
+def test_building_beside_the_cheapest_index_of_hnswlib(results):
+    [found] = ratios.build_ratios(results)
+    assert found == {"head": 0, "attic": pytest.approx(500), "hnswlib": pytest.approx(16000),
+                     "ratio": pytest.approx(32)}
+
+
+def grown(name, tokens, heads):
+    """Results whose heads have lines of these (error, milliseconds)."""
+    return SetResults(name, {
+        head: [exact_line(tokens), *(line("max_error", 0.1, 0.1, error, milliseconds=ms)
+                                     for error, ms in lines)] for head, lines in heads.items()})
+
+
+def test_growth_compares_the_same_heads():
+    small = grown("encoder-114688", 114688, {2: [(0.04, 2.0), (0.08, 1.0)], 3: [(0.01, 99.0)],
+                                             8: [(0.2, 1.0)]})
+    large = grown("encoder-1048576", 1048576, {0: [(0.05, 6.0), (0.1, 4.0)], 1: [(0.01, 5.0)]})
+    alone = grown("other-1048576", 1048576, {0: [(0.01, 1.0)]})
+    first, second = ratios.growth([small, large, alone])
+    assert (first["name"], first["error"], first["heads"]) == ("encoder", 0.05, 1)
+    assert (first["ms"], first["ratio"]) == ([2.0, 6.0], 3)
+    assert (second["error"], second["ms"], second["ratio"]) == (0.1, [1.0, 4.0], 4)
+
+
+def test_growth_takes_heads_by_number_where_no_plan_says_otherwise():
+    small = grown("x-131072", 131072, {0: [(0.01, 2.0)], 1: [(0.01, 4.0)]})
+    large = grown("x-1048576", 1048576, {0: [(0.01, 4.0)], 1: [(0.01, 16.0)]})
+    found = ratios.growth([small, large])[0]
+    assert (found["heads"], found["ms"], found["ratio"]) == (2, [3.0, 10.0], 3)
+    assert found["tokens"] == [131072, 1048576]
+
+
 def test_the_report_is_written(root):
-    collected = report.collect(read_all(root), MACHINE)
+    collected = report.collect(read_all(root), MACHINE, read_needles(root))
     json.dumps(collected)
     text = "\n".join(render(collected))
     assert "made-up-1000" in text and "top-k (oracle) +1" in text
+    assert "made-up-1000, head 1" in text and "1.12" in text
+    assert "always walks" in text and "99.61%" in text
     assert max(map(len, text.splitlines())) <= 120
 
 

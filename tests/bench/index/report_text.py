@@ -1,31 +1,10 @@
 """The report as text: tables of what report.collect() found."""
 
+from service_text import append_lines, build_lines, growth_lines, needle_lines, torch_lines
+from text_table import number, percent, table
+
 HINDSIGHT = "settings of the baselines chosen on the questions themselves, in hindsight"
 TRAINING = "settings of the baselines chosen on training queries"
-
-
-def number(value, digits=3):
-    """Significant digits, without an exponent; "-" for None."""
-    if value is None:
-        return "-"
-    if abs(value) < 1e-9:
-        return "0"
-    text = f"{value:.{digits}g}"
-    return f"{value:.0f}" if "e+" in text else f"{value:.6f}".rstrip("0") if "e" in text else text
-
-
-def percent(value, digits=1):
-    return "-" if value is None else f"{100 * value:.{digits}f}%"
-
-
-def table(titles, rows):
-    """Lines of a table; the first column to the left, the others to the right."""
-    cells = [titles, *rows]
-    widths = [max(len(row[place]) for row in cells) for place in range(len(titles))]
-    lines = ["  ".join(cell.ljust(width) if place == 0 else cell.rjust(width)
-                       for place, (cell, width) in enumerate(zip(row, widths))).rstrip()
-             for row in cells]
-    return [lines[0], "-" * (sum(widths) + 2 * len(widths) - 2), *lines[1:]]
 
 
 def methods(found):
@@ -145,7 +124,25 @@ def render(report):
         yield from search_lines(name, found["search"])
     yield "4. Memory beside keys and values, and building\n"
     yield from memory_lines(sets)
+    yield ""
+    yield report["notes"]["build"]
+    yield ""
+    yield from build_lines(sets)
     yield "\n5. Time of attention\n"
     yield report["notes"]["time"]
     yield ""
     yield from time_lines(sets)
+    yield ""
+    yield from torch_lines(sets)
+    yield ""
+    yield report["notes"]["growth"]
+    yield ""
+    yield from growth_lines(report["growth"])
+    yield "\n6. Searches beside appends\n"
+    yield report["notes"]["appends"]
+    yield ""
+    yield from append_lines(sets)
+    yield "\n7. Needles\n"
+    yield report["notes"]["needles"]
+    yield ""
+    yield from needle_lines(report["needles"])

@@ -2,15 +2,19 @@
 
     attic_H.jsonl    frontier_bench, a line a policy
     search_H.json    attic bench vectors
+    append_H.json    append_bench
     baselines*.json  baselines.measure; those in hindsight are kept apart
     peers*.json      peers.measure
 
-Every file is of one head or of several; one that is not complete has another name.
+Every file is of one head or of several; one that is not complete has another name. What
+needle_bench found in a head of its own lies beside the folders, in NEEDLE_FILES.
 """
 
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+
+NEEDLE_FILES = ("needles.json", "needles_walk.json")  # as a store does, and walking always
 
 
 @dataclass
@@ -18,6 +22,7 @@ class SetResults:
     name: str
     attic: dict[int, list[dict]] = field(default_factory=dict)      # lines of a head
     search: dict[int, list[dict]] = field(default_factory=dict)     # indexes of a head
+    appends: dict[int, dict] = field(default_factory=dict)          # report of a head
     baselines: dict[int, list[dict]] = field(default_factory=dict)  # rows of a head
     hindsight: dict[int, list[dict]] = field(default_factory=dict)  # rows of a head
     peers: dict[int, list[dict]] = field(default_factory=dict)      # rows of a head
@@ -50,6 +55,8 @@ def read_set(folder):
         results.attic[head_of(path)] = [json.loads(line) for line in path.open()]
     for path in sorted(folder.glob("search_*.json"), key=head_of):
         results.search[head_of(path)] = json.loads(path.read_text())["indexes"]
+    for path in sorted(folder.glob("append_*.json"), key=head_of):
+        results.appends[head_of(path)] = json.loads(path.read_text())
     for path in sorted(folder.glob("baselines*.json")):
         report = json.loads(path.read_text())
         late = report.get("hindsight", False)
@@ -68,3 +75,9 @@ def read_all(root):
     """All sets below a folder that Attic was measured on, small ones first."""
     folders = [path for path in Path(root).iterdir() if any(path.glob("attic_*.jsonl"))]
     return sorted(map(read_set, folders), key=lambda results: (results.tokens, results.name))
+
+
+def read_needles(root):
+    """The reports of needle_bench that are there."""
+    paths = [Path(root) / name for name in NEEDLE_FILES]
+    return [json.loads(path.read_text()) for path in paths if path.exists()]

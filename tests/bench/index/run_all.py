@@ -5,7 +5,7 @@
 Results are kept in build/bench_results, those of --quick in build/bench_results/quick. A run that
 was interrupted goes on where it stopped. What baselines and peers measured is kept; Attic is
 measured again when its programs are newer than its results. --fresh forgets all results of the
-chosen sets first; to go on with such a run, leave it away.
+chosen sets and of needles first; to go on with such a run, leave it away.
 """
 
 import argparse
@@ -14,9 +14,10 @@ import shutil
 from pathlib import Path
 
 from machine import COMMIT_FILE, commit
-from measuring import PROGRAMS, PROGRAMS_FOLDER, measure_set
+from measuring import PROGRAMS, PROGRAMS_FOLDER, measure_needles, measure_set
 from plan import chosen_plans
 from report import write_report
+from results import NEEDLE_FILES
 
 ROOT = Path(__file__).resolve().parents[3]
 RESULTS = ROOT / "build/bench_results"
@@ -37,7 +38,7 @@ def keep_programs(root):
 
 def forget(folder):
     """Removes the results of a set."""
-    for pattern in ("attic_*", "search_*", "baselines*", "peers*"):
+    for pattern in ("attic_*", "append_*", "search_*", "baselines*", "peers*"):
         for old in folder.glob(pattern):
             old.unlink()
 
@@ -60,8 +61,11 @@ def main():
     keep_programs(root)
     for plan in plans if options.fresh else ():
         forget(root / plan.name)
+    for name in NEEDLE_FILES if options.fresh else ():
+        (root / name).unlink(missing_ok=True)
     for plan in plans:
         measure_set(plan, options.heads, root)
+    measure_needles(root, options.quick)
     print(write_report(root, options.publish), end="")
 
 
