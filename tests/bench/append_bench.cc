@@ -166,6 +166,8 @@ class AppendBench {
                               {"beside", beside_.Summary()},
                               {"ratio_p50", Ratio(beside_, rest_, 0.5)},
                               {"ratio_p99", Ratio(beside_, rest_, 0.99)},
+                              {"ratio_p99_processor", Quantile(beside_.processor_ms, 0.99) /
+                                                          Quantile(rest_.processor_ms, 0.99)},
                               {"ratio_p99_full_tail", Ratio(beside_, full_tail_, 0.99)},
                               {"ratio_p99_rounds", round_ratios_},
                               {"appended_tokens", appended_},

@@ -50,10 +50,10 @@ Medians over the heads that are in both; so is the ratio.""",
     "appends": """\
 Attention by the default policy on one thread, by the clock. rest: while nothing else runs. beside:
 while another thread appends the last quarter of the head and builds its segments. Both are measured
-in turns, in one run. full tail: the ratio of p99 to that at rest with as many keys in no segment as
-there are at most. core: the share of the time beside appends that the searching thread had one;
-much less than 100% says that other programs disturbed. samples: at rest, beside. tokens/s: appended
-and built.""",
+in turns, in one run. processor: the ratio of p99 in processor time, which waiting for a core does
+not change. full tail: the ratio of p99 to that at rest with as many keys in no segment as there are
+at most. core: the share of the time beside appends that the searching thread had one; much less
+than 100% says that other programs disturbed. samples: beside. tokens/s: appended and built.""",
     "needles": """\
 A made-up head with single keys hidden in it that have most of the weight of the questions asked for
 them; distractors have logits 3 to 7 nats below. found: read exactly, and the output within 0.05 of

@@ -61,6 +61,7 @@ def root(tmp_path):
     (folder / "peers_0.json").write_text(json.dumps(peers))
     latency = {"p50_ms": 1.0, "p99_ms": 2.0, "samples": 10, "processor_share": 0.9}
     append = {"rest": latency, "beside": latency, "ratio_p50": 1.0, "ratio_p99": 1.125,
+              "ratio_p99_processor": 1.25,
               "ratio_p99_full_tail": 1.0, "appended_tokens_per_second": 5.0}
     (folder / "append_1.json").write_text(json.dumps(append))
     policy = {"policy": "max_error", "amount": 0.05, "found_share": 0.9961, "attended_share": 1.0,

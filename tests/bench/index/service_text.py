@@ -28,13 +28,14 @@ def growth_lines(rows):
 
 def append_lines(sets):
     titles = ["milliseconds", "rest p50", "p99", "beside p50", "p99", "ratio p50", "p99",
-              "full tail", "core", "samples", "tokens/s"]
+              "processor", "full tail", "core", "samples", "tokens/s"]
     return table(titles, [
         [f"{name}, head {head}", number(row["rest"]["p50_ms"]), number(row["rest"]["p99_ms"]),
          number(row["beside"]["p50_ms"]), number(row["beside"]["p99_ms"]),
-         number(row["ratio_p50"]), number(row["ratio_p99"]), number(row["ratio_p99_full_tail"]),
+         number(row["ratio_p50"]), number(row["ratio_p99"]), number(row["ratio_p99_processor"]),
+         number(row["ratio_p99_full_tail"]),
          percent(row["beside"]["processor_share"], 0),
-         f"{row['rest']['samples']}, {row['beside']['samples']}",
+         str(row["beside"]["samples"]),
          number(row["appended_tokens_per_second"])]
         for name, found in sets.items() for head, row in found["appends"].items()])
 
