@@ -5,8 +5,8 @@
 //
 // A round begins with a fork of the head that holds the first three quarters of its keys, and
 // measures four times: at rest; at rest with a full tail, which is scanned in every answer; while
-// the other keys are appended and built; and at rest again. Segments of the fork are those of the
-// whole head; with the first segment of its own it measures the errors of its estimates anew.
+// the other keys are appended and built; and at rest again. A fork measures the errors of its
+// estimates anew with the first segment of its own, so that one is built before.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -120,7 +120,11 @@ class AppendBench {
   Latencies SearchBesideAppends(HeadIndex& head) {
     std::atomic<bool> done = false;
     std::thread appends([&] {
-      AppendAll(head);
+      const int64_t begin = head.token_count(), end = data_.index->token_count();
+      const double start = WallMilliseconds();
+      AppendAndBuild(end, head);
+      append_seconds_ += (WallMilliseconds() - start) / 1e3;
+      appended_ += end - begin;
       done = true;
     });
     Latencies found;
@@ -129,26 +133,27 @@ class AppendBench {
     return found;
   }
 
-  void AppendAll(HeadIndex& head) {
-    const int64_t begin = head.token_count(), end = data_.index->token_count();
-    const double start = WallMilliseconds();
+  void AppendAndBuild(int64_t end, HeadIndex& head) const {
     while (head.token_count() < end) {
       Append(std::min(end, head.token_count() + kBatchTokens), head);
       while (head.BuildNext().value()) {
       }
     }
-    append_seconds_ += (WallMilliseconds() - start) / 1e3;
-    appended_ += end - begin;
   }
 
   void Round() {
     const std::unique_ptr<HeadIndex> head = data_.index->Fork(kept_tokens_);
-    Latencies rest = SearchAtRest(*head);
-    Append(kept_tokens_ + segment_tokens_ - 1, *head);
+    AppendAndBuild(kept_tokens_ + segment_tokens_, *head);
+    const Latencies before = SearchAtRest(*head);
+    Append(kept_tokens_ + 2 * segment_tokens_ - 1, *head);
     const Latencies full_tail = SearchAtRest(*head);
     const Latencies beside = SearchBesideAppends(*head);
-    rest.Add(SearchAtRest(*head));
+    const Latencies after = SearchAtRest(*head);
+    Latencies rest = before;
+    rest.Add(after);
     round_ratios_.push_back(Ratio(beside, rest, 0.99));
+    rest_before_.Add(before);
+    rest_after_.Add(after);
     rest_.Add(rest);
     full_tail_.Add(full_tail);
     beside_.Add(beside);
@@ -156,12 +161,14 @@ class AppendBench {
 
   void Print() const {
     const nlohmann::json line{{"tokens", data_.index->token_count()},
-                              {"tokens_before", kept_tokens_},
+                              {"tokens_before", kept_tokens_ + segment_tokens_},
                               {"policy", SelectionGoalName(policy_.goal)},
                               {"amount", policy_.amount},
                               {"rounds", round_ratios_.size()},
                               {"hardware_threads", std::thread::hardware_concurrency()},
                               {"rest", rest_.Summary()},
+                              {"rest_before", rest_before_.Summary()},
+                              {"rest_after", rest_after_.Summary()},
                               {"rest_full_tail", full_tail_.Summary()},
                               {"beside", beside_.Summary()},
                               {"ratio_p50", Ratio(beside_, rest_, 0.5)},
@@ -178,12 +185,12 @@ class AppendBench {
   const HeadData data_;
   const SelectionPolicy policy_;
   const int64_t segment_tokens_;
-  const int64_t kept_tokens_;  // at the begin of a round, all in segments
+  const int64_t kept_tokens_;  // of a fork, all in segments
   const SearchScratchPtr scratch_;
   std::vector<std::byte> keys_, values_;  // from kept_tokens_ on
   size_t next_question_ = 0;
   HeadAnswer answer_;
-  Latencies rest_, full_tail_, beside_;
+  Latencies rest_, rest_before_, rest_after_, full_tail_, beside_;
   std::vector<double> round_ratios_;  // p99 beside appends over p99 at rest
   int64_t appended_ = 0;
   double append_seconds_ = 0;
@@ -207,8 +214,8 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "append_bench: %s\n", head.status().ToString().c_str());
     return 1;
   }
-  if (head->index->token_count() < 4 * options.segment_tokens || head->question_count() == 0) {
-    std::fprintf(stderr, "append_bench: four segments of keys and a question are needed\n");
+  if (head->index->token_count() < 12 * options.segment_tokens || head->question_count() == 0) {
+    std::fprintf(stderr, "append_bench: twelve segments of keys and a question are needed\n");
     return 1;
   }
   attic::AppendBench(*std::move(head), *policy, options.segment_tokens)

@@ -49,7 +49,7 @@ The least time of all policies that were measured with the median error, at both
 Medians over the heads that are in both; so is the ratio.""",
     "appends": """\
 Attention by the default policy on one thread, by the clock. rest: while nothing else runs. beside:
-while another thread appends the last quarter of the head and builds its segments. Both are measured
+while another thread appends a fifth of the head and builds its segments. Both are measured
 in turns, in one run. processor: the ratio of p99 in processor time, which waiting for a core does
 not change. full tail: the ratio of p99 to that at rest with as many keys in no segment as there are
 at most. core: the share of the time beside appends that the searching thread had one; much less
