@@ -63,6 +63,7 @@ struct RowTotals {
 struct DescentThreshold {
   float doubt_per_byte = std::numeric_limits<float>::infinity();
   std::vector<float> logit;  // (group): clusters whose keys may reach it are wanted; empty: none
+  float reach = 1;           // how far keys may lie, in terms of the largest of normal ones
   std::vector<float> row_logit;  // (group): keys that may reach it, by their codes; empty: none
   float row_deviations = 0;      // standard deviations of a code that a key may lie higher
   double bytes_max = std::numeric_limits<double>::infinity();  // read in all

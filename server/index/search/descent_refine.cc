@@ -69,7 +69,7 @@ bool Descent::SuperIsWanted(size_t super_cluster, const DescentThreshold& thresh
   for (size_t g = 0; g < threshold.logit.size(); ++g) {
     const float sigma = s_.super_norms[g] * sums.deviation[super_cluster];
     const float best = s_.super_logits[g * super_count_ + super_cluster] +
-                       sigma * sums.deviation_limit[super_cluster];
+                       threshold.reach * sigma * sums.deviation_limit[super_cluster];
     if (best >= threshold.logit[g]) return true;
   }
   return false;
@@ -91,7 +91,8 @@ void Descent::ListWantedClusters(uint32_t opened, const DescentThreshold& thresh
     }
     for (size_t g = 0; g < threshold.logit.size() && !wanted; ++g) {
       const float sigma = s_.cluster_norms[g] * sums.deviation[i];
-      wanted = ClusterLogits(open, g)[i] + sigma * sums.deviation_limit[i] >= threshold.logit[g];
+      const float reach = threshold.reach * sigma * sums.deviation_limit[i];
+      wanted = ClusterLogits(open, g)[i] + reach >= threshold.logit[g];
     }
     if (wanted) s_.to_code.push_back({opened, static_cast<uint32_t>(i)});
   }

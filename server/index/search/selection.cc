@@ -34,6 +34,8 @@ constexpr float kDropStep = 1.0f;
 constexpr float kDropMax = 16.0f;
 // A key may lie so many standard deviations of its code higher than the code says.
 constexpr float kCodeDeviations = 2.0f;
+// Where the best keys are searched for, they may lie so far from the mean of their cluster.
+constexpr float kSearchReach = 1.4f;
 // Clusters sought through the graph, at least, before anything is ruled out.
 constexpr size_t kClustersSought = 48;
 constexpr float kBucketsPerNat = 8.0f;
@@ -70,13 +72,15 @@ std::vector<float> KthLogits(const DescentState& state, size_t k, bool exact_onl
 
 }  // namespace
 
-void ReadBestKeys(size_t k, Descent& descent) {
+void ReadBestKeys(size_t k, const IndexedPart& part, Descent& descent) {
   const DescentState& state = descent.state();
-  DescentThreshold threshold{.row_deviations = kCodeDeviations};
+  DescentThreshold threshold{.reach = kSearchReach, .row_deviations = kCodeDeviations};
   descent.SeekClusters(std::max(kClustersSought, k / 2));
   threshold.row_logit = KthLogits(state, k, /*exact_only=*/false);
   if (!state.coded.empty()) descent.Refine(threshold, absl::InfiniteFuture());
-  descent.FindKeysAbove(KthLogits(state, k, /*exact_only=*/true), k);
+  if (part.calibration.hidden_mass >= kHiddenMassMin) {
+    descent.FindKeysAbove(KthLogits(state, k, /*exact_only=*/true), k);
+  }
   threshold.logit = threshold.row_logit = KthLogits(state, k, /*exact_only=*/true);
   descent.Refine(threshold, absl::InfiniteFuture());
 }
@@ -249,7 +253,7 @@ class Selector {
     for (float drop = kFirstDrop; true; drop += kDropStep) {
       const bool everything = drop > kDropMax;
       if (everything && !by_share) {
-        ReadBestKeys(static_cast<size_t>(policy_.amount), descent_);
+        ReadBestKeys(static_cast<size_t>(policy_.amount), part_, descent_);
         descent_.UpdateTotals();
         return true;
       }
