@@ -31,14 +31,14 @@ struct HeadShape {
 
 struct IndexOptions {
   int64_t segment_tokens = 8192;
-  int64_t cluster_tokens = 32;         // mean members of a cluster
-  int64_t super_cluster_clusters = 8;  // mean clusters of a super-cluster
+  int64_t cluster_tokens = 32;          // mean members of a cluster
+  int64_t super_cluster_clusters = 16;  // mean clusters of a super-cluster
   int kmeans_iterations = 10;
   int64_t exact_scan_tokens_max = 65536;  // shorter ranges are scanned exactly
   double max_error = 0.05;                // of outputs, where a request says nothing else
   // Scan everything where a walk would take longer, or was not seen to keep what is asked for.
   bool exact_when_better = true;
-  size_t needle_candidates = 16384;  // keys that may matter by code, scored exactly at most
+  size_t needle_candidates = 16384;  // that may matter by code, scored exactly at most
   // A graph over the centroids leads searches for the best keys to them. Attention does without;
   // it takes 3 to 10 percent of the memory of the vectors and a third of the time of a build.
   bool centroid_graph = false;

@@ -81,7 +81,12 @@ class FrontierBench {
   void PrintHead(double exact_ms) const {
     const MemoryUse use = data_.index->memory_use();
     const auto share = [&](uint64_t bytes) { return static_cast<double>(bytes) / vectors_bytes(); };
+    const HeadPlan plan = data_.index->Plan();
     const nlohmann::json line{{"policy", "exact"},
+                              {"scan_faster_below", plan.scan_faster_below},
+                              {"least_error", plan.least_error},
+                              {"coverage_max", plan.coverage_max},
+                              {"hidden_mass", plan.hidden_mass},
                               {"tokens", data_.index->token_count()},
                               {"milliseconds", exact_ms},
                               {"build_seconds", data_.build_seconds},

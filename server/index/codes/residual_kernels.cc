@@ -154,7 +154,8 @@ class Adder {
   }
 };
 
-#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR  // elsewhere products are not added in pairs of neighbours
+// Elsewhere products are not added in pairs of neighbours.
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
 
 // Four queries at once: what a row holds is unpacked once, and the sums of the four are added up
 // together. A 128-bit block of products belongs to one row.

@@ -24,8 +24,8 @@ struct TermErrors {
   bool measured = false;
 };
 
-// Measures on a few of `training_queries` (n, head_dim), with the segment's own moments. The heaviest
-// clusters count as exact, as they would in a search.
+// Measures on a few of `training_queries` (n, head_dim), with the segment's own moments. The
+// heaviest clusters count as exact, as they would in a search.
 TermErrors MeasureTerms(const Segment& segment, const ClusterMoments& moments, float logit_scale,
                         std::span<const float> training_queries);
 

@@ -217,6 +217,7 @@ class Descent {
 
   // The number of the super-cluster that holds `cluster` of `segment`.
   size_t SuperOf(size_t segment, size_t cluster) const;
+  size_t CandidatesMax() const;
   void WantHiddenKey(const NeedleCandidate& needle);
   bool FloorWasTooHigh();
   // True when that keeps some keys from being found.

@@ -17,6 +17,9 @@ constexpr float kFloorTooHigh = 1.5f;
 constexpr size_t kCandidatesPerKey = 4;
 // Of the bytes that a limited search may read; the rest is for scoring what was found.
 constexpr double kCodesShare = 0.8;
+// Candidates that the search for hidden keys scores exactly, at most: one for so many tokens.
+constexpr size_t kTokensPerCandidate = 64;
+constexpr size_t kCandidatesMin = 2048;
 // Clusters sought in each super-cluster that is opened for them.
 constexpr size_t kSoughtOfSuper = 2;
 
@@ -30,12 +33,18 @@ float NthLargest(std::vector<float>& x, size_t n) {
 
 }  // namespace
 
+size_t Descent::CandidatesMax() const {
+  const auto tokens = static_cast<size_t>(part_.token_count());
+  return std::min(part_.options.needle_candidates,
+                  std::max(kCandidatesMin, tokens / kTokensPerCandidate));
+}
+
 void Descent::FindHiddenKeys(float log_share_min, double bytes_max) {
   NeedleRequest needles{.queries = request_.queries,
                         .super_logits = s_.super_logits,
                         .range = request_.range,
                         .log_share_min = log_share_min,
-                        .count = part_.options.needle_candidates};
+                        .count = CandidatesMax()};
   s_.log_floor = s_.log_total;
   const bool limited = bytes_max < std::numeric_limits<double>::infinity();
   s_.keys_may_hide = false;
@@ -98,7 +107,7 @@ void Descent::FindKeysAbove(std::span<const float> floors, size_t count) {
       .super_logits = s_.super_logits,
       .range = request_.range,
       .log_share_min = bounded ? 0.0f : kNegativeInfinity,
-      .count = std::max(part_.options.needle_candidates / 4, kCandidatesPerKey * count),
+      .count = std::max(CandidatesMax() / 4, kCandidatesPerKey * count),
       .raises = !bounded};
   s_.log_floor = s_.log_total;
   if (bounded) s_.log_floor.assign(floors.begin(), floors.end());

@@ -8,8 +8,8 @@
 
 namespace attic {
 
-// With e_i of row i its key less the mean key of its group (the stored centroid is rounded), v_i its
-// value.
+// With e_i of row i its key less the mean key of its group (the stored centroid is rounded), v_i
+// its value.
 struct ClusterMoments {
   std::vector<float> cross;       // (head_dim, value_dim): sum over rows e_i v_i'
   std::vector<float> covariance;  // (head_dim, head_dim): sum over rows e_i e_i'
