@@ -126,6 +126,16 @@ def measure_others(plan, vector_set, folder):
                         "--threads", "1")
 
 
+def measure_attention(plan, vector_set, folder):
+    """PyTorch alone, where no peers are measured."""
+    results = read_set(folder)
+    for head in plan.attention_heads:
+        if head not in results.attention:
+            say(f"{plan.name}: PyTorch, head {head}")
+            run_measure("peers.measure", vector_set, head, folder / f"peers_attention_{head}.json",
+                        "--attention-only", "--passes", "3", "--threads", "1")
+
+
 def measure_set(plan, heads_max, root):
     vector_set = make_set(plan.name)
     plan = first_heads(plan, heads_max, vector_set.heads)
@@ -134,4 +144,5 @@ def measure_set(plan, heads_max, root):
     measure_attic(plan, vector_set, folder)
     measure_appends(plan, vector_set, folder)
     measure_search(plan, vector_set, folder)
+    measure_attention(plan, vector_set, folder)
     measure_others(plan, vector_set, folder)

@@ -20,6 +20,7 @@ class Plan:
     peer_heads: tuple[int, ...] = ()
     peer_questions: int = 32
     peer_passes: int = 5
+    attention_heads: tuple[int, ...] = ()  # of PyTorch alone, where there are no peers
     search_heads: tuple[int, ...] = ()  # of `attic bench vectors`
     append_heads: tuple[int, ...] = ()  # of append_bench
     # What its heads are called in the smaller set of the same name; empty: the same.
@@ -37,10 +38,12 @@ PLANS = {plan.name: plan for plan in (
          append_heads=(0,)),
     Plan("synthetic-diffuse-131072", baseline_heads=(0,)),
     Plan("synthetic-sharp-131072", baseline_heads=(0,)),
-    Plan("recall-1048576", baseline_heads=(0, 1), baseline_questions=16, append_heads=(0,)),
+    Plan("recall-1048576", baseline_heads=(0,), baseline_questions=16, attention_heads=(0,),
+         append_heads=(0,)),
     Plan("encoder-1048576", questions=32, baseline_heads=(1,), baseline_questions=16,
+         attention_heads=(0,),
          append_heads=(0,), smaller_heads=(2, 8, 10, 14, 20, 22)),
-    Plan("synthetic-middle-1048576", questions=32),
+    Plan("synthetic-middle-1048576", questions=32, attention_heads=(0,)),
     Plan("synthetic-diffuse-1048576", questions=32),
     Plan("synthetic-sharp-1048576", questions=32),
 )}
@@ -61,7 +64,8 @@ def first_heads(plan, count, all_heads):
     heads = tuple(all_heads) if plan.heads is None else plan.heads
     return replace(plan, heads=heads[:count], baseline_heads=plan.baseline_heads[:count],
                    peer_heads=plan.peer_heads[:count], search_heads=plan.search_heads[:count],
-                   append_heads=plan.append_heads[:count])
+                   append_heads=plan.append_heads[:count],
+                   attention_heads=plan.attention_heads[:count])
 
 
 def chosen_plans(names, quick):

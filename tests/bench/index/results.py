@@ -65,9 +65,9 @@ def read_set(folder):
     for path in sorted(folder.glob("peers*.json")):
         report = json.loads(path.read_text())
         results.question_groups["peers"] = add_rows(results.peers, report, report["rows"])
-        if report["rows"]:  # one kv head means the first of the file
-            results.attention[report["rows"][0]["head"]] = [
-                row for row in report["attention"] if row["kv_heads"] == 1]
+        # One kv head means the first of the file.
+        first = report["rows"][0]["head"] if report["rows"] else report["heads"][0]
+        results.attention[first] = [row for row in report["attention"] if row["kv_heads"] == 1]
     return results
 
 

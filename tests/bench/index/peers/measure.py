@@ -112,6 +112,7 @@ def parse_arguments():
     parser.add_argument("--threads", default=f"1,{HARDWARE_THREADS}")
     parser.add_argument("--questions", type=int, default=32, help="groups of query heads a head")
     parser.add_argument("--passes", type=int, default=PASSES)
+    parser.add_argument("--attention-only", action="store_true", help="PyTorch, no libraries")
     return parser.parse_args()
 
 
@@ -126,9 +127,12 @@ def main():
               "question_groups": arguments.questions, "neighbors": NEIGHBORS,
               "hardware_threads": HARDWARE_THREADS,
               "read_gigabytes_per_second": measure_read_bandwidth(threads),
-              "attention": measure_attention(heads, vector_set.group, vector_set.logit_scale,
+              "heads": numbers, "attention": measure_attention(heads, vector_set.group, vector_set.logit_scale,
                                              threads, arguments.passes), "rows": []}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    if arguments.attention_only:
+        arguments.out.write_text(json.dumps(report, indent=1))
+        return
     for number, vectors in zip(numbers, heads):
         for row in measure_head(vectors, vector_set.group, arguments.questions, threads,
                                 arguments.passes, number):
