@@ -169,8 +169,8 @@ class FourScorer {
   using V32 = hn::VFromD<D32>;
 
   // sums[i * stride + row] of query q[i].
-  static void Score(const uint8_t* codes, size_t rows, size_t quarter,
-                    const int16_t* const (&q)[4], int32_t* HWY_RESTRICT sums, size_t stride) {
+  static void Score(const uint8_t* codes, size_t rows, size_t quarter, const int16_t* const (&q)[4],
+                    int32_t* HWY_RESTRICT sums, size_t stride) {
     const size_t lanes = hn::Lanes(D16());
     if (quarter < lanes) {
       ScoreTogether(codes, rows, quarter, q, sums, stride);
@@ -272,10 +272,10 @@ class FourScorer {
         HWY_UNROLL(4)
         for (size_t g = 0; g < 4; ++g) {
           const int16_t* r = q[g] + i;
-          products[g] = hn::Add(products[g],
-                                Products(u, hn::LoadU(d16, r), hn::LoadU(d16, r + quarter),
-                                         hn::LoadU(d16, r + 2 * quarter),
-                                         hn::LoadU(d16, r + 3 * quarter)));
+          products[g] =
+              hn::Add(products[g],
+                      Products(u, hn::LoadU(d16, r), hn::LoadU(d16, r + quarter),
+                               hn::LoadU(d16, r + 2 * quarter), hn::LoadU(d16, r + 3 * quarter)));
         }
       }
       hn::Store(AddBlocks(products[0], products[1], products[2], products[3]), d32, stored);
@@ -356,8 +356,7 @@ void ScoreResiduals(const CodedRows& rows, const ResidualScoring* queries, size_
 #endif
       if (together == 1) SumCodes(codes, count, rows.code_dim, queries[g].coefficients, sums);
       for (size_t i = 0; i < together; ++i, ++g) {
-        best[g] = std::max(best[g], LogitsOf(rows, begin, count, queries[g],
-                                             sums + i * kRowsAtOnce,
+        best[g] = std::max(best[g], LogitsOf(rows, begin, count, queries[g], sums + i * kRowsAtOnce,
                                              logits + g * rows.count + begin));
       }
     }
@@ -503,44 +502,43 @@ size_t FindRows(const float* HWY_RESTRICT values, const uint8_t* HWY_RESTRICT ex
   return n;
 }
 
-// weights[i] = masses[i] f of the rows whose flag is zero, else flagged_weight f; returns their
-// sum.
+// weights[i] = (masses[i] - less) f of the rows whose flag is zero, else zero; returns their sum.
 float WeighResiduals(const uint8_t* factors, float factor_unit, size_t count,
                      const float* HWY_RESTRICT masses, const uint8_t* HWY_RESTRICT exact,
-                     float flagged_weight, float* HWY_RESTRICT weights) {
+                     float less, float* HWY_RESTRICT weights) {
   const hn::ScalableTag<float> d;
   const hn::RebindToSigned<decltype(d)> di;
   const hn::Rebind<uint8_t, decltype(d)> d8;
   const size_t lanes = hn::Lanes(d);
-  const auto unit = hn::Set(d, factor_unit), flagged = hn::Set(d, flagged_weight);
+  const auto unit = hn::Set(d, factor_unit), taken = hn::Set(d, less);
   auto sum = hn::Zero(d);
   size_t i = 0;
   for (; i + lanes <= count; i += lanes) {
     const auto flags = hn::PromoteTo(di, hn::LoadU(d8, exact + i));
     const auto is_rest = hn::RebindMask(d, hn::Eq(flags, hn::Zero(di)));
-    const auto mass = hn::IfThenElse(is_rest, hn::LoadU(d, masses + i), flagged);
-    const auto weight = hn::Mul(Factors(d, factors + i, unit), mass);
+    const auto mass = hn::Sub(hn::LoadU(d, masses + i), taken);
+    const auto f = Factors(d, factors + i, unit);
+    const auto weight = hn::IfThenElseZero(is_rest, hn::Mul(f, mass));
     hn::StoreU(weight, d, weights + i);
     sum = hn::Add(sum, weight);
   }
   float total = hn::GetLane(hn::SumOfLanes(d, sum));
   for (; i < count; ++i) {
     const float f = factor_unit * static_cast<float>(factors[i]);
-    weights[i] = f * (exact[i] != 0 ? flagged_weight : masses[i]);
+    weights[i] = exact[i] != 0 ? 0.0f : f * (masses[i] - less);
     total += weights[i];
   }
   return total;
 }
 
 float AddResiduals(const CodedRows& rows, const float* HWY_RESTRICT masses,
-                   const uint8_t* HWY_RESTRICT exact, float flagged_weight,
-                   float* HWY_RESTRICT out) {
+                   const uint8_t* HWY_RESTRICT exact, float less, float* HWY_RESTRICT out) {
   float total = 0;
   HWY_ALIGN float weights[kRowsAtOnce];
   for (size_t begin = 0; begin < rows.count; begin += kRowsAtOnce) {
     const size_t count = std::min(kRowsAtOnce, rows.count - begin);
     total += WeighResiduals(rows.factors + begin, rows.factor_unit, count, masses + begin,
-                            exact + begin, flagged_weight, weights);
+                            exact + begin, less, weights);
     const uint8_t* codes = rows.codes + begin * (rows.code_dim / 4);
     if (rows.code_dim / 4 == 8) {
       Adder<8>::Add(codes, count, rows.code_dim, weights, out);
@@ -580,10 +578,10 @@ float SumFactorSquares(const CodedRows& rows) {
   return HWY_DYNAMIC_DISPATCH(SumFactorSquares)(rows);
 }
 
-float AddResiduals(const CodedRows& rows, const float* masses, const uint8_t* exact,
-                   float flagged_weight, float* out) {
+float AddResiduals(const CodedRows& rows, const float* masses, const uint8_t* exact, float less,
+                   float* out) {
   ATTIC_CHECK(IsCodeDim(rows.code_dim));
-  return HWY_DYNAMIC_DISPATCH(AddResiduals)(rows, masses, exact, flagged_weight, out);
+  return HWY_DYNAMIC_DISPATCH(AddResiduals)(rows, masses, exact, less, out);
 }
 
 RowSums SumRows(const float* logits, const float* masses, const uint8_t* exact, size_t count) {

@@ -47,10 +47,10 @@ void ScoreResiduals(const CodedRows& rows, std::span<const ResidualScoring> quer
 // sum_i f^2.
 float SumFactorSquares(const CodedRows& rows);
 
-// out[j] += sum_i w_i f u_j, out (code_dim), w_i the mass of row i, or `flagged_weight` where its
-// flag is not zero; returns sum_i w_i f.
-float AddResiduals(const CodedRows& rows, const float* masses, const uint8_t* exact,
-                   float flagged_weight, float* out);
+// out[j] += sum_i (masses[i] - less) f u_j over the rows whose flag is zero, out (code_dim);
+// returns sum_i (masses[i] - less) f of them.
+float AddResiduals(const CodedRows& rows, const float* masses, const uint8_t* exact, float less,
+                   float* out);
 
 // Sums over the rows of a cluster, of masses and their squares.
 struct RowSums {

@@ -217,9 +217,9 @@ class AnswerBuilder {
     }
   }
 
-  // Of a row that is not exact. What values of a cluster differ by from their prediction adds up to
-  // zero: exact rows that differ by d say that the others differ by -d together, and so those count
-  // as if exact ones were among them with this mass, which is taken from the exact ones again. That
+  // Of a row that is not exact. Residuals of a cluster add up to zero, and values to its sum: were
+  // all rows of this mass, the cluster would be known from its mean value alone. So all count with
+  // it as one, exact rows among them, and only with what they have beside it by themselves. That
   // holds of rows alike in mass; where some stand out, they differ as exact ones do.
   static float OrdinaryMass(const CodedCluster& coded, const RowTotals& totals) {
     if (coded.exact == coded.rows || totals.rest_squares <= 0) return 0.0f;

@@ -127,6 +127,32 @@ TEST_F(DescentTest, EveryLevelIsMoreAccurateThanTheOneAbove) {
   EXPECT_LT(error[2], 0.73 * error[1]);
 }
 
+// Where weights are all but equal, what exact rows differ by from their prediction says what the
+// others differ by.
+TEST_F(DescentTest, RowsNotExactMakeUpForWhatExactOnesDifferBy) {
+  const std::vector<float> unscaled = [&] {
+    std::vector<float> queries = f_.Queries();
+    for (float& x : queries) x *= 0.01f;
+    return queries;
+  }();
+  queries_ = unscaled;
+  for (float& x : queries_) x *= f_.shape().logit_scale;
+  Descent descent = Begun();
+  descent.ReadLevel(/*codes=*/true);
+  descent.UpdateTotals();
+  std::vector<float> logits(state_.row_logits);
+  std::nth_element(logits.begin(), logits.begin() + 2 * kGroup * 1024, logits.end());
+  const std::vector<float> floors(kGroup, logits[2 * kGroup * 1024]);
+  ASSERT_TRUE(descent.Refine({.row_logit = floors}, absl::InfiniteFuture()));
+  descent.UpdateTotals();
+  const size_t exact = RowsFlagged(kRowExact);
+  EXPECT_GT(exact, 500u);
+  EXPECT_LT(exact, 4000u);
+  const double error = AnswerError(unscaled);
+  std::printf("error with %zu of 4096 rows exact: %f\n", exact, error);
+  EXPECT_LT(error, 0.002);
+}
+
 TEST_F(DescentTest, WhatADeadlineCutsShortIsNotTakenForExact) {
   Descent descent = Begun();
   descent.ReadLevel(/*codes=*/true);

@@ -141,13 +141,13 @@ TEST_P(ResidualCodesTest, SumsOfCodesMatchPlainLoops) {
     std::vector<float> masses = Normal(count, 5), out(code_dim, 1.0f);
     std::vector<uint8_t> exact(count);
     for (uint8_t& flag : exact) flag = static_cast<uint8_t>(random() % 3);
-    const float flagged = 0.75f;
-    const float total = AddResiduals(rows, masses.data(), exact.data(), flagged, out.data());
+    const float less = 0.75f;
+    const float total = AddResiduals(rows, masses.data(), exact.data(), less, out.data());
     double expected_total = 0, squares = 0;
     for (size_t i = 0; i < count; ++i) {
       const double f = c.factor(begin + i);
       squares += f * f;
-      if (exact[i] != 0) masses[i] = flagged;
+      masses[i] = exact[i] != 0 ? 0.0f : masses[i] - less;
       expected_total += masses[i] * f;
     }
     EXPECT_NEAR(total, expected_total, 1e-4);
