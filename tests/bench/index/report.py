@@ -38,9 +38,8 @@ fastest setting that reaches the recall, median over heads; "-": on some head no
 includes attention over what was found, the others' includes the call from Python.""",
     "time": """\
 One group of query heads on one thread, medians over questions, then over heads. Attic's times are
-processor time; its default is max_error 0.05. Every head goes through the index here, also where a
-store would scan because that is faster. Then the policy of least time among all that were measured
-with a median error of at most 0.05.""",
+processor time; its default is max_error 0.05. Heads scan everything where their plan says so. Then
+the policy of least time among all that were measured with a median error of at most 0.05.""",
     "build": """\
 Attic's processor time, and hnswlib's time by the clock times its threads: the cheapest index that
 addPoint built with 16 links and ef_construction 200.""",

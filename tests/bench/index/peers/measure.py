@@ -127,8 +127,9 @@ def main():
               "question_groups": arguments.questions, "neighbors": NEIGHBORS,
               "hardware_threads": HARDWARE_THREADS,
               "read_gigabytes_per_second": measure_read_bandwidth(threads),
-              "heads": numbers, "attention": measure_attention(heads, vector_set.group, vector_set.logit_scale,
-                                             threads, arguments.passes), "rows": []}
+              "heads": numbers, "rows": [],
+              "attention": measure_attention(heads, vector_set.group, vector_set.logit_scale,
+                                             threads, arguments.passes)}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     if arguments.attention_only:
         arguments.out.write_text(json.dumps(report, indent=1))
