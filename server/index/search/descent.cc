@@ -7,6 +7,7 @@
 #include "attention/vector_kernels.h"
 #include "base/check.h"
 #include "server/index/codes/residual_kernels.h"
+#include "server/index/search/row_kernels.h"
 
 namespace attic {
 namespace {

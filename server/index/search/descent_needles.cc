@@ -102,13 +102,12 @@ bool Descent::RaiseFloorsToBudget(float log_share_min, double bytes_max) {
 void Descent::FindKeysAbove(std::span<const float> floors, size_t count) {
   const bool bounded =
       std::all_of(floors.begin(), floors.end(), [](float f) { return f != kNegativeInfinity; });
-  const NeedleRequest needles{
-      .queries = request_.queries,
-      .super_logits = s_.super_logits,
-      .range = request_.range,
-      .log_share_min = bounded ? 0.0f : kNegativeInfinity,
-      .count = std::max(CandidatesMax() / 4, kCandidatesPerKey * count),
-      .raises = !bounded};
+  const NeedleRequest needles{.queries = request_.queries,
+                              .super_logits = s_.super_logits,
+                              .range = request_.range,
+                              .log_share_min = bounded ? 0.0f : kNegativeInfinity,
+                              .count = std::max(CandidatesMax() / 4, kCandidatesPerKey * count),
+                              .raises = !bounded};
   s_.log_floor = s_.log_total;
   if (bounded) s_.log_floor.assign(floors.begin(), floors.end());
   FindNeedles(part_, needles, request_.helpers, s_.log_floor, s_.needles, read_);

@@ -3,9 +3,9 @@
 #include <cmath>
 
 #include "base/prefetch.h"
-#include "server/index/codes/residual_kernels.h"
 #include "server/index/search/deadline.h"
 #include "server/index/search/descent.h"
+#include "server/index/search/row_kernels.h"
 
 namespace attic {
 namespace {

@@ -3,9 +3,9 @@
 
 #include "attention/partial_attention.h"
 #include "attention/vector_kernels.h"
-#include "server/index/codes/residual_kernels.h"
 #include "server/index/search/descent.h"
 #include "server/index/search/fast_sum.h"
+#include "server/index/search/row_kernels.h"
 
 namespace attic {
 namespace {
