@@ -131,7 +131,7 @@ void SearchIndexed(const IndexedPart& part, const TailView& tail, const SearchPa
     Descent descent(part, request, state, read);
     descent.Begin();
     descent.UpdateTotals();
-    ReadBestKeys(search.k, part, descent);
+    ReadBestKeys(search.k, descent);
     for (const uint32_t node : state.partial) {
       const Segment& segment = part.segment_of_node(node);
       const Segment::Rows rows =

@@ -72,17 +72,16 @@ std::vector<float> KthLogits(const DescentState& state, size_t k, bool exact_onl
 
 }  // namespace
 
-void ReadBestKeys(size_t k, const IndexedPart& part, Descent& descent) {
+void ReadBestKeys(size_t k, Descent& descent) {
   const DescentState& state = descent.state();
   DescentThreshold threshold{.reach = kSearchReach, .row_deviations = kCodeDeviations};
   descent.SeekClusters(std::max(kClustersSought, k / 2));
   threshold.row_logit = KthLogits(state, k, /*exact_only=*/false);
   if (!state.coded.empty()) descent.Refine(threshold, absl::InfiniteFuture());
-  if (part.calibration.hidden_mass >= kHiddenMassMin) {
-    descent.FindKeysAbove(KthLogits(state, k, /*exact_only=*/true), k);
-  }
   threshold.logit = threshold.row_logit = KthLogits(state, k, /*exact_only=*/true);
   descent.Refine(threshold, absl::InfiniteFuture());
+  // Last, because the better the keys that are known, the fewer codes can hide others.
+  descent.FindKeysAbove(KthLogits(state, k, /*exact_only=*/true), k);
 }
 
 namespace {
@@ -253,7 +252,7 @@ class Selector {
     for (float drop = kFirstDrop; true; drop += kDropStep) {
       const bool everything = drop > kDropMax;
       if (everything && !by_share) {
-        ReadBestKeys(static_cast<size_t>(policy_.amount), part_, descent_);
+        ReadBestKeys(static_cast<size_t>(policy_.amount), descent_);
         descent_.UpdateTotals();
         return true;
       }

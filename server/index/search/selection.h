@@ -18,7 +18,7 @@ bool ReadUntilMet(const SelectionPolicy& policy, const IndexedPart& part, absl::
 
 // Finds the `k` best keys of each query: those that codes tell, then whatever may be better than
 // the k-th of them. They are among the exact rows.
-void ReadBestKeys(size_t k, const IndexedPart& part, Descent& descent);
+void ReadBestKeys(size_t k, Descent& descent);
 
 }  // namespace attic
 
