@@ -332,5 +332,63 @@ TEST(HeadIndexTest, MemoryIsAccountedFor) {
   EXPECT_GT(use.graph_bytes, 0u);
 }
 
+// No default gives single keys away that are unlike their neighbours: neither in attention nor in
+// searches.
+TEST(HeadNeedleTest, SearchesFindKeysThatSumsHide) {
+  IndexOptions options = HeadFixture::SmallOptions();
+  options.segment_tokens = 4096;
+  options.cluster_tokens = 64;
+  options.super_cluster_clusters = 16;
+  options.centroid_graph = false;
+  HeadFixture f(42, 1, ElementType::kBFloat16, options);
+  constexpr int kNeedles = 24;
+  std::vector<std::vector<float>> queries(kNeedles);
+  std::vector<int64_t> positions;
+  for (std::vector<float>& query : queries) {
+    f.Append(1000);
+    std::vector<float> key, values(f.shape().value_dim, 1.0f);
+    f.source().Needle(key, query);
+    positions.push_back(f.count());
+    f.AppendRows(key, values);
+  }
+  f.Append(2000);
+  f.BuildAll();
+  int found = 0;
+  for (int i = 0; i < kNeedles; ++i) {
+    std::vector<std::vector<SearchHit>> hits;
+    ReadStatistics read;
+    f.head().Snapshot()->Search({.queries = queries[i], .range = {0, f.count()}}, 1, f.scratch(),
+                                hits, read);
+    found += hits[0].size() == 1 && hits[0][0].position == positions[i];
+    EXPECT_LT(read.exact_tokens, 8000u);
+  }
+  std::printf("%d of %d needles found\n", found, kNeedles);
+  EXPECT_EQ(found, kNeedles);
+}
+
+// What is scanned is what the plan says, whatever it was measured to be.
+TEST(HeadPlanTest, AnswersFollowThePlan) {
+  IndexOptions options = HeadFixture::SmallOptions();
+  options.exact_when_better = true;
+  HeadFixture f(41, 2, ElementType::kBFloat16, options);
+  f.Append(4096);
+  for (int i = 0; i < 64; ++i) f.head().AddTrainingQueries(f.source().Query());
+  f.BuildAll();
+  const HeadPlan plan = f.head().Plan();
+  EXPECT_EQ(plan.indexed_tokens, 4096);
+  EXPECT_GT(plan.answers_measured, 0u);
+  const double scanned_up_to = std::max(plan.scan_faster_below, plan.least_error);
+  ASSERT_GT(scanned_up_to, 1e-5);
+  ASSERT_LT(scanned_up_to, 1.0);
+  const std::vector<float> queries = f.Queries();
+  const auto is_scan = [&](const SelectionPolicy& policy) {
+    return f.Attend(queries, {0, 4096}, policy).read.exact_tokens == 4096u;
+  };
+  EXPECT_TRUE(is_scan({SelectionGoal::kMaxError, 1e-5}));
+  EXPECT_FALSE(is_scan({SelectionGoal::kMaxError, 1.0}));
+  EXPECT_EQ(is_scan({}), plan.scans_by_default);
+  EXPECT_TRUE(plan.coverage_max >= 1 || is_scan({SelectionGoal::kCoverage, 1.0}));
+}
+
 }  // namespace
 }  // namespace attic

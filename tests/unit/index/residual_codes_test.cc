@@ -8,17 +8,10 @@
 
 #include "gtest/gtest.h"
 #include "server/index/codes/residual_kernels.h"
+#include "tests/unit/index/normal_floats.h"
 
 namespace attic {
 namespace {
-
-std::vector<float> Normal(size_t n, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> x(n);
-  for (float& element : x) element = normal(random);
-  return x;
-}
 
 uint8_t Level(const ResidualCodes& codes, size_t row, size_t j) {
   const size_t quarter = codes.row_bytes;
@@ -32,7 +25,7 @@ float Factor(const ResidualCodes& codes, size_t row, size_t group) {
 // Rows in groups of 9, 0 and the rest.
 struct Coded {
   Coded(size_t dim, size_t rows, uint32_t seed)
-      : rotation(dim), residuals(Normal(rows * dim, seed)), begin{0, 9, 9, uint32_t(rows)} {
+      : rotation(dim), residuals(NormalFloats(rows * dim, seed)), begin{0, 9, 9, uint32_t(rows)} {
     for (size_t i = 0; i < 9 * dim; ++i) residuals[i] *= 0.01f;  // groups have their own scale
     codes = MakeResidualCodes(rotation, residuals, begin);
   }
@@ -75,7 +68,7 @@ TEST_P(ResidualErrorTest, LogitsAreEstimatedWithTheStatedVariance) {
   std::vector<int16_t> coefficients(code_dim);
   double square = 0, expected = 0;
   for (uint32_t seed = 100; seed < 120; ++seed) {
-    const std::vector<float> query = Normal(dim, seed);
+    const std::vector<float> query = NormalFloats(dim, seed);
     const ResidualQuery q =
         MakeResidualQuery(c.rotation, query.data(), rotated.data(), coefficients.data());
     std::vector<float> logits(c.rows());
@@ -138,7 +131,7 @@ TEST_P(ResidualCodesTest, SumsOfCodesMatchPlainLoops) {
   for (const size_t begin : {9u, 50u, 160u, 177u}) {
     const size_t count = c.rows() - begin;
     const CodedRows rows = c.codes.rows(2, begin, count);
-    std::vector<float> masses = Normal(count, 5), out(code_dim, 1.0f);
+    std::vector<float> masses = NormalFloats(count, 5), out(code_dim, 1.0f);
     std::vector<uint8_t> exact(count);
     for (uint8_t& flag : exact) flag = static_cast<uint8_t>(random() % 3);
     const float less = 0.75f;

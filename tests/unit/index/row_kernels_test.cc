@@ -8,21 +8,15 @@
 #include <random>
 #include <vector>
 
+#include "tests/unit/index/normal_floats.h"
+
 namespace attic {
 namespace {
-
-std::vector<float> Normal(size_t n, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> x(n);
-  for (float& element : x) element = normal(random);
-  return x;
-}
 
 TEST(RowKernelsTest, SumsOfRowsMatchAPlainLoop) {
   std::mt19937 random(6);
   for (const size_t count : {0, 1, 7, 16, 33, 100}) {
-    const std::vector<float> logits = Normal(count, 1);
+    const std::vector<float> logits = NormalFloats(count, 1);
     const float reference = 0.5f;
     std::vector<float> masses(count);
     std::vector<uint8_t> exact(count);
@@ -55,7 +49,7 @@ TEST(RowKernelsTest, SumsOfRowsMatchAPlainLoop) {
 TEST(RowKernelsTest, FindsTheRowsThatReachAFloor) {
   std::mt19937 random(8);
   for (const size_t count : {0, 1, 15, 16, 17, 95}) {
-    const std::vector<float> values = Normal(count, 3);
+    const std::vector<float> values = NormalFloats(count, 3);
     std::vector<uint8_t> exact(count);
     for (uint8_t& flag : exact) flag = static_cast<uint8_t>(random() % 2);
     for (const float floor : {-100.0f, 0.0f, 1.0f, 100.0f}) {
