@@ -34,7 +34,8 @@ LAYERS = {
     "server/index/segment/": VOCABULARY + ("server/index/codes/",),
     "server/index/estimate/": VOCABULARY + ("server/index/segment/",),
     "server/index/search/": VOCABULARY + ("server/index/",),
-    "server/session/": VOCABULARY + ("server/index/",),
+    "server/storage/": VOCABULARY + ("server/index/segment/", "server/index/codes/"),
+    "server/session/": VOCABULARY + ("server/index/", "server/storage/"),
     "server/service/": WIRE + ("server/session/", "server/index/"),
     "server/main.cc": VOCABULARY + ("server/",),
     "client/cpp/": WIRE,
@@ -59,6 +60,7 @@ ONLY_IN = {
     r"(cuda|cuda_\w+|cublas\w*|cooperative_groups)\.h": (
         "gpu_worker/kernels/", "gpu_worker/backend/", "tests/"),
     r"hwy/": ("attention/", "server/index/", "gpu_worker/model/", "gpu_worker/backend/", "tests/"),
+    r"(rocksdb/|xxhash)": ("server/storage/", "tests/"),
     r"cblas": ("server/index/segment/matrix_product.cc", "gpu_worker/"),
 }
 

@@ -12,7 +12,7 @@
 #include "api/types.h"
 #include "base/mutex.h"
 #include "server/index/head_index.h"
-#include "server/session/memory_budget.h"
+#include "base/memory_budget.h"
 #include "server/session/stored_layer.h"
 
 namespace attic {

@@ -10,7 +10,7 @@
 #include "base/status_macros.h"
 #include "server/session/build_scheduler.h"
 #include "server/session/catalogue.h"
-#include "server/session/memory_budget.h"
+#include "base/memory_budget.h"
 #include "server/session/query_executor.h"
 #include "server/session/random_id.h"
 #include "server/session/session.h"

@@ -11,7 +11,7 @@
 #include "base/mutex.h"
 #include "server/index/head_index.h"
 #include "server/session/build_scheduler.h"
-#include "server/session/memory_budget.h"
+#include "base/memory_budget.h"
 #include "server/session/session_head.h"
 
 namespace attic {

@@ -1,6 +1,6 @@
 // What the store may hold in memory, and who holds how much of it.
-#ifndef ATTIC_SERVER_SESSION_MEMORY_BUDGET_H_
-#define ATTIC_SERVER_SESSION_MEMORY_BUDGET_H_
+#ifndef ATTIC_BASE_MEMORY_BUDGET_H_
+#define ATTIC_BASE_MEMORY_BUDGET_H_
 
 #include <cstdint>
 #include <memory>
@@ -53,4 +53,4 @@ class MemoryCharge {
 
 }  // namespace attic
 
-#endif  // ATTIC_SERVER_SESSION_MEMORY_BUDGET_H_
+#endif  // ATTIC_BASE_MEMORY_BUDGET_H_

@@ -1,4 +1,4 @@
-#include "server/session/memory_budget.h"
+#include "base/memory_budget.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,0 +1,47 @@
+// One segment of one head as one file: written once, checked wherever it is read. FORMAT.md says
+// what every byte means.
+#ifndef ATTIC_SERVER_STORAGE_SEGMENT_FILE_H_
+#define ATTIC_SERVER_STORAGE_SEGMENT_FILE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "server/index/segment/segment.h"
+#include "server/index/segment/segment_vectors.h"
+#include "server/storage/cluster_cache.h"
+
+namespace rocksdb {
+class FileSystem;
+}
+
+namespace attic {
+
+// Writes `segment` with `vectors` to `path`, which must not exist, so that a crash at any moment
+// leaves either the whole file or none under that name: written under another name, synced, renamed,
+// the folder synced. Returns the size of the file.
+//   RESOURCE_EXHAUSTED: the disk is full; UNAVAILABLE: it cannot be written. Nothing is left then.
+absl::StatusOr<uint64_t> WriteSegmentFile(rocksdb::FileSystem& file_system, const std::string& path,
+                                          const Segment& segment, const VectorArrays& vectors);
+
+struct SegmentFile {
+  std::shared_ptr<Segment> segment;  // without vectors; every count and offset was checked
+  std::shared_ptr<const VectorSource> vectors;
+  uint64_t file_bytes = 0;
+};
+
+// Opens a file and reads everything but keys and values.
+//   NOT_FOUND; UNAVAILABLE: it cannot be read; DATA_LOSS: it is damaged; FAILED_PRECONDITION: of
+//   a version this program does not know. All name the file, and the section where one is damaged.
+absl::StatusOr<SegmentFile> OpenSegmentFile(std::shared_ptr<rocksdb::FileSystem> file_system,
+                                            const std::string& path,
+                                            std::shared_ptr<ClusterCache> cache);
+
+// Reads all of a file and compares every checksum; errors as of OpenSegmentFile.
+absl::Status VerifySegmentFile(rocksdb::FileSystem& file_system, const std::string& path);
+
+}  // namespace attic
+
+#endif  // ATTIC_SERVER_STORAGE_SEGMENT_FILE_H_
