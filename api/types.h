@@ -108,6 +108,7 @@ struct ReadStatistics {
   uint64_t estimated_super_clusters = 0;
   uint64_t graph_visits = 0;  // centroids read by graph searches
   uint64_t bytes_read = 0;    // keys, values, sums, codes, centroids and links
+  uint64_t disk_bytes_read = 0;  // for clusters that were not in memory, with all their rows
   ReadStatistics& operator+=(const ReadStatistics& other);
 };
 
@@ -174,6 +175,7 @@ struct MemoryUse {
   uint64_t summaries_bytes = 0;  // centroids, sums, super-clusters, assignments
   uint64_t codes_bytes = 0;      // of keys, one and two bits an element
   uint64_t graph_bytes = 0;      // links, side edges, builder
+  uint64_t evicted_bytes = 0;    // keys and values on disk only; not part of total()
   uint64_t total() const {
     return vectors_bytes + tail_bytes + summaries_bytes + codes_bytes + graph_bytes;
   }

@@ -55,16 +55,19 @@ absl::Status StoredLayer::CompareHeld(const AppendBatch& batch, size_t tokens) c
   const size_t heads = heads_.size();
   const size_t key_bytes = batch.keys.size() / (batch.count * heads);
   const size_t value_bytes = batch.values.size() / (batch.count * heads);
-  std::vector<std::byte> key(key_bytes);
-  std::vector<std::byte> value(value_bytes);
+  std::vector<std::byte> keys(tokens * key_bytes);
+  std::vector<std::byte> values(tokens * value_bytes);
   for (size_t head = 0; head < heads; ++head) {
-    const std::shared_ptr<const HeadSnapshot> snapshot = heads_[head]->index().Snapshot();
+    const int64_t begin = batch.begin_position;
+    ATTIC_RETURN_IF_ERROR(heads_[head]->index().Snapshot()->CopyRange(
+        {begin, begin + static_cast<int64_t>(tokens)}, keys.data(), values.data()));
     for (size_t i = 0; i < tokens; ++i) {
-      const int64_t position = batch.begin_position + static_cast<int64_t>(i);
+      const int64_t position = begin + static_cast<int64_t>(i);
       const size_t row = i * heads + head;
-      snapshot->CopyVectors(position, key.data(), value.data());
-      if (std::memcmp(key.data(), batch.keys.data() + row * key_bytes, key_bytes) != 0 ||
-          std::memcmp(value.data(), batch.values.data() + row * value_bytes, value_bytes) != 0) {
+      const std::byte* key = keys.data() + i * key_bytes;
+      const std::byte* value = values.data() + i * value_bytes;
+      if (std::memcmp(key, batch.keys.data() + row * key_bytes, key_bytes) != 0 ||
+          std::memcmp(value, batch.values.data() + row * value_bytes, value_bytes) != 0) {
         return absl::AlreadyExistsError(
             absl::StrCat("begin_position: position ", position, " is held with other content"));
       }
