@@ -2,6 +2,10 @@
 
 namespace attic {
 
+const char* DurabilityName(Durability durability) {
+  return durability == Durability::kDurable ? "durable" : "memory";
+}
+
 ReadStatistics& ReadStatistics::operator+=(const ReadStatistics& other) {
   tokens += other.tokens;
   exact_tokens += other.exact_tokens;
@@ -9,6 +13,7 @@ ReadStatistics& ReadStatistics::operator+=(const ReadStatistics& other) {
   estimated_super_clusters += other.estimated_super_clusters;
   graph_visits += other.graph_visits;
   bytes_read += other.bytes_read;
+  disk_bytes_read += other.disk_bytes_read;
   return *this;
 }
 
@@ -18,6 +23,7 @@ MemoryUse& MemoryUse::operator+=(const MemoryUse& other) {
   summaries_bytes += other.summaries_bytes;
   codes_bytes += other.codes_bytes;
   graph_bytes += other.graph_bytes;
+  evicted_bytes += other.evicted_bytes;
   return *this;
 }
 
