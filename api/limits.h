@@ -11,7 +11,7 @@ namespace attic {
 struct Limits {
   size_t sessions_max = 4096;
   size_t session_id_bytes_max = 128;
-  size_t text_bytes_max = 256;  // model_id, revision, position_encoding
+  size_t text_bytes_max = 256;  // model_id, revision, position_encoding, tenant
   uint32_t layers_max = 512;
   uint32_t q_heads_max = 512;
   uint32_t head_dim_max = 1024;      // also value_dim
@@ -25,6 +25,9 @@ struct Limits {
   size_t attend_requests_in_flight_max = 64;      // one stream
   size_t requests_queued_max = 1024;              // one store, waiting for a thread
   int64_t session_tokens_max = int64_t{1} << 32;
+  size_t prefix_hashes_max = 65536;  // of one session
+  size_t tenant_sessions_max = 0;    // open at once; 0: no limit but sessions_max
+  uint64_t tenant_bytes_max = 0;  // of a tenant's sessions in memory; 0: no limit but the store's
   uint64_t memory_bytes_max = 0;  // vectors and index; 0: three quarters of the machine's memory
   int64_t pending_segments_max = 64;  // per layer and head; appends wait beyond it
 };

@@ -2,6 +2,10 @@
 
 namespace attic {
 
+const char* DurabilityName(Durability durability) {
+  return durability == Durability::kDurable ? "durable" : "memory";
+}
+
 ReadStatistics& ReadStatistics::operator+=(const ReadStatistics& other) {
   tokens += other.tokens;
   exact_tokens += other.exact_tokens;

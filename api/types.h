@@ -7,11 +7,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "api/prefix_hashes.h"
 #include "api/selection.h"
 #include "attention/element_type.h"
 #include "attention/partial_attention.h"
@@ -44,17 +46,49 @@ struct PositionRange {
   bool operator==(const PositionRange&) const = default;
 };
 
+// What becomes of a session when the store's process ends.
+enum class Durability : uint8_t {
+  kMemory = 1,   // lost
+  kDurable = 2,  // what lies below the durable watermark survives, loss of power included
+};
+
+// "memory" or "durable".
+const char* DurabilityName(Durability durability);
+
 struct OpenSessionRequest {
   std::string session_id;  // empty: the store chooses one
   Fingerprint fingerprint;
   std::vector<uint32_t> stored_layers;  // the layers whose keys and values will be appended
+
+  // An existing session must belong to the same tenant and be at least as durable; the rest is for
+  // new sessions.
+  Durability durability = Durability::kMemory;
+  // Whose session it is: prefixes are reused and quotas counted within a tenant. Not authenticated:
+  // a caller says who it is.
+  std::string tenant;
+  // A session that nobody used for so long may be closed by the store; 0: never for this reason.
+  uint32_t ttl_seconds = 0;
+  bool pinned = false;  // neither closed when the lease ends, nor to make room
+  // The tokens that will be appended, or the first of them, as a chain over whole blocks:
+  // registered for others to find, as far as they are held.
+  std::vector<PrefixHash> prefix_hashes;
+  // Starts with the longest prefix that a session of the same tenant, fingerprint and stored layers
+  // holds; see SessionDescription::reused_tokens.
+  bool reuse_prefix = false;
+};
+
+struct ForkOptions {
+  int64_t position = 0;                  // the new session holds [0, position)
+  std::string new_session_id;            // empty: the store chooses one
+  std::optional<Durability> durability;  // none: as the source
 };
 
 struct LayerDescription {
   uint32_t layer = 0;
-  int64_t watermark = 0;       // every position below it is held
-  int64_t indexed_tokens = 0;  // those in segments, found through the index
-  int64_t tail_tokens = 0;     // those scanned exactly
+  int64_t watermark = 0;          // every position below it is held
+  int64_t indexed_tokens = 0;     // those in segments, found through the index
+  int64_t tail_tokens = 0;        // those scanned exactly
+  int64_t durable_watermark = 0;  // every position below it is durable; 0 in memory
   bool operator==(const LayerDescription&) const = default;
 };
 
@@ -64,6 +98,14 @@ struct SessionDescription {
   std::vector<LayerDescription> layers;
   int64_t watermark = 0;  // smallest over layers
   uint64_t memory_bytes = 0;
+  uint64_t evicted_bytes = 0;  // keys and values on disk only
+  Durability durability = Durability::kMemory;
+  int64_t durable_watermark = 0;  // smallest over layers
+  std::string tenant;
+  int64_t reused_tokens = 0;  // there from the start, through a prefix
+  uint32_t ttl_seconds = 0;
+  double lease_seconds_left = 0;  // 0: no lease, or it has ended
+  bool pinned = false;
   bool operator==(const SessionDescription&) const = default;
 };
 
@@ -106,8 +148,8 @@ struct ReadStatistics {
   uint64_t exact_tokens = 0;  // attended exactly, times kv heads
   uint64_t estimated_clusters = 0;
   uint64_t estimated_super_clusters = 0;
-  uint64_t graph_visits = 0;  // centroids read by graph searches
-  uint64_t bytes_read = 0;    // keys, values, sums, codes, centroids and links
+  uint64_t graph_visits = 0;     // centroids read by graph searches
+  uint64_t bytes_read = 0;       // keys, values, sums, codes, centroids and links
   uint64_t disk_bytes_read = 0;  // for clusters that were not in memory, with all their rows
   ReadStatistics& operator+=(const ReadStatistics& other);
 };
@@ -175,11 +217,18 @@ struct MemoryUse {
   uint64_t summaries_bytes = 0;  // centroids, sums, super-clusters, assignments
   uint64_t codes_bytes = 0;      // of keys, one and two bits an element
   uint64_t graph_bytes = 0;      // links, side edges, builder
-  uint64_t evicted_bytes = 0;    // keys and values on disk only; not part of total()
+  uint64_t evicted_bytes = 0;    // keys and values on disk only: not in memory, not in total()
   uint64_t total() const {
     return vectors_bytes + tail_bytes + summaries_bytes + codes_bytes + graph_bytes;
   }
   MemoryUse& operator+=(const MemoryUse& other);
+};
+
+// Something on disk that cannot be used: found while opening, or later.
+struct DamageReport {
+  std::string file;
+  std::string what;
+  bool operator==(const DamageReport&) const = default;
 };
 
 struct StoreStatus {
@@ -193,6 +242,13 @@ struct StoreStatus {
   double uptime_seconds = 0;
   std::string vector_target;  // instruction set in use
   MemoryUse memory;
+  std::vector<DamageReport> damage;
+  uint64_t disk_bytes = 0;   // of segment files
+  uint64_t cache_bytes = 0;  // keys and values read from disk and kept, beside memory
+  uint64_t cache_hits = 0;
+  uint64_t cache_misses = 0;
+  uint64_t recovering_sessions = 0;  // being read from disk
+  uint64_t evicted_sessions = 0;     // closed by the store since its start: lease ended
 };
 
 }  // namespace attic

@@ -1,7 +1,10 @@
 #include "wire/convert.h"
 
+#include <cstring>
 #include <limits>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
@@ -12,6 +15,21 @@ namespace {
 
 // In a request end = 0 stands for "up to the watermark".
 constexpr int64_t kUpToWatermark = std::numeric_limits<int64_t>::max();
+
+// None for the unspecified one.
+absl::StatusOr<std::optional<Durability>> FromWire(v1::Durability durability) {
+  switch (durability) {
+    case v1::DURABILITY_UNSPECIFIED:
+      return std::nullopt;
+    case v1::DURABILITY_MEMORY:
+      return Durability::kMemory;
+    case v1::DURABILITY_DURABLE:
+      return Durability::kDurable;
+    default:
+      return absl::InvalidArgumentError(
+          absl::StrCat("durability: unknown durability ", static_cast<int>(durability)));
+  }
+}
 
 }  // namespace
 
@@ -100,6 +118,7 @@ v1::ReadStatistics ToWire(const ReadStatistics& read) {
   out.set_estimated_super_clusters(read.estimated_super_clusters);
   out.set_graph_visits(read.graph_visits);
   out.set_bytes_read(read.bytes_read);
+  out.set_disk_bytes_read(read.disk_bytes_read);
   return out;
 }
 
@@ -111,7 +130,40 @@ ReadStatistics FromWire(const v1::ReadStatistics& read) {
   out.estimated_super_clusters = read.estimated_super_clusters();
   out.graph_visits = read.graph_visits();
   out.bytes_read = read.bytes_read();
+  out.disk_bytes_read = read.disk_bytes_read();
   return out;
+}
+
+v1::Durability ToWire(Durability durability) { return static_cast<v1::Durability>(durability); }
+
+std::string ToWire(std::span<const PrefixHash> hashes) {
+  return std::string(reinterpret_cast<const char*>(hashes.data()), hashes.size_bytes());
+}
+
+absl::StatusOr<std::vector<PrefixHash>> PrefixHashesFromWire(const std::string& bytes) {
+  if (bytes.size() % kPrefixHashBytes != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("prefix_hashes: ", bytes.size(), " bytes are no whole number of hashes"));
+  }
+  std::vector<PrefixHash> hashes(bytes.size() / kPrefixHashBytes);
+  if (!bytes.empty()) std::memcpy(hashes.data(), bytes.data(), bytes.size());
+  return hashes;
+}
+
+v1::ForkRequest ToWire(const std::string& session_id, const ForkOptions& options) {
+  v1::ForkRequest out;
+  out.set_session_id(session_id);
+  out.set_position(options.position);
+  out.set_new_session_id(options.new_session_id);
+  if (options.durability.has_value()) out.set_durability(ToWire(*options.durability));
+  return out;
+}
+
+absl::StatusOr<ForkOptions> FromWire(const v1::ForkRequest& request) {
+  ATTIC_ASSIGN_OR_RETURN(const auto durability, FromWire(request.durability()));
+  return ForkOptions{.position = request.position(),
+                     .new_session_id = request.new_session_id(),
+                     .durability = durability};
 }
 
 v1::OpenRequest ToWire(const OpenSessionRequest& request) {
@@ -119,6 +171,12 @@ v1::OpenRequest ToWire(const OpenSessionRequest& request) {
   out.set_session_id(request.session_id);
   *out.mutable_fingerprint() = ToWire(request.fingerprint);
   out.mutable_stored_layers()->Assign(request.stored_layers.begin(), request.stored_layers.end());
+  out.set_durability(ToWire(request.durability));
+  out.set_tenant(request.tenant);
+  out.set_ttl_seconds(request.ttl_seconds);
+  out.set_pinned(request.pinned);
+  out.set_prefix_hashes(ToWire(request.prefix_hashes));
+  out.set_reuse_prefix(request.reuse_prefix);
   return out;
 }
 
@@ -127,6 +185,13 @@ absl::StatusOr<OpenSessionRequest> FromWire(const v1::OpenRequest& request) {
   out.session_id = request.session_id();
   ATTIC_ASSIGN_OR_RETURN(out.fingerprint, FromWire(request.fingerprint()));
   out.stored_layers.assign(request.stored_layers().begin(), request.stored_layers().end());
+  ATTIC_ASSIGN_OR_RETURN(const auto durability, FromWire(request.durability()));
+  out.durability = durability.value_or(Durability::kMemory);
+  out.tenant = request.tenant();
+  out.ttl_seconds = request.ttl_seconds();
+  out.pinned = request.pinned();
+  ATTIC_ASSIGN_OR_RETURN(out.prefix_hashes, PrefixHashesFromWire(request.prefix_hashes()));
+  out.reuse_prefix = request.reuse_prefix();
   return out;
 }
 
@@ -140,9 +205,18 @@ v1::SessionDescription ToWire(const SessionDescription& description) {
     added->set_watermark(layer.watermark);
     added->set_indexed_tokens(layer.indexed_tokens);
     added->set_tail_tokens(layer.tail_tokens);
+    added->set_durable_watermark(layer.durable_watermark);
   }
   out.set_watermark(description.watermark);
   out.set_memory_bytes(description.memory_bytes);
+  out.set_evicted_bytes(description.evicted_bytes);
+  out.set_durability(ToWire(description.durability));
+  out.set_durable_watermark(description.durable_watermark);
+  out.set_tenant(description.tenant);
+  out.set_reused_tokens(description.reused_tokens);
+  out.set_ttl_seconds(description.ttl_seconds);
+  out.set_lease_seconds_left(description.lease_seconds_left);
+  out.set_pinned(description.pinned);
   return out;
 }
 
@@ -154,10 +228,20 @@ absl::StatusOr<SessionDescription> FromWire(const v1::SessionDescription& descri
     out.layers.push_back({.layer = layer.layer(),
                           .watermark = layer.watermark(),
                           .indexed_tokens = layer.indexed_tokens(),
-                          .tail_tokens = layer.tail_tokens()});
+                          .tail_tokens = layer.tail_tokens(),
+                          .durable_watermark = layer.durable_watermark()});
   }
   out.watermark = description.watermark();
   out.memory_bytes = description.memory_bytes();
+  out.evicted_bytes = description.evicted_bytes();
+  ATTIC_ASSIGN_OR_RETURN(const auto durability, FromWire(description.durability()));
+  out.durability = durability.value_or(Durability::kMemory);
+  out.durable_watermark = description.durable_watermark();
+  out.tenant = description.tenant();
+  out.reused_tokens = description.reused_tokens();
+  out.ttl_seconds = description.ttl_seconds();
+  out.lease_seconds_left = description.lease_seconds_left();
+  out.pinned = description.pinned();
   return out;
 }
 
@@ -204,6 +288,18 @@ v1::StoreStatus ToWire(const StoreStatus& status) {
   memory->set_summaries_bytes(status.memory.summaries_bytes);
   memory->set_codes_bytes(status.memory.codes_bytes);
   memory->set_graph_bytes(status.memory.graph_bytes);
+  memory->set_evicted_bytes(status.memory.evicted_bytes);
+  for (const DamageReport& report : status.damage) {
+    v1::DamageReport* added = out.add_damage();
+    added->set_file(report.file);
+    added->set_what(report.what);
+  }
+  out.set_disk_bytes(status.disk_bytes);
+  out.set_cache_bytes(status.cache_bytes);
+  out.set_cache_hits(status.cache_hits);
+  out.set_cache_misses(status.cache_misses);
+  out.set_recovering_sessions(status.recovering_sessions);
+  out.set_evicted_sessions(status.evicted_sessions);
   return out;
 }
 
@@ -222,7 +318,17 @@ StoreStatus FromWire(const v1::StoreStatus& status) {
                 .tail_bytes = status.memory().tail_bytes(),
                 .summaries_bytes = status.memory().summaries_bytes(),
                 .codes_bytes = status.memory().codes_bytes(),
-                .graph_bytes = status.memory().graph_bytes()};
+                .graph_bytes = status.memory().graph_bytes(),
+                .evicted_bytes = status.memory().evicted_bytes()};
+  for (const v1::DamageReport& report : status.damage()) {
+    out.damage.push_back({.file = report.file(), .what = report.what()});
+  }
+  out.disk_bytes = status.disk_bytes();
+  out.cache_bytes = status.cache_bytes();
+  out.cache_hits = status.cache_hits();
+  out.cache_misses = status.cache_misses();
+  out.recovering_sessions = status.recovering_sessions();
+  out.evicted_sessions = status.evicted_sessions();
   return out;
 }
 

@@ -8,6 +8,7 @@
 #ifndef ATTIC_WIRE_CONVERT_H_
 #define ATTIC_WIRE_CONVERT_H_
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,15 @@ PositionRange FromWire(const v1::PositionRange& range);
 
 v1::ReadStatistics ToWire(const ReadStatistics& read);
 ReadStatistics FromWire(const v1::ReadStatistics& read);
+
+v1::Durability ToWire(Durability durability);
+
+// Whole hashes only.
+std::string ToWire(std::span<const PrefixHash> hashes);
+absl::StatusOr<std::vector<PrefixHash>> PrefixHashesFromWire(const std::string& bytes);
+
+v1::ForkRequest ToWire(const std::string& session_id, const ForkOptions& options);
+absl::StatusOr<ForkOptions> FromWire(const v1::ForkRequest& request);
 
 v1::OpenRequest ToWire(const OpenSessionRequest& request);
 absl::StatusOr<OpenSessionRequest> FromWire(const v1::OpenRequest& request);

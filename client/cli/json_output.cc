@@ -23,22 +23,39 @@ Json ToJson(const SessionDescription& session) {
     layers.push_back({{"layer", layer.layer},
                       {"watermark", layer.watermark},
                       {"indexed_tokens", layer.indexed_tokens},
-                      {"tail_tokens", layer.tail_tokens}});
+                      {"tail_tokens", layer.tail_tokens},
+                      {"durable_watermark", layer.durable_watermark}});
   }
   return {{"session_id", session.session_id},
           {"fingerprint", ToJson(session.fingerprint)},
           {"layers", layers},
           {"watermark", session.watermark},
-          {"memory_bytes", session.memory_bytes}};
+          {"memory_bytes", session.memory_bytes},
+          {"evicted_bytes", session.evicted_bytes},
+          {"durability", DurabilityName(session.durability)},
+          {"durable_watermark", session.durable_watermark},
+          {"tenant", session.tenant},
+          {"reused_tokens", session.reused_tokens},
+          {"ttl_seconds", session.ttl_seconds},
+          {"lease_seconds_left", session.lease_seconds_left},
+          {"pinned", session.pinned}};
 }
 
 Json ToJson(const MemoryUse& memory) {
-  return {{"vectors_bytes", memory.vectors_bytes},     {"tail_bytes", memory.tail_bytes},
-          {"summaries_bytes", memory.summaries_bytes}, {"codes_bytes", memory.codes_bytes},
-          {"graph_bytes", memory.graph_bytes},         {"total_bytes", memory.total()}};
+  return {{"vectors_bytes", memory.vectors_bytes},
+          {"tail_bytes", memory.tail_bytes},
+          {"summaries_bytes", memory.summaries_bytes},
+          {"codes_bytes", memory.codes_bytes},
+          {"graph_bytes", memory.graph_bytes},
+          {"evicted_bytes", memory.evicted_bytes},
+          {"total_bytes", memory.total()}};
 }
 
 Json ToJson(const StoreStatus& status) {
+  Json damage = Json::array();
+  for (const DamageReport& report : status.damage) {
+    damage.push_back({{"file", report.file}, {"what", report.what}});
+  }
   return {{"version", status.version},
           {"boot_id", status.boot_id},
           {"epoch", status.epoch},
@@ -48,7 +65,14 @@ Json ToJson(const StoreStatus& status) {
           {"threads", status.threads},
           {"uptime_seconds", status.uptime_seconds},
           {"vector_target", status.vector_target},
-          {"memory", ToJson(status.memory)}};
+          {"memory", ToJson(status.memory)},
+          {"damage", damage},
+          {"disk_bytes", status.disk_bytes},
+          {"cache_bytes", status.cache_bytes},
+          {"cache_hits", status.cache_hits},
+          {"cache_misses", status.cache_misses},
+          {"recovering_sessions", status.recovering_sessions},
+          {"evicted_sessions", status.evicted_sessions}};
 }
 
 Json ToJson(const ReadStatistics& read) {
@@ -57,7 +81,8 @@ Json ToJson(const ReadStatistics& read) {
           {"estimated_clusters", read.estimated_clusters},
           {"estimated_super_clusters", read.estimated_super_clusters},
           {"graph_visits", read.graph_visits},
-          {"bytes_read", read.bytes_read}};
+          {"bytes_read", read.bytes_read},
+          {"disk_bytes_read", read.disk_bytes_read}};
 }
 
 Json ToJson(const HeadPlan& plan) {

@@ -8,7 +8,8 @@
 namespace attic::cli {
 
 void PrintMemoryTable(const MemoryUse& memory, std::ostream& out) {
-  const double raw = std::max<double>(1, memory.vectors_bytes + memory.tail_bytes);
+  const double raw =
+      std::max<double>(1, memory.vectors_bytes + memory.tail_bytes + memory.evicted_bytes);
   Table table({{"memory", Align::kLeft}, {"bytes"}, {"of keys and values"}});
   const auto add = [&](const char* part, uint64_t bytes) {
     table.AddRow({part, FormatBytes(bytes), FormatPercent(bytes / raw)});
@@ -19,6 +20,7 @@ void PrintMemoryTable(const MemoryUse& memory, std::ostream& out) {
   add("codes", memory.codes_bytes);
   add("graph", memory.graph_bytes);
   add("total", memory.total());
+  if (memory.evicted_bytes > 0) add("on disk only", memory.evicted_bytes);
   table.Print(out);
 }
 

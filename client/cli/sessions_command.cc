@@ -1,8 +1,9 @@
-// attic sessions list|describe|fork|truncate|close.
+// attic sessions list|describe|fork|truncate|flush|pin|unpin|renew|close.
 #include <iostream>
 #include <string>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "base/status_macros.h"
 #include "client/cli/command.h"
 #include "client/cli/json_output.h"
@@ -12,11 +13,22 @@
 namespace attic::cli {
 namespace {
 
+constexpr absl::Duration kFlushTime = absl::Minutes(10);
+
 struct SessionArguments {
   std::string session_id;
   std::string new_session_id;
   int64_t position = 0;
 };
+
+std::string Durable(const SessionDescription& session) {
+  return session.durability == Durability::kDurable ? FormatCount(session.durable_watermark) : "no";
+}
+
+std::string Lease(const SessionDescription& session) {
+  if (session.pinned) return "pinned";
+  return session.ttl_seconds == 0 ? "none" : FormatSeconds(session.lease_seconds_left);
+}
 
 void PrintSession(const SessionDescription& session) {
   const Fingerprint& f = session.fingerprint;
@@ -26,11 +38,16 @@ void PrintSession(const SessionDescription& session) {
             << " layers, " << f.q_heads << " query heads, " << f.kv_heads << " kv heads, keys of "
             << f.head_dim << ", values of " << f.value_dim << ", "
             << ElementTypeName(f.element_type) << ", position encoding "
-            << (f.position_encoding.empty() ? "not given" : f.position_encoding) << "\n\n";
-  Table table({{"layer"}, {"tokens"}, {"indexed"}, {"tail"}});
+            << (f.position_encoding.empty() ? "not given" : f.position_encoding) << "\nkept    "
+            << DurabilityName(session.durability) << ", lease " << Lease(session) << ", tenant \""
+            << session.tenant << "\", " << FormatCount(session.reused_tokens)
+            << " tokens through a prefix, " << FormatBytes(session.evicted_bytes)
+            << " on disk only\n\n";
+  Table table({{"layer"}, {"tokens"}, {"indexed"}, {"tail"}, {"durable"}});
   for (const LayerDescription& layer : session.layers) {
     table.AddRow({std::to_string(layer.layer), FormatCount(layer.watermark),
-                  FormatCount(layer.indexed_tokens), FormatCount(layer.tail_tokens)});
+                  FormatCount(layer.indexed_tokens), FormatCount(layer.tail_tokens),
+                  FormatCount(layer.durable_watermark)});
   }
   table.Print(std::cout);
 }
@@ -60,13 +77,18 @@ absl::StatusOr<int> RunList(const GlobalOptions& global) {
                {"layers stored"},
                {"tokens"},
                {"indexed"},
-               {"memory"}});
+               {"memory"},
+               {"on disk only"},
+               {"durable"},
+               {"lease"},
+               {"tenant", Align::kLeft}});
   for (const SessionDescription& session : sessions) {
     int64_t indexed = session.layers.empty() ? 0 : session.layers.front().indexed_tokens;
     for (const auto& layer : session.layers) indexed = std::min(indexed, layer.indexed_tokens);
-    table.AddRow({session.session_id, session.fingerprint.model_id,
-                  std::to_string(session.layers.size()), FormatCount(session.watermark),
-                  FormatCount(indexed), FormatBytes(session.memory_bytes)});
+    table.AddRow(
+        {session.session_id, session.fingerprint.model_id, std::to_string(session.layers.size()),
+         FormatCount(session.watermark), FormatCount(indexed), FormatBytes(session.memory_bytes),
+         FormatBytes(session.evicted_bytes), Durable(session), Lease(session), session.tenant});
   }
   table.Print(std::cout);
   return 0;
@@ -84,13 +106,34 @@ absl::StatusOr<int> RunFork(const GlobalOptions& global, SessionArguments argume
                            client->DescribeSession(arguments.session_id));
     arguments.position = session.watermark;
   }
-  return PrintResult(global, client->ForkSession(arguments.session_id, arguments.position,
-                                                 arguments.new_session_id));
+  return PrintResult(global, client->ForkSession(arguments.session_id,
+                                                 {.position = arguments.position,
+                                                  .new_session_id = arguments.new_session_id}));
 }
 
 absl::StatusOr<int> RunTruncate(const GlobalOptions& global, const SessionArguments& arguments) {
   ATTIC_ASSIGN_OR_RETURN(const auto client, Connect(global));
   return PrintResult(global, client->TruncateSession(arguments.session_id, arguments.position));
+}
+
+absl::StatusOr<int> RunFlush(const GlobalOptions& global, const SessionArguments& arguments) {
+  ATTIC_ASSIGN_OR_RETURN(const auto client, Connect(global));
+  return PrintResult(global, client->FlushSession(arguments.session_id, absl::Now() + kFlushTime));
+}
+
+absl::StatusOr<int> RunPin(const GlobalOptions& global, const SessionArguments& arguments) {
+  ATTIC_ASSIGN_OR_RETURN(const auto client, Connect(global));
+  return PrintResult(global, client->PinSession(arguments.session_id, true));
+}
+
+absl::StatusOr<int> RunUnpin(const GlobalOptions& global, const SessionArguments& arguments) {
+  ATTIC_ASSIGN_OR_RETURN(const auto client, Connect(global));
+  return PrintResult(global, client->PinSession(arguments.session_id, false));
+}
+
+absl::StatusOr<int> RunRenew(const GlobalOptions& global, const SessionArguments& arguments) {
+  ATTIC_ASSIGN_OR_RETURN(const auto client, Connect(global));
+  return PrintResult(global, client->RenewLease(arguments.session_id));
 }
 
 absl::StatusOr<int> RunClose(const GlobalOptions& global, const SessionArguments& arguments) {
@@ -134,6 +177,10 @@ void AddSessionsCommand(CLI::App& app, SelectedCommand& selected) {
   add_id(truncate);
   truncate->add_option("position", arguments->position, "First position to forget")->required();
 
+  add_id(add("flush", "Wait until everything appended is durable", RunFlush));
+  add_id(add("pin", "Keep the store from closing a session by itself", RunPin));
+  add_id(add("unpin", "Undo pin", RunUnpin));
+  add_id(add("renew", "Let the lease of a session run anew", RunRenew));
   add_id(add("close", "Forget a session", RunClose));
 }
 

@@ -11,6 +11,24 @@
 namespace attic::cli {
 namespace {
 
+void PrintDisk(const StoreStatus& status) {
+  if (status.disk_bytes > 0 || status.recovering_sessions > 0) {
+    const uint64_t reads = status.cache_hits + status.cache_misses;
+    std::cout << "\ndisk: " << FormatBytes(status.disk_bytes) << " in segment files, "
+              << FormatBytes(status.cache_bytes) << " of them cached, "
+              << FormatPercent(reads == 0 ? 0 : double(status.cache_hits) / reads)
+              << " of reads found there; " << FormatCount(status.recovering_sessions)
+              << " sessions being read\n";
+  }
+  if (status.evicted_sessions > 0) {
+    std::cout << "\nclosed by the store, for their lease had ended: "
+              << FormatCount(status.evicted_sessions) << " sessions\n";
+  }
+  for (const DamageReport& report : status.damage) {
+    std::cout << "\ndamaged: " << report.file << ": " << report.what << '\n';
+  }
+}
+
 absl::StatusOr<int> RunStatus(const GlobalOptions& global) {
   ATTIC_ASSIGN_OR_RETURN(const auto client, Connect(global));
   ATTIC_ASSIGN_OR_RETURN(const StoreStatus status, client->Status());
@@ -29,6 +47,7 @@ absl::StatusOr<int> RunStatus(const GlobalOptions& global) {
     std::cout << '\n';
     PrintMemoryTable(status.memory, std::cout);
   }
+  PrintDisk(status);
   return 0;
 }
 

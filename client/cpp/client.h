@@ -61,10 +61,22 @@ class Client {
   virtual absl::StatusOr<std::vector<HeadPlan>> PlanSession(const std::string& session_id) = 0;
   virtual absl::StatusOr<std::vector<SessionDescription>> ListSessions() = 0;
   virtual absl::StatusOr<SessionDescription> ForkSession(const std::string& session_id,
-                                                         int64_t position,
-                                                         const std::string& new_session_id) = 0;
+                                                         const ForkOptions& options) = 0;
   virtual absl::StatusOr<SessionDescription> TruncateSession(const std::string& session_id,
                                                              int64_t position) = 0;
+  // Returns when everything appended before the call is durable. FAILED_PRECONDITION for a session
+  // in memory.
+  virtual absl::StatusOr<SessionDescription> FlushSession(const std::string& session_id,
+                                                          absl::Time deadline) = 0;
+  // Registers the hashes of the blocks from the first_block'th on (api/prefix_hashes.h).
+  // ALREADY_EXISTS when one registered before differs, OUT_OF_RANGE beyond their number.
+  virtual absl::StatusOr<SessionDescription> ExtendPrefix(const std::string& session_id,
+                                                          uint32_t first_block,
+                                                          std::span<const PrefixHash> hashes) = 0;
+  // A lease runs for ttl_seconds from now on; see proto/attic/v1/session.proto.
+  virtual absl::StatusOr<SessionDescription> RenewLease(const std::string& session_id) = 0;
+  virtual absl::StatusOr<SessionDescription> PinSession(const std::string& session_id,
+                                                        bool pinned) = 0;
   virtual absl::Status CloseSession(const std::string& session_id) = 0;
 
   virtual absl::StatusOr<std::unique_ptr<AppendStream>> OpenAppendStream() = 0;

@@ -62,13 +62,29 @@ class LocalClient final : public Client {
       std::move(page.begin(), page.end(), std::back_inserter(sessions));
     }
   }
-  absl::StatusOr<SessionDescription> ForkSession(const std::string& session_id, int64_t position,
-                                                 const std::string& new_session_id) override {
-    return store_->ForkSession(session_id, position, new_session_id);
+  absl::StatusOr<SessionDescription> ForkSession(const std::string& session_id,
+                                                 const ForkOptions& options) override {
+    return store_->ForkSession(session_id, options);
   }
   absl::StatusOr<SessionDescription> TruncateSession(const std::string& session_id,
                                                      int64_t position) override {
     return store_->TruncateSession(session_id, position);
+  }
+  absl::StatusOr<SessionDescription> FlushSession(const std::string& session_id,
+                                                  absl::Time deadline) override {
+    return store_->FlushSession(session_id, deadline);
+  }
+  absl::StatusOr<SessionDescription> ExtendPrefix(const std::string& session_id,
+                                                  uint32_t first_block,
+                                                  std::span<const PrefixHash> hashes) override {
+    return store_->ExtendPrefix(session_id, first_block, hashes);
+  }
+  absl::StatusOr<SessionDescription> RenewLease(const std::string& session_id) override {
+    return store_->RenewLease(session_id);
+  }
+  absl::StatusOr<SessionDescription> PinSession(const std::string& session_id,
+                                                bool pinned) override {
+    return store_->PinSession(session_id, pinned);
   }
   absl::Status CloseSession(const std::string& session_id) override {
     return store_->CloseSession(session_id);

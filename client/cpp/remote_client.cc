@@ -58,13 +58,9 @@ class RemoteClient final : public Client {
     return plans;
   }
 
-  absl::StatusOr<SessionDescription> ForkSession(const std::string& session_id, int64_t position,
-                                                 const std::string& new_session_id) override {
-    v1::ForkRequest request;
-    request.set_session_id(session_id);
-    request.set_position(position);
-    request.set_new_session_id(new_session_id);
-    return Description(request, &v1::SessionService::Stub::Fork);
+  absl::StatusOr<SessionDescription> ForkSession(const std::string& session_id,
+                                                 const ForkOptions& options) override {
+    return Description(wire::ToWire(session_id, options), &v1::SessionService::Stub::Fork);
   }
 
   absl::StatusOr<SessionDescription> TruncateSession(const std::string& session_id,
@@ -73,6 +69,37 @@ class RemoteClient final : public Client {
     request.set_session_id(session_id);
     request.set_position(position);
     return Description(request, &v1::SessionService::Stub::Truncate);
+  }
+
+  absl::StatusOr<SessionDescription> FlushSession(const std::string& session_id,
+                                                  absl::Time deadline) override {
+    v1::FlushRequest request;
+    request.set_session_id(session_id);
+    return Description(request, &v1::SessionService::Stub::Flush, deadline);
+  }
+
+  absl::StatusOr<SessionDescription> ExtendPrefix(const std::string& session_id,
+                                                  uint32_t first_block,
+                                                  std::span<const PrefixHash> hashes) override {
+    v1::ExtendPrefixRequest request;
+    request.set_session_id(session_id);
+    request.set_first_block(first_block);
+    request.set_prefix_hashes(wire::ToWire(hashes));
+    return Description(request, &v1::SessionService::Stub::ExtendPrefix);
+  }
+
+  absl::StatusOr<SessionDescription> RenewLease(const std::string& session_id) override {
+    v1::RenewLeaseRequest request;
+    request.set_session_id(session_id);
+    return Description(request, &v1::SessionService::Stub::RenewLease);
+  }
+
+  absl::StatusOr<SessionDescription> PinSession(const std::string& session_id,
+                                                bool pinned) override {
+    v1::PinRequest request;
+    request.set_session_id(session_id);
+    request.set_pinned(pinned);
+    return Description(request, &v1::SessionService::Stub::Pin);
   }
 
   absl::Status CloseSession(const std::string& session_id) override {
@@ -98,13 +125,23 @@ class RemoteClient final : public Client {
   absl::Time CallDeadline() const { return absl::Now() + options_.call_timeout; }
 
   template <typename Request>
-  absl::StatusOr<SessionDescription> Description(
-      const Request& request,
-      grpc::Status (v1::SessionService::Stub::*method)(grpc::ClientContext*, const Request&,
-                                                       v1::SessionDescription*)) {
+  using SessionMethod = grpc::Status (v1::SessionService::Stub::*)(grpc::ClientContext*,
+                                                                   const Request&,
+                                                                   v1::SessionDescription*);
+
+  template <typename Request>
+  absl::StatusOr<SessionDescription> Description(const Request& request,
+                                                 SessionMethod<Request> method) {
+    return Description(request, method, CallDeadline());
+  }
+
+  template <typename Request>
+  absl::StatusOr<SessionDescription> Description(const Request& request,
+                                                 SessionMethod<Request> method,
+                                                 absl::Time deadline) {
     ATTIC_ASSIGN_OR_RETURN(const v1::SessionDescription response,
                            CallUnary<v1::SessionDescription>(
-                               request, CallDeadline(), [&](auto* context, auto& r, auto* out) {
+                               request, deadline, [&](auto* context, auto& r, auto* out) {
                                  return ((*sessions_).*method)(context, r, out);
                                }));
     return wire::FromWire(response);

@@ -171,8 +171,9 @@ absl::Status StoreSession::AttendBatch(const StoreQuestion& question, size_t fir
 absl::StatusOr<std::unique_ptr<StoreSession>> StoreSession::Fork(
     const std::string& new_session_id) {
   ATTIC_RETURN_IF_ERROR(Flush());
-  ATTIC_ASSIGN_OR_RETURN(const SessionDescription description,
-                         client_.ForkSession(id_, acknowledged_, new_session_id));
+  ATTIC_ASSIGN_OR_RETURN(
+      const SessionDescription description,
+      client_.ForkSession(id_, {.position = acknowledged_, .new_session_id = new_session_id}));
   std::unique_ptr<StoreSession> fork(
       new StoreSession(client_, description.session_id, fingerprint_, layers_, options_));
   for (Batch& batch : fork->batches_) batch.begin = acknowledged_;

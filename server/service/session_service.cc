@@ -73,10 +73,9 @@ grpc::ServerUnaryReactor* SessionServiceImpl::List(grpc::CallbackServerContext* 
 grpc::ServerUnaryReactor* SessionServiceImpl::Fork(grpc::CallbackServerContext* context,
                                                    const v1::ForkRequest* request,
                                                    v1::SessionDescription* response) {
-  return ServeUnary(context, executor_, [this, request, response](absl::Time) {
-    return attic::Describe(
-        store_.ForkSession(request->session_id(), request->position(), request->new_session_id()),
-        response);
+  return ServeUnary(context, executor_, [this, request, response](absl::Time) -> absl::Status {
+    ATTIC_ASSIGN_OR_RETURN(const ForkOptions options, wire::FromWire(*request));
+    return attic::Describe(store_.ForkSession(request->session_id(), options), response);
   });
 }
 
@@ -86,6 +85,40 @@ grpc::ServerUnaryReactor* SessionServiceImpl::Truncate(grpc::CallbackServerConte
   return ServeUnary(context, executor_, [this, request, response](absl::Time) {
     return attic::Describe(store_.TruncateSession(request->session_id(), request->position()),
                            response);
+  });
+}
+
+grpc::ServerUnaryReactor* SessionServiceImpl::Flush(grpc::CallbackServerContext* context,
+                                                    const v1::FlushRequest* request,
+                                                    v1::SessionDescription* response) {
+  return ServeUnary(context, executor_, [this, request, response](absl::Time deadline) {
+    return attic::Describe(store_.FlushSession(request->session_id(), deadline), response);
+  });
+}
+
+grpc::ServerUnaryReactor* SessionServiceImpl::ExtendPrefix(grpc::CallbackServerContext* context,
+                                                           const v1::ExtendPrefixRequest* request,
+                                                           v1::SessionDescription* response) {
+  return ServeUnary(context, executor_, [this, request, response](absl::Time) -> absl::Status {
+    ATTIC_ASSIGN_OR_RETURN(const auto hashes, wire::PrefixHashesFromWire(request->prefix_hashes()));
+    return attic::Describe(
+        store_.ExtendPrefix(request->session_id(), request->first_block(), hashes), response);
+  });
+}
+
+grpc::ServerUnaryReactor* SessionServiceImpl::RenewLease(grpc::CallbackServerContext* context,
+                                                         const v1::RenewLeaseRequest* request,
+                                                         v1::SessionDescription* response) {
+  return ServeUnary(context, executor_, [this, request, response](absl::Time) {
+    return attic::Describe(store_.RenewLease(request->session_id()), response);
+  });
+}
+
+grpc::ServerUnaryReactor* SessionServiceImpl::Pin(grpc::CallbackServerContext* context,
+                                                  const v1::PinRequest* request,
+                                                  v1::SessionDescription* response) {
+  return ServeUnary(context, executor_, [this, request, response](absl::Time) {
+    return attic::Describe(store_.PinSession(request->session_id(), request->pinned()), response);
   });
 }
 

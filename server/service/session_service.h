@@ -33,6 +33,17 @@ class SessionServiceImpl final : public v1::SessionService::CallbackService {
   grpc::ServerUnaryReactor* Truncate(grpc::CallbackServerContext* context,
                                      const v1::TruncateRequest* request,
                                      v1::SessionDescription* response) override;
+  grpc::ServerUnaryReactor* Flush(grpc::CallbackServerContext* context,
+                                  const v1::FlushRequest* request,
+                                  v1::SessionDescription* response) override;
+  grpc::ServerUnaryReactor* ExtendPrefix(grpc::CallbackServerContext* context,
+                                         const v1::ExtendPrefixRequest* request,
+                                         v1::SessionDescription* response) override;
+  grpc::ServerUnaryReactor* RenewLease(grpc::CallbackServerContext* context,
+                                       const v1::RenewLeaseRequest* request,
+                                       v1::SessionDescription* response) override;
+  grpc::ServerUnaryReactor* Pin(grpc::CallbackServerContext* context, const v1::PinRequest* request,
+                                v1::SessionDescription* response) override;
   grpc::ServerUnaryReactor* Close(grpc::CallbackServerContext* context,
                                   const v1::CloseRequest* request,
                                   v1::CloseResponse* response) override;

@@ -15,7 +15,10 @@ absl::StatusOr<std::shared_ptr<Session>> Session::Create(
     const std::shared_ptr<MemoryBudget>& budget) {
   std::vector<uint32_t> layers = request.stored_layers;
   std::sort(layers.begin(), layers.end());
-  std::shared_ptr<Session> session(new Session(request.session_id, request.fingerprint));
+  std::shared_ptr<Session> session(new Session(request.session_id, request.fingerprint,
+                                               {.durability = request.durability,
+                                                .tenant = request.tenant,
+                                                .ttl_seconds = request.ttl_seconds}));
   for (const uint32_t layer : layers) {
     ATTIC_ASSIGN_OR_RETURN(auto created,
                            StoredLayer::Create(request.fingerprint, layer, options, budget));
@@ -26,6 +29,12 @@ absl::StatusOr<std::shared_ptr<Session>> Session::Create(
 
 absl::Status Session::CheckSame(const OpenSessionRequest& request) const {
   ATTIC_RETURN_IF_ERROR(CompareFingerprints(fingerprint_, request.fingerprint));
+  if (attributes_.tenant != request.tenant) {
+    return absl::FailedPreconditionError("tenant: differs from the session's");
+  }
+  if (attributes_.durability < request.durability) {
+    return absl::FailedPreconditionError("durability: the session is in memory");
+  }
   std::vector<uint32_t> layers = request.stored_layers;
   std::sort(layers.begin(), layers.end());
   const bool same =
@@ -56,10 +65,10 @@ absl::Status Session::Truncate(int64_t position) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::shared_ptr<Session>> Session::Fork(int64_t position,
-                                                       const std::string& new_id) {
+absl::StatusOr<std::shared_ptr<Session>> Session::Fork(int64_t position, const std::string& new_id,
+                                                       const SessionAttributes& attributes) {
   MutexLock lock(structure_mutex_);
-  std::shared_ptr<Session> fork(new Session(new_id, fingerprint_));
+  std::shared_ptr<Session> fork(new Session(new_id, fingerprint_, attributes));
   for (const auto& layer : layers_) {
     ATTIC_ASSIGN_OR_RETURN(auto forked, layer->Fork(position));
     fork->layers_.push_back(std::move(forked));
@@ -77,12 +86,22 @@ SessionDescription Session::Describe() const {
   SessionDescription description;
   description.session_id = id_;
   description.fingerprint = fingerprint_;
+  description.durability = attributes_.durability;
+  description.tenant = attributes_.tenant;
+  description.ttl_seconds = attributes_.ttl_seconds;
+  description.reused_tokens = attributes_.reused_tokens;
   description.watermark = std::numeric_limits<int64_t>::max();
+  int64_t durable = std::numeric_limits<int64_t>::max();
   for (const auto& layer : layers_) {
     description.layers.push_back(layer->Describe());
-    description.watermark = std::min(description.watermark, description.layers.back().watermark);
-    description.memory_bytes += layer->memory_use().total();
+    const LayerDescription& added = description.layers.back();
+    description.watermark = std::min(description.watermark, added.watermark);
+    durable = std::min(durable, added.durable_watermark);
+    const MemoryUse memory = layer->memory_use();
+    description.memory_bytes += memory.total();
+    description.evicted_bytes += memory.evicted_bytes;
   }
+  description.durable_watermark = durable;
   return description;
 }
 

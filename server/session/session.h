@@ -10,9 +10,10 @@
 
 #include "absl/status/statusor.h"
 #include "api/types.h"
+#include "base/memory_budget.h"
 #include "base/mutex.h"
 #include "server/index/head_index.h"
-#include "base/memory_budget.h"
+#include "server/session/session_attributes.h"
 #include "server/session/stored_layer.h"
 
 namespace attic {
@@ -28,6 +29,7 @@ class Session {
 
   const std::string& id() const { return id_; }
   const Fingerprint& fingerprint() const { return fingerprint_; }
+  const SessionAttributes& attributes() const { return attributes_; }
   const std::vector<std::unique_ptr<StoredLayer>>& layers() const { return layers_; }
 
   // FAILED_PRECONDITION naming what differs from this session.
@@ -40,17 +42,19 @@ class Session {
   absl::Status Truncate(int64_t position);
 
   // A session of id `new_id` holding [0, position). OUT_OF_RANGE when a layer holds less.
-  absl::StatusOr<std::shared_ptr<Session>> Fork(int64_t position, const std::string& new_id);
+  absl::StatusOr<std::shared_ptr<Session>> Fork(int64_t position, const std::string& new_id,
+                                                const SessionAttributes& attributes);
 
   SessionDescription Describe() const;
   std::vector<HeadPlan> Plan() const;  // in order of layer, then of kv head
 
  private:
-  Session(std::string id, const Fingerprint& fingerprint)
-      : id_(std::move(id)), fingerprint_(fingerprint) {}
+  Session(std::string id, const Fingerprint& fingerprint, const SessionAttributes& attributes)
+      : id_(std::move(id)), fingerprint_(fingerprint), attributes_(attributes) {}
 
   const std::string id_;
   const Fingerprint fingerprint_;
+  const SessionAttributes attributes_;
   // In order of layer; constant after construction.
   std::vector<std::unique_ptr<StoredLayer>> layers_;
   // Truncations and forks take turns, so that a fork has the same history in every layer.

@@ -7,10 +7,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "attention/vector_kernels.h"
+#include "base/memory_budget.h"
 #include "base/status_macros.h"
 #include "server/session/build_scheduler.h"
 #include "server/session/catalogue.h"
-#include "base/memory_budget.h"
 #include "server/session/query_executor.h"
 #include "server/session/random_id.h"
 #include "server/session/session.h"
@@ -24,6 +24,11 @@ constexpr char kVersion[] = "0.1.0";
 size_t BuildThreads(size_t requested) {
   if (requested > 0) return requested;
   return std::max(1u, std::thread::hardware_concurrency() / 2);
+}
+
+absl::Status CheckDurability(Durability durability) {
+  if (durability == Durability::kMemory) return absl::OkStatus();
+  return absl::FailedPreconditionError("durability: this store has no data directory");
 }
 
 class MemorySessionStore : public SessionStore {
@@ -42,10 +47,18 @@ class MemorySessionStore : public SessionStore {
   absl::StatusOr<std::vector<HeadPlan>> PlanSession(const std::string& session_id) override;
   std::vector<SessionDescription> ListSessions(const std::string& after_session_id,
                                                size_t page_size) override;
-  absl::StatusOr<SessionDescription> ForkSession(const std::string& session_id, int64_t position,
-                                                 const std::string& new_session_id) override;
+  absl::StatusOr<SessionDescription> ForkSession(const std::string& session_id,
+                                                 const ForkOptions& options) override;
   absl::StatusOr<SessionDescription> TruncateSession(const std::string& session_id,
                                                      int64_t position) override;
+  absl::StatusOr<SessionDescription> FlushSession(const std::string& session_id,
+                                                  absl::Time deadline) override;
+  absl::StatusOr<SessionDescription> ExtendPrefix(const std::string& session_id,
+                                                  uint32_t first_block,
+                                                  std::span<const PrefixHash> hashes) override;
+  absl::StatusOr<SessionDescription> RenewLease(const std::string& session_id) override;
+  absl::StatusOr<SessionDescription> PinSession(const std::string& session_id,
+                                                bool pinned) override;
   absl::Status CloseSession(const std::string& session_id) override;
   absl::StatusOr<AppendAck> Append(const AppendBatch& batch, absl::Time deadline) override;
   absl::StatusOr<std::vector<AttendAnswer>> Attend(std::span<const AttendItem> items,
@@ -70,6 +83,7 @@ class MemorySessionStore : public SessionStore {
 absl::StatusOr<SessionDescription> MemorySessionStore::OpenSession(
     const OpenSessionRequest& request) {
   ATTIC_RETURN_IF_ERROR(ValidateOpen(request, options_.limits));
+  ATTIC_RETURN_IF_ERROR(CheckDurability(request.durability));
   OpenSessionRequest named = request;
   if (named.session_id.empty()) named.session_id = RandomId();
   // Two callers may create the same session at once: the loser finds the winner's.
@@ -107,17 +121,21 @@ std::vector<SessionDescription> MemorySessionStore::ListSessions(
   return descriptions;
 }
 
-absl::StatusOr<SessionDescription> MemorySessionStore::ForkSession(
-    const std::string& session_id, int64_t position, const std::string& new_session_id) {
-  if (position < 0) return absl::InvalidArgumentError("position: must not be negative");
-  const std::string new_id = new_session_id.empty() ? RandomId() : new_session_id;
+absl::StatusOr<SessionDescription> MemorySessionStore::ForkSession(const std::string& session_id,
+                                                                   const ForkOptions& options) {
+  if (options.position < 0) return absl::InvalidArgumentError("position: must not be negative");
+  const std::string new_id = options.new_session_id.empty() ? RandomId() : options.new_session_id;
   ATTIC_RETURN_IF_ERROR(ValidateSessionId(new_id, "new_session_id", options_.limits));
   ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
   if (catalogue_.Contains(new_id)) {
     return absl::AlreadyExistsError(absl::StrCat("new_session_id: ", new_id, " is taken"));
   }
   ATTIC_RETURN_IF_ERROR(catalogue_.CheckRoom());
-  ATTIC_ASSIGN_OR_RETURN(const auto fork, session->Fork(position, new_id));
+  SessionAttributes attributes = session->attributes();
+  attributes.durability = options.durability.value_or(attributes.durability);
+  attributes.reused_tokens = 0;
+  ATTIC_RETURN_IF_ERROR(CheckDurability(attributes.durability));
+  ATTIC_ASSIGN_OR_RETURN(const auto fork, session->Fork(options.position, new_id, attributes));
   ATTIC_RETURN_IF_ERROR(catalogue_.Add(fork));
   for (const auto& layer : fork->layers()) layer->ScheduleBuilds(scheduler_);
   return fork->Describe();
@@ -129,6 +147,30 @@ absl::StatusOr<SessionDescription> MemorySessionStore::TruncateSession(
   ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
   ATTIC_RETURN_IF_ERROR(session->Truncate(position));
   for (const auto& layer : session->layers()) layer->ScheduleBuilds(scheduler_);
+  return session->Describe();
+}
+
+absl::StatusOr<SessionDescription> MemorySessionStore::FlushSession(const std::string& session_id,
+                                                                    absl::Time) {
+  ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
+  return absl::FailedPreconditionError("session_id: the session is in memory");
+}
+
+absl::StatusOr<SessionDescription> MemorySessionStore::ExtendPrefix(
+    const std::string& session_id, uint32_t first_block, std::span<const PrefixHash> hashes) {
+  ATTIC_RETURN_IF_ERROR(ValidatePrefix(first_block, hashes.size(), options_.limits));
+  ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
+  return session->Describe();
+}
+
+absl::StatusOr<SessionDescription> MemorySessionStore::RenewLease(const std::string& session_id) {
+  ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
+  return session->Describe();
+}
+
+absl::StatusOr<SessionDescription> MemorySessionStore::PinSession(const std::string& session_id,
+                                                                  bool) {
+  ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
   return session->Describe();
 }
 

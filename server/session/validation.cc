@@ -110,7 +110,17 @@ absl::Status ValidateOpen(const OpenSessionRequest& request, const Limits& limit
     ATTIC_RETURN_IF_ERROR(ValidateSessionId(request.session_id, "session_id", limits));
   }
   ATTIC_RETURN_IF_ERROR(ValidateFingerprint(request.fingerprint, limits));
+  ATTIC_RETURN_IF_ERROR(CheckText(request.tenant, "tenant", limits));
+  ATTIC_RETURN_IF_ERROR(ValidatePrefix(0, request.prefix_hashes.size(), limits));
   return ValidateStoredLayers(request.stored_layers, request.fingerprint.layers);
+}
+
+absl::Status ValidatePrefix(size_t first_block, size_t blocks, const Limits& limits) {
+  if (blocks <= limits.prefix_hashes_max && first_block <= limits.prefix_hashes_max - blocks) {
+    return absl::OkStatus();
+  }
+  return OverLimit("prefix_hashes", first_block + blocks, "prefix_hashes_max",
+                   limits.prefix_hashes_max);
 }
 
 absl::Status CompareFingerprints(const Fingerprint& held, const Fingerprint& requested) {

@@ -20,6 +20,9 @@ absl::Status ValidateSessionId(const std::string& session_id, const char* field,
 // Id (empty is allowed), fingerprint and stored layers.
 absl::Status ValidateOpen(const OpenSessionRequest& request, const Limits& limits);
 
+// `blocks` hashes from the first_block'th on.
+absl::Status ValidatePrefix(size_t first_block, size_t blocks, const Limits& limits);
+
 // FAILED_PRECONDITION naming the first field that differs.
 absl::Status CompareFingerprints(const Fingerprint& held, const Fingerprint& requested);
 

@@ -4,7 +4,8 @@
 //   DIRECTORY/LOCK          held while a process uses the directory
 //   DIRECTORY/VERSION       of the layout, as text
 //   DIRECTORY/records/      RocksDB: sessions, references to segment files, rows, states of heads
-//   DIRECTORY/segments/     one file per segment (segment_file.h), named by a number never used again
+//   DIRECTORY/segments/     one file per segment (segment_file.h), named by a number never used
+//   again
 //
 // A write is durable once a later or the same Sync() returned OK: it survives kill -9 and the loss
 // of power. Writes become durable in the order in which they were made; what was not durable may be
@@ -83,12 +84,6 @@ struct LayerState {
   std::vector<RowsRecord> rows;                         // consecutive, up to the watermark
 };
 
-// Something on disk that cannot be used: found while opening, or later.
-struct DamageReport {
-  std::string file;
-  std::string what;
-};
-
 // Thread-safe; calls about one session and layer that change something are made one at a time by
 // the caller. Errors: RESOURCE_EXHAUSTED when the disk is full (writes succeed again when there is
 // room, without reopening), UNAVAILABLE when it fails, DATA_LOSS when what was read is damaged; all
@@ -120,9 +115,8 @@ class DurableStore {
 
   // Calls visit with the rows of a layer from `begin` on, in order of position, pieces as they were
   // appended but without what lies before `begin`. Stops at a gap.
-  virtual absl::Status ReadRows(
-      uint64_t session_key, uint32_t layer, int64_t begin,
-      const std::function<absl::Status(const RowsRecord&)>& visit) = 0;
+  virtual absl::Status ReadRows(uint64_t session_key, uint32_t layer, int64_t begin,
+                                const std::function<absl::Status(const RowsRecord&)>& visit) = 0;
 
   // --- Segments
 

@@ -31,28 +31,30 @@ TEST(TypesTest, FingerprintsDifferInAnyField) {
 }
 
 TEST(TypesTest, ReadStatisticsAddEveryField) {
-  ReadStatistics sum = {1, 2, 3, 4, 5, 6};
-  sum += {10, 20, 30, 40, 50, 60};
+  ReadStatistics sum = {1, 2, 3, 4, 5, 6, 7};
+  sum += {10, 20, 30, 40, 50, 60, 70};
   EXPECT_EQ(sum.tokens, 11u);
   EXPECT_EQ(sum.exact_tokens, 22u);
   EXPECT_EQ(sum.estimated_clusters, 33u);
   EXPECT_EQ(sum.estimated_super_clusters, 44u);
   EXPECT_EQ(sum.graph_visits, 55u);
   EXPECT_EQ(sum.bytes_read, 66u);
+  EXPECT_EQ(sum.disk_bytes_read, 77u);
   // A field added to the structure and not to the operator would change its size first.
-  EXPECT_EQ(sizeof(ReadStatistics), 6 * sizeof(uint64_t));
+  EXPECT_EQ(sizeof(ReadStatistics), 7 * sizeof(uint64_t));
 }
 
 TEST(TypesTest, MemoryUseAddsEveryFieldAndTotals) {
-  MemoryUse sum = {1, 2, 3, 4, 5};
-  sum += {10, 20, 30, 40, 50};
+  MemoryUse sum = {1, 2, 3, 4, 5, 6};
+  sum += {10, 20, 30, 40, 50, 60};
   EXPECT_EQ(sum.vectors_bytes, 11u);
   EXPECT_EQ(sum.tail_bytes, 22u);
   EXPECT_EQ(sum.summaries_bytes, 33u);
   EXPECT_EQ(sum.codes_bytes, 44u);
   EXPECT_EQ(sum.graph_bytes, 55u);
+  EXPECT_EQ(sum.evicted_bytes, 66u);
   EXPECT_EQ(sum.total(), 165u);
-  EXPECT_EQ(sizeof(MemoryUse), 5 * sizeof(uint64_t));
+  EXPECT_EQ(sizeof(MemoryUse), 6 * sizeof(uint64_t));
 }
 
 TEST(TypesTest, DefaultRangeIsEverything) {

@@ -103,7 +103,7 @@ TYPED_TEST(ClientTest, SessionsOpenListForkTruncateClose) {
   Client& client = this->client();
   this->Fill("b");
   this->Open("a");
-  const auto fork = client.ForkSession("b", 1000, "c");
+  const auto fork = client.ForkSession("b", {.position = 1000, .new_session_id = "c"});
   ASSERT_TRUE(fork.ok()) << fork.status();
   EXPECT_EQ(fork->watermark, 1000);
   const auto truncated = client.TruncateSession("b", 700);
@@ -291,7 +291,8 @@ TYPED_TEST(ClientTest, BadRequestsAreRefused) {
                 .status()
                 .code(),
             absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(client.ForkSession("s", 3001, "t").status().code(), absl::StatusCode::kOutOfRange);
+  EXPECT_EQ(client.ForkSession("s", {.position = 3001, .new_session_id = "t"}).status().code(),
+            absl::StatusCode::kOutOfRange);
   EXPECT_EQ(client.CloseSession("none").code(), absl::StatusCode::kNotFound);
 }
 

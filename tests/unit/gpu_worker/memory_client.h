@@ -54,9 +54,10 @@ class MemoryClient : public Client {
   absl::StatusOr<std::vector<SessionDescription>> ListSessions() override {
     return absl::UnimplementedError("ListSessions");
   }
-  absl::StatusOr<SessionDescription> ForkSession(const std::string& id, int64_t position,
-                                                 const std::string& new_id) override {
-    if (Describe(id).watermark < position) return absl::OutOfRangeError("position");
+  absl::StatusOr<SessionDescription> ForkSession(const std::string& id,
+                                                 const ForkOptions& options) override {
+    if (Describe(id).watermark < options.position) return absl::OutOfRangeError("position");
+    const std::string& new_id = options.new_session_id;
     const std::string chosen = new_id.empty() ? NextId() : new_id;
     if (sessions.contains(chosen)) return absl::AlreadyExistsError("new_session_id");
     sessions[chosen] = sessions[id];
@@ -64,6 +65,19 @@ class MemoryClient : public Client {
   }
   absl::StatusOr<SessionDescription> TruncateSession(const std::string&, int64_t) override {
     return absl::UnimplementedError("TruncateSession");
+  }
+  absl::StatusOr<SessionDescription> FlushSession(const std::string&, absl::Time) override {
+    return absl::UnimplementedError("FlushSession");
+  }
+  absl::StatusOr<SessionDescription> ExtendPrefix(const std::string&, uint32_t,
+                                                  std::span<const PrefixHash>) override {
+    return absl::UnimplementedError("ExtendPrefix");
+  }
+  absl::StatusOr<SessionDescription> RenewLease(const std::string&) override {
+    return absl::UnimplementedError("RenewLease");
+  }
+  absl::StatusOr<SessionDescription> PinSession(const std::string&, bool) override {
+    return absl::UnimplementedError("PinSession");
   }
   absl::Status CloseSession(const std::string& id) override {
     return sessions.erase(id) == 1 ? absl::OkStatus() : absl::NotFoundError("session_id");

@@ -38,8 +38,20 @@ class FakeStore : public SessionStore {
     return absl::UnimplementedError("");
   }
   std::vector<SessionDescription> ListSessions(const std::string&, size_t) override { return {}; }
-  absl::StatusOr<SessionDescription> ForkSession(const std::string&, int64_t,
-                                                 const std::string&) override {
+  absl::StatusOr<SessionDescription> ForkSession(const std::string&, const ForkOptions&) override {
+    return absl::UnimplementedError("");
+  }
+  absl::StatusOr<SessionDescription> FlushSession(const std::string&, absl::Time) override {
+    return absl::UnimplementedError("");
+  }
+  absl::StatusOr<SessionDescription> ExtendPrefix(const std::string&, uint32_t,
+                                                  std::span<const PrefixHash>) override {
+    return absl::UnimplementedError("");
+  }
+  absl::StatusOr<SessionDescription> RenewLease(const std::string&) override {
+    return absl::UnimplementedError("");
+  }
+  absl::StatusOr<SessionDescription> PinSession(const std::string&, bool) override {
     return absl::UnimplementedError("");
   }
   absl::StatusOr<SessionDescription> TruncateSession(const std::string&, int64_t) override {

@@ -87,7 +87,10 @@ TEST_F(ConcurrencyTest, AttendsSeeWholeHistoriesWhileSessionsChange) {
       const int64_t highest = store_->DescribeSession("s")->layers[0].watermark;
       (void)store_->TruncateSession("s", std::max<int64_t>(0, highest - random() % 50));
       const std::string fork = absl::StrCat("fork", i);
-      if (store_->ForkSession("s", random() % 200, fork).ok()) {
+      if (store_
+              ->ForkSession(
+                  "s", {.position = static_cast<int64_t>(random() % 200), .new_session_id = fork})
+              .ok()) {
         (void)store_->CloseSession(fork);
       }
       (void)store_->Status();

@@ -130,7 +130,7 @@ class Driver {
   void Fork() {
     const int64_t position = Below(model().lowest_watermark() + 20);
     const std::string new_id = absl::StrCat("f", next_id_++);
-    const auto fork = store_->ForkSession(id_, position, new_id);
+    const auto fork = store_->ForkSession(id_, {.position = position, .new_session_id = new_id});
     if (position > model().lowest_watermark()) {
       EXPECT_EQ(fork.status().code(), absl::StatusCode::kOutOfRange);
       EXPECT_FALSE(store_->DescribeSession(new_id).ok());
@@ -298,7 +298,8 @@ TEST_F(SessionStoreTest, ForksShareWhatIsCharged) {
   ASSERT_TRUE(store_->WaitForBuilds(absl::Now() + absl::Seconds(60)).ok());
   // 4,096 tokens take about 786,000 bytes: ten copies would not fit.
   for (int i = 0; i < 10; ++i) {
-    const auto fork = store_->ForkSession("s", 4096, absl::StrCat("fork", i));
+    const auto fork =
+        store_->ForkSession("s", {.position = 4096, .new_session_id = absl::StrCat("fork", i)});
     ASSERT_TRUE(fork.ok()) << i << ": " << fork.status().message();
   }
 }

@@ -45,6 +45,12 @@ std::vector<std::byte> SomeBytes(size_t count) {
   return bytes;
 }
 
+std::vector<PrefixHash> SomeHashes() {
+  std::vector<PrefixHash> hashes(3);
+  for (size_t i = 0; i < hashes.size(); ++i) hashes[i].fill(static_cast<uint8_t>(i * 91 + 200));
+  return hashes;
+}
+
 template <typename T>
 void ExpectInvalid(const absl::StatusOr<T>& result, const std::string& field) {
   EXPECT_EQ(result.status().code(), absl::StatusCode::kInvalidArgument);
@@ -64,13 +70,62 @@ TEST(ConvertTest, EveryStatusCodeSurvives) {
 }
 
 TEST(ConvertTest, OpenRequestSurvives) {
-  const OpenSessionRequest request = {
-      .session_id = "s", .fingerprint = SomeFingerprint(), .stored_layers = {0, 31, 7}};
+  const OpenSessionRequest request = {.session_id = "s",
+                                      .fingerprint = SomeFingerprint(),
+                                      .stored_layers = {0, 31, 7},
+                                      .durability = Durability::kDurable,
+                                      .tenant = "somebody",
+                                      .ttl_seconds = 60,
+                                      .pinned = true,
+                                      .prefix_hashes = SomeHashes(),
+                                      .reuse_prefix = true};
   const auto read = FromWire(OverTheWire(ToWire(request)));
   ASSERT_TRUE(read.ok());
   EXPECT_EQ(read->session_id, request.session_id);
   EXPECT_EQ(read->fingerprint, request.fingerprint);
   EXPECT_EQ(read->stored_layers, request.stored_layers);
+  EXPECT_EQ(read->durability, request.durability);
+  EXPECT_EQ(read->tenant, request.tenant);
+  EXPECT_EQ(read->ttl_seconds, request.ttl_seconds);
+  EXPECT_EQ(read->pinned, request.pinned);
+  EXPECT_EQ(read->prefix_hashes, request.prefix_hashes);
+  EXPECT_EQ(read->reuse_prefix, request.reuse_prefix);
+}
+
+TEST(ConvertTest, OpenRequestsOfOlderClientsAskForMemory) {
+  v1::OpenRequest request = ToWire(OpenSessionRequest{.fingerprint = SomeFingerprint()});
+  request.clear_durability();
+  const auto read = FromWire(request);
+  ASSERT_TRUE(read.ok());
+  EXPECT_EQ(read->durability, Durability::kMemory);
+}
+
+TEST(ConvertTest, HalfAPrefixHashAndUnknownDurabilitiesAreRefused) {
+  v1::OpenRequest request = ToWire(OpenSessionRequest{.fingerprint = SomeFingerprint()});
+  request.set_prefix_hashes(std::string(33, 'x'));
+  ExpectInvalid(FromWire(request), "prefix_hashes");
+  ExpectInvalid(PrefixHashesFromWire("x"), "prefix_hashes");
+  request.clear_prefix_hashes();
+  request.set_durability(static_cast<v1::Durability>(3));
+  ExpectInvalid(FromWire(request), "durability");
+  v1::ForkRequest fork;
+  fork.set_durability(static_cast<v1::Durability>(-1));
+  ExpectInvalid(FromWire(fork), "durability");
+}
+
+TEST(ConvertTest, ForkSurvives) {
+  for (const std::optional<Durability> durability :
+       {std::optional<Durability>(), std::optional(Durability::kMemory),
+        std::optional(Durability::kDurable)}) {
+    const v1::ForkRequest message =
+        OverTheWire(ToWire("s", {.position = 7, .new_session_id = "t", .durability = durability}));
+    EXPECT_EQ(message.session_id(), "s");
+    const auto read = FromWire(message);
+    ASSERT_TRUE(read.ok());
+    EXPECT_EQ(read->position, 7);
+    EXPECT_EQ(read->new_session_id, "t");
+    EXPECT_EQ(read->durability, durability);
+  }
 }
 
 TEST(ConvertTest, UnknownElementTypesAreRefused) {
@@ -93,12 +148,24 @@ TEST(ConvertTest, RangesKeepTheirMeaning) {
 }
 
 TEST(ConvertTest, SessionDescriptionSurvives) {
-  const SessionDescription description = {
-      .session_id = "s",
-      .fingerprint = SomeFingerprint(),
-      .layers = {{.layer = 3, .watermark = 100, .indexed_tokens = 64, .tail_tokens = 36}, {}},
-      .watermark = 100,
-      .memory_bytes = 12345};
+  const SessionDescription description = {.session_id = "s",
+                                          .fingerprint = SomeFingerprint(),
+                                          .layers = {{.layer = 3,
+                                                      .watermark = 100,
+                                                      .indexed_tokens = 64,
+                                                      .tail_tokens = 36,
+                                                      .durable_watermark = 80},
+                                                     {}},
+                                          .watermark = 100,
+                                          .memory_bytes = 12345,
+                                          .evicted_bytes = 777,
+                                          .durability = Durability::kDurable,
+                                          .durable_watermark = 70,
+                                          .tenant = "somebody",
+                                          .reused_tokens = 50,
+                                          .ttl_seconds = 60,
+                                          .lease_seconds_left = 59.5,
+                                          .pinned = true};
   const auto read = FromWire(OverTheWire(ToWire(description)));
   ASSERT_TRUE(read.ok());
   EXPECT_EQ(*read, description);
@@ -216,7 +283,7 @@ TEST(ConvertTest, AttendAnswerSurvives) {
   answer.estimated_error = {0.0f, 0.25f};
   answer.range = {.begin = 0, .end = 0};
   answer.degraded = true;
-  answer.read = {1, 2, 3, 4, 5, 6};
+  answer.read = {1, 2, 3, 4, 5, 6, 7};
   const auto read = FromWire(OverTheWire(ToWire(answer)));
   ASSERT_TRUE(read.ok());
   EXPECT_TRUE(read->status.ok());
@@ -227,6 +294,7 @@ TEST(ConvertTest, AttendAnswerSurvives) {
   EXPECT_EQ(read->range, answer.range);
   EXPECT_TRUE(read->degraded);
   EXPECT_EQ(read->read.bytes_read, 6u);
+  EXPECT_EQ(read->read.disk_bytes_read, 7u);
   EXPECT_EQ(read->read.estimated_super_clusters, 4u);
 
   AttendAnswer failed = answer;
@@ -305,11 +373,26 @@ TEST(ConvertTest, StatusSurvives) {
                               .threads = 7,
                               .uptime_seconds = 8.5,
                               .vector_target = "AVX3",
-                              .memory = {1, 2, 3, 4, 5}};
+                              .memory = {1, 2, 3, 4, 5, 100},
+                              .damage = {{"a", "b"}, {"c", "d"}},
+                              .disk_bytes = 9,
+                              .cache_bytes = 10,
+                              .cache_hits = 11,
+                              .cache_misses = 12,
+                              .recovering_sessions = 13,
+                              .evicted_sessions = 14};
   const v1::StoreStatus message = OverTheWire(ToWire(status));
   const StoreStatus read = FromWire(message);
   EXPECT_TRUE(google::protobuf::util::MessageDifferencer::Equals(message, ToWire(read)));
   EXPECT_EQ(read.memory.total(), 15u);
+  EXPECT_EQ(read.memory.evicted_bytes, 100u);
+  EXPECT_EQ(read.damage, status.damage);
+  EXPECT_EQ(read.disk_bytes, 9u);
+  EXPECT_EQ(read.cache_bytes, 10u);
+  EXPECT_EQ(read.cache_hits, 11u);
+  EXPECT_EQ(read.cache_misses, 12u);
+  EXPECT_EQ(read.recovering_sessions, 13u);
+  EXPECT_EQ(read.evicted_sessions, 14u);
   EXPECT_EQ(read.uptime_seconds, 8.5);
 }
 
@@ -334,6 +417,7 @@ TEST(ConvertTest, DamagedMessagesAreSafe) {
     if (v1::AppendRequest r; r.ParseFromString(damaged)) (void)FromWire(r, numbers);
     if (v1::SearchRequest r; r.ParseFromString(damaged)) (void)FromWire(r, numbers);
     if (v1::OpenRequest r; r.ParseFromString(damaged)) (void)FromWire(r);
+    if (v1::ForkRequest r; r.ParseFromString(damaged)) (void)FromWire(r);
     if (v1::AttendItemResponse r; r.ParseFromString(damaged)) (void)FromWire(r);
     if (v1::SearchResponse r; r.ParseFromString(damaged)) (void)FromWire(r);
   }
