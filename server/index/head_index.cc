@@ -129,7 +129,8 @@ class HeadIndexImpl : public HeadIndex {
   absl::Status AddSegment(std::shared_ptr<const Segment> segment) override;
   std::string LearntState() const override;
   uint64_t learnt_version() const override { return learnt_version_; }
-  absl::Status RestoreLearntState(const std::string& state) override;
+  absl::Status RestoreLearntState(const std::string& state, size_t segments) override;
+  absl::Status LearnFromSegments() override;
   MemoryUse memory_use() const override;
   HeadPlan Plan() const override;
 
@@ -438,15 +439,16 @@ absl::Status HeadIndexImpl::AddSegment(std::shared_ptr<const Segment> segment) {
   }
   MutexLock writer(writer_mutex_);
   const std::shared_ptr<const IndexedPart> old = part();
-  MutexLock lock(mutex_);
-  if (tail_.token_count() > 0 || segment->begin_position != old->token_count()) {
+  if (token_count() > old->token_count() || segment->begin_position != old->token_count()) {
     return absl::InvalidArgumentError("segment: does not begin where the head ends");
   }
-  SegmentList segments = old->segments;
-  segments.push_back(segment);
   tables_.Append(*segment, options_.centroid_graph);
+  auto next = std::make_shared<IndexedPart>(*old);
+  next->tables = tables_.Views();
+  next->segments.push_back(segment);
+  MutexLock lock(mutex_);
   tail_ = Tail(tail_shape(), segment->end_position());
-  part_ = MakePart(std::move(segments), old->graph);
+  part_ = std::move(next);
   return absl::OkStatus();
 }
 
@@ -464,35 +466,43 @@ std::string HeadIndexImpl::LearntState() const {
   return writer.Take();
 }
 
-absl::Status HeadIndexImpl::RestoreLearntState(const std::string& state) {
-  MutexLock writer(writer_mutex_);
-  const SegmentList segments = part()->segments;
+absl::Status HeadIndexImpl::RestoreLearntState(const std::string& state, size_t segments) {
   ByteReader reader(state);
   PooledTerms pooled(shape_.head_dim, shape_.value_dim);
   Calibration calibration;
   TrainingReservoir training(shape_.head_dim, options_.training_queries_max, options_.graph.seed);
   const bool known = reader.Get<uint32_t>() == kLearntVersion;
   const auto calibrated = reader.Get<uint64_t>();
-  const bool decoded = known && pooled.Decode(reader, segments.size()) &&
-                       DecodeCalibration(reader, calibration) && training.Decode(reader) &&
-                       reader.AtEnd();
-  if (decoded) {
-    pooled_ = std::move(pooled);
-    calibration_ = calibration;
-    calibrated_segments_.store(std::min<size_t>(calibrated, segments.size()),
-                               std::memory_order_relaxed);
+  if (!known || !pooled.Decode(reader, segments) || !DecodeCalibration(reader, calibration) ||
+      !training.Decode(reader) || !reader.AtEnd()) {
+    return absl::InvalidArgumentError("what a head had learnt cannot be read");
+  }
+  calibrated_segments_ = std::min<size_t>(calibrated, segments);
+  {
     MutexLock lock(training_mutex_);
     training_ = std::move(training);
-  } else {
-    PooledTerms none(shape_.head_dim, shape_.value_dim);
-    none.Expect(segments.size());
-    ATTIC_ASSIGN_OR_RETURN(pooled_, none.Renewed(segments));
   }
+  MutexLock writer(writer_mutex_);
+  pooled_ = std::move(pooled);
+  calibration_ = calibration;
+  std::shared_ptr<const IndexedPart> next = MakePart(part()->segments, part()->graph);
+  MutexLock lock(mutex_);
+  part_ = std::move(next);
+  return absl::OkStatus();
+}
+
+absl::Status HeadIndexImpl::LearnFromSegments() {
+  const SegmentList segments = Segments();
+  PooledTerms none(shape_.head_dim, shape_.value_dim);
+  none.Expect(segments.size());
+  ATTIC_ASSIGN_OR_RETURN(PooledTerms renewed, none.Renewed(segments));
+  MutexLock writer(writer_mutex_);
+  if (part()->segments.size() != segments.size()) return absl::OkStatus();
+  pooled_ = std::move(renewed);
   std::shared_ptr<const IndexedPart> next = MakePart(segments, part()->graph);
   MutexLock lock(mutex_);
   part_ = std::move(next);
-  return decoded ? absl::OkStatus()
-                 : absl::InvalidArgumentError("what the head had learnt cannot be read");
+  return absl::OkStatus();
 }
 
 HeadPlan HeadIndexImpl::Plan() const {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "absl/status/statusor.h"
 #include "api/types.h"
 
 namespace attic {
@@ -17,6 +18,11 @@ struct SessionAttributes {
 
   bool operator==(const SessionAttributes&) const = default;
 };
+
+// As bytes in a form of its own, for the session's record on disk.
+std::string EncodeSessionAttributes(const SessionAttributes& attributes);
+// DATA_LOSS when the bytes make no sense.
+absl::StatusOr<SessionAttributes> DecodeSessionAttributes(const std::string& bytes);
 
 }  // namespace attic
 

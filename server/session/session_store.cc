@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "attention/vector_kernels.h"
+#include "base/check.h"
 #include "base/memory_budget.h"
 #include "base/status_macros.h"
 #include "server/session/build_scheduler.h"
@@ -26,21 +27,23 @@ size_t BuildThreads(size_t requested) {
   return std::max(1u, std::thread::hardware_concurrency() / 2);
 }
 
-absl::Status CheckDurability(Durability durability) {
-  if (durability == Durability::kMemory) return absl::OkStatus();
-  return absl::FailedPreconditionError("durability: this store has no data directory");
-}
-
-class MemorySessionStore : public SessionStore {
+class SessionStoreImpl : public SessionStore {
  public:
-  MemorySessionStore(const SessionStoreOptions& options, std::shared_ptr<ThreadPool> query_pool)
+  SessionStoreImpl(const SessionStoreOptions& options, std::shared_ptr<ThreadPool> query_pool)
       : options_(options),
         boot_id_(RandomId()),
         start_(absl::Now()),
         budget_(std::make_shared<MemoryBudget>(options.limits.memory_bytes_max)),
         catalogue_(options.limits.sessions_max),
         executor_(std::move(query_pool)),
-        scheduler_(BuildThreads(options.build_threads)) {}
+        scheduler_(BuildThreads(options.build_threads)) {
+    resources_.index = options.index;
+    resources_.index.vectors_budget = budget_;
+    resources_.budget = budget_;
+  }
+
+  // To be called once, before anything else, when there is a data directory.
+  absl::Status OpenDisk(const std::shared_ptr<ThreadPool>& query_pool);
 
   absl::StatusOr<SessionDescription> OpenSession(const OpenSessionRequest& request) override;
   absl::StatusOr<SessionDescription> DescribeSession(const std::string& session_id) override;
@@ -69,18 +72,33 @@ class MemorySessionStore : public SessionStore {
 
  private:
   absl::StatusOr<PreparedQuery> Prepare(const AttendItem& item) const;
+  absl::Status CheckDurability(Durability durability) const {
+    if (durability == Durability::kMemory || disk_ != nullptr) return absl::OkStatus();
+    return absl::FailedPreconditionError("durability: this store has no data directory");
+  }
 
   const SessionStoreOptions options_;
   const std::string boot_id_;
   const absl::Time start_;
   const std::shared_ptr<MemoryBudget> budget_;
+  SessionResources resources_;
   Catalogue catalogue_;
   QueryExecutor executor_;
-  // Last: builds stop before what they use goes away.
+  std::unique_ptr<StoreDisk> disk_;  // null without a data directory
+  // Builds stop before what they use goes away.
   BuildScheduler scheduler_;
 };
 
-absl::StatusOr<SessionDescription> MemorySessionStore::OpenSession(
+absl::Status SessionStoreImpl::OpenDisk(const std::shared_ptr<ThreadPool>& query_pool) {
+  ATTIC_ASSIGN_OR_RETURN(disk_, StoreDisk::Open(options_.disk, budget_, catalogue_));
+  resources_.disk = disk_->store();
+  resources_.on_disk_write = [disk = disk_.get()] { disk->NotifyWrite(); };
+  return disk_->StartRecovery(resources_, query_pool, [this](const std::shared_ptr<Session>& s) {
+    for (const auto& layer : s->layers()) layer->ScheduleBuilds(scheduler_);
+  });
+}
+
+absl::StatusOr<SessionDescription> SessionStoreImpl::OpenSession(
     const OpenSessionRequest& request) {
   ATTIC_RETURN_IF_ERROR(ValidateOpen(request, options_.limits));
   ATTIC_RETURN_IF_ERROR(CheckDurability(request.durability));
@@ -93,26 +111,27 @@ absl::StatusOr<SessionDescription> MemorySessionStore::OpenSession(
       return (*held)->Describe();
     }
     ATTIC_RETURN_IF_ERROR(catalogue_.CheckRoom());
-    ATTIC_ASSIGN_OR_RETURN(auto created, Session::Create(named, options_.index, budget_));
+    ATTIC_ASSIGN_OR_RETURN(auto created, Session::Create(named, resources_));
     const absl::Status added = catalogue_.Add(created);
     if (added.ok()) return created->Describe();
+    ATTIC_RETURN_IF_ERROR(created->RemoveFromDisk());
     if (!absl::IsAlreadyExists(added)) return added;
   }
 }
 
-absl::StatusOr<SessionDescription> MemorySessionStore::DescribeSession(
+absl::StatusOr<SessionDescription> SessionStoreImpl::DescribeSession(
     const std::string& session_id) {
   ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
   return session->Describe();
 }
 
-absl::StatusOr<std::vector<HeadPlan>> MemorySessionStore::PlanSession(
+absl::StatusOr<std::vector<HeadPlan>> SessionStoreImpl::PlanSession(
     const std::string& session_id) {
   ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
   return session->Plan();
 }
 
-std::vector<SessionDescription> MemorySessionStore::ListSessions(
+std::vector<SessionDescription> SessionStoreImpl::ListSessions(
     const std::string& after_session_id, size_t page_size) {
   std::vector<SessionDescription> descriptions;
   for (const auto& session : catalogue_.After(after_session_id, page_size)) {
@@ -121,7 +140,7 @@ std::vector<SessionDescription> MemorySessionStore::ListSessions(
   return descriptions;
 }
 
-absl::StatusOr<SessionDescription> MemorySessionStore::ForkSession(const std::string& session_id,
+absl::StatusOr<SessionDescription> SessionStoreImpl::ForkSession(const std::string& session_id,
                                                                    const ForkOptions& options) {
   if (options.position < 0) return absl::InvalidArgumentError("position: must not be negative");
   const std::string new_id = options.new_session_id.empty() ? RandomId() : options.new_session_id;
@@ -136,12 +155,15 @@ absl::StatusOr<SessionDescription> MemorySessionStore::ForkSession(const std::st
   attributes.reused_tokens = 0;
   ATTIC_RETURN_IF_ERROR(CheckDurability(attributes.durability));
   ATTIC_ASSIGN_OR_RETURN(const auto fork, session->Fork(options.position, new_id, attributes));
-  ATTIC_RETURN_IF_ERROR(catalogue_.Add(fork));
+  if (const absl::Status added = catalogue_.Add(fork); !added.ok()) {
+    ATTIC_RETURN_IF_ERROR(fork->RemoveFromDisk());
+    return added;
+  }
   for (const auto& layer : fork->layers()) layer->ScheduleBuilds(scheduler_);
   return fork->Describe();
 }
 
-absl::StatusOr<SessionDescription> MemorySessionStore::TruncateSession(
+absl::StatusOr<SessionDescription> SessionStoreImpl::TruncateSession(
     const std::string& session_id, int64_t position) {
   if (position < 0) return absl::InvalidArgumentError("position: must not be negative");
   ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
@@ -150,38 +172,45 @@ absl::StatusOr<SessionDescription> MemorySessionStore::TruncateSession(
   return session->Describe();
 }
 
-absl::StatusOr<SessionDescription> MemorySessionStore::FlushSession(const std::string& session_id,
-                                                                    absl::Time) {
+absl::StatusOr<SessionDescription> SessionStoreImpl::FlushSession(const std::string& session_id,
+                                                                  absl::Time) {
   ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
-  return absl::FailedPreconditionError("session_id: the session is in memory");
+  if (session->attributes().durability != Durability::kDurable) {
+    return absl::FailedPreconditionError("session_id: the session is in memory");
+  }
+  ATTIC_RETURN_IF_ERROR(disk_->store()->Sync());
+  return session->Describe();
 }
 
-absl::StatusOr<SessionDescription> MemorySessionStore::ExtendPrefix(
+absl::StatusOr<SessionDescription> SessionStoreImpl::ExtendPrefix(
     const std::string& session_id, uint32_t first_block, std::span<const PrefixHash> hashes) {
   ATTIC_RETURN_IF_ERROR(ValidatePrefix(first_block, hashes.size(), options_.limits));
   ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
   return session->Describe();
 }
 
-absl::StatusOr<SessionDescription> MemorySessionStore::RenewLease(const std::string& session_id) {
+absl::StatusOr<SessionDescription> SessionStoreImpl::RenewLease(const std::string& session_id) {
   ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
   return session->Describe();
 }
 
-absl::StatusOr<SessionDescription> MemorySessionStore::PinSession(const std::string& session_id,
+absl::StatusOr<SessionDescription> SessionStoreImpl::PinSession(const std::string& session_id,
                                                                   bool) {
   ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
   return session->Describe();
 }
 
-absl::Status MemorySessionStore::CloseSession(const std::string& session_id) {
+absl::Status SessionStoreImpl::CloseSession(const std::string& session_id) {
+  ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
+  ATTIC_RETURN_IF_ERROR(session->RemoveFromDisk());
   return catalogue_.Remove(session_id);
 }
 
-absl::StatusOr<AppendAck> MemorySessionStore::Append(const AppendBatch& batch,
+absl::StatusOr<AppendAck> SessionStoreImpl::Append(const AppendBatch& batch,
                                                      absl::Time deadline) {
   ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(batch.session_id));
   ATTIC_ASSIGN_OR_RETURN(StoredLayer* const layer, session->FindLayer(batch.layer));
+  ATTIC_RETURN_IF_ERROR(session->CheckChangeable());
   ATTIC_RETURN_IF_ERROR(ValidateAppendShape(batch, session->fingerprint(), options_.limits));
   const auto has_room = [&] {
     return layer->most_pending_segments() <= options_.limits.pending_segments_max;
@@ -192,12 +221,15 @@ absl::StatusOr<AppendAck> MemorySessionStore::Append(const AppendBatch& batch,
     ATTIC_RETURN_IF_ERROR(scheduler_.WaitForRoom(has_room, deadline));
   }
   ATTIC_RETURN_IF_ERROR(ValidateAppendContent(batch, session->fingerprint()));
-  ATTIC_ASSIGN_OR_RETURN(const int64_t watermark, layer->Append(batch));
+  if (disk_ != nullptr) {
+    ATTIC_RETURN_IF_ERROR(disk_->MakeRoom(batch.keys.size() + batch.values.size(), deadline));
+  }
+  ATTIC_ASSIGN_OR_RETURN(const AppendAck ack, layer->Append(batch, deadline));
   layer->ScheduleBuilds(scheduler_);
-  return AppendAck{.watermark = watermark};
+  return ack;
 }
 
-absl::StatusOr<PreparedQuery> MemorySessionStore::Prepare(const AttendItem& item) const {
+absl::StatusOr<PreparedQuery> SessionStoreImpl::Prepare(const AttendItem& item) const {
   ATTIC_RETURN_IF_ERROR(ValidateRange(item.range));
   ATTIC_RETURN_IF_ERROR(ValidateSelection(item.selection, options_.limits));
   PreparedQuery prepared;
@@ -210,6 +242,7 @@ absl::StatusOr<PreparedQuery> MemorySessionStore::Prepare(const AttendItem& item
                                                       " asked for, the layer's watermark is ",
                                                       prepared.layer.watermark));
   }
+  ATTIC_RETURN_IF_ERROR(prepared.session->CheckReadable(item.range.end, prepared.layer.watermark));
   prepared.range.end = std::min(item.range.end, prepared.layer.watermark);
   prepared.range.begin = std::min(item.range.begin, prepared.range.end);
   prepared.mode = item.mode;
@@ -218,7 +251,7 @@ absl::StatusOr<PreparedQuery> MemorySessionStore::Prepare(const AttendItem& item
   return prepared;
 }
 
-absl::StatusOr<std::vector<AttendAnswer>> MemorySessionStore::Attend(
+absl::StatusOr<std::vector<AttendAnswer>> SessionStoreImpl::Attend(
     std::span<const AttendItem> items, absl::Time deadline) {
   if (items.empty()) return absl::InvalidArgumentError("items: must not be empty");
   if (items.size() > options_.limits.attend_items_max) {
@@ -250,7 +283,7 @@ absl::StatusOr<std::vector<AttendAnswer>> MemorySessionStore::Attend(
   return answers;
 }
 
-absl::StatusOr<SearchAnswer> MemorySessionStore::Search(const SearchRequest& request,
+absl::StatusOr<SearchAnswer> SessionStoreImpl::Search(const SearchRequest& request,
                                                         absl::Time deadline) {
   ATTIC_ASSIGN_OR_RETURN(const PreparedQuery query, Prepare({.session_id = request.session_id,
                                                              .layer = request.layer,
@@ -263,7 +296,7 @@ absl::StatusOr<SearchAnswer> MemorySessionStore::Search(const SearchRequest& req
   return executor_.Search(query, request.k, request.with_vectors);
 }
 
-StoreStatus MemorySessionStore::Status() {
+StoreStatus SessionStoreImpl::Status() {
   StoreStatus status;
   status.version = kVersion;
   status.boot_id = boot_id_;
@@ -278,24 +311,37 @@ StoreStatus MemorySessionStore::Status() {
       status.memory += layer->memory_use();
     }
   }
+  if (disk_ != nullptr) disk_->Describe(status);
   return status;
 }
 
-absl::Status MemorySessionStore::WaitForBuilds(absl::Time deadline) {
+absl::Status SessionStoreImpl::WaitForBuilds(absl::Time deadline) {
+  if (disk_ != nullptr) ATTIC_RETURN_IF_ERROR(disk_->WaitForRecovery(deadline));
   ATTIC_RETURN_IF_ERROR(scheduler_.WaitUntilIdle(deadline));
   // What still waits failed to build.
   if (Status().pending_segments > 0) return scheduler_.last_error();
   return absl::OkStatus();
 }
 
+std::shared_ptr<ThreadPool> QueryPool(const SessionStoreOptions& options) {
+  return std::make_shared<ThreadPool>(options.threads, ThreadPool::Placement::kOnePerCpu);
+}
+
 }  // namespace
 
 std::unique_ptr<SessionStore> SessionStore::Create(const SessionStoreOptions& options,
                                                    std::shared_ptr<ThreadPool> query_pool) {
-  if (query_pool == nullptr) {
-    query_pool = std::make_shared<ThreadPool>(options.threads, ThreadPool::Placement::kOnePerCpu);
-  }
-  return std::make_unique<MemorySessionStore>(options, std::move(query_pool));
+  ATTIC_CHECK(options.disk.store.directory.empty());
+  if (query_pool == nullptr) query_pool = QueryPool(options);
+  return std::make_unique<SessionStoreImpl>(options, std::move(query_pool));
+}
+
+absl::StatusOr<std::unique_ptr<SessionStore>> SessionStore::Open(
+    const SessionStoreOptions& options, std::shared_ptr<ThreadPool> query_pool) {
+  if (query_pool == nullptr) query_pool = QueryPool(options);
+  auto store = std::make_unique<SessionStoreImpl>(options, query_pool);
+  if (!options.disk.store.directory.empty()) ATTIC_RETURN_IF_ERROR(store->OpenDisk(query_pool));
+  return std::unique_ptr<SessionStore>(std::move(store));
 }
 
 }  // namespace attic

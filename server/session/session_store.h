@@ -13,6 +13,7 @@
 #include "api/types.h"
 #include "base/thread_pool.h"
 #include "server/index/head_index.h"
+#include "server/session/store_disk.h"
 
 namespace attic {
 
@@ -21,15 +22,23 @@ struct SessionStoreOptions {
   IndexOptions index;
   size_t threads = 0;        // for queries; 0: one per hardware thread
   size_t build_threads = 0;  // background builders; 0: half the hardware threads, at least one
+  // Durable sessions, and memory beyond that of the machine, need a directory: disk.store.directory,
+  // empty for none.
+  StoreDiskOptions disk;
 };
 
 // Thread-safe. Checks every argument: errors name the field or the limit, and nothing is
 // half-applied. No lock is held while vectors are scanned or segments are built.
 class SessionStore {
  public:
-  // Queries run on `query_pool`, if given, instead of options.threads of the store's own.
+  // A store without a data directory. Queries run on `query_pool`, if given, instead of
+  // options.threads of the store's own.
   static std::unique_ptr<SessionStore> Create(const SessionStoreOptions& options,
                                               std::shared_ptr<ThreadPool> query_pool = nullptr);
+  // A store of any kind. With a data directory it serves at once, while sessions are read from it:
+  // see Status().recovering_sessions. Errors of DurableStore::Open.
+  static absl::StatusOr<std::unique_ptr<SessionStore>> Open(
+      const SessionStoreOptions& options, std::shared_ptr<ThreadPool> query_pool = nullptr);
   virtual ~SessionStore() = default;
 
   virtual absl::StatusOr<SessionDescription> OpenSession(const OpenSessionRequest& request) = 0;
@@ -72,7 +81,8 @@ class SessionStore {
 
   virtual StoreStatus Status() = 0;
 
-  // Returns when no segment is waiting to be built, or DEADLINE_EXCEEDED.
+  // Returns when every session was read from disk and no segment is waiting to be built or written,
+  // or DEADLINE_EXCEEDED.
   virtual absl::Status WaitForBuilds(absl::Time deadline) = 0;
 };
 

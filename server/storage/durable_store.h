@@ -84,6 +84,16 @@ struct LayerState {
   std::vector<RowsRecord> rows;                         // consecutive, up to the watermark
 };
 
+// What a truncation leaves of a layer.
+struct LayerCut {
+  uint32_t layer = 0;
+  int64_t position = 0;                // nothing is held from here on
+  std::vector<size_t> kept_segments;   // per kv head: so many of the first references stay
+  // Rows that were dropped because segments held them which are cut now: consecutive, before those
+  // that are still recorded.
+  std::vector<RowsRecord> rows;
+};
+
 // Thread-safe; calls about one session and layer that change something are made one at a time by
 // the caller. Errors: RESOURCE_EXHAUSTED when the disk is full (writes succeed again when there is
 // room, without reopening), UNAVAILABLE when it fails, DATA_LOSS when what was read is damaged; all
@@ -138,12 +148,18 @@ class DurableStore {
   // Replaces what the layers of a session hold, all or nothing. Durable when it returns.
   virtual absl::Status ReplaceLayers(uint64_t session_key, std::span<const LayerState> layers) = 0;
 
+  // Cuts layers of a session, all or none. Rows from a cut's position on are forgotten, also those of
+  // a record that straddles it. Durable when it returns.
+  virtual absl::Status TruncateLayers(uint64_t session_key, std::span<const LayerCut> cuts) = 0;
+
   // --- What a head has learnt, in a form of its own. Not durable by itself.
   virtual absl::Status PutHeadState(const HeadName& head, const std::string& state) = 0;
   // Empty when there is none.
   virtual absl::StatusOr<std::string> HeadState(const HeadName& head) = 0;
 
   virtual std::vector<DamageReport> damage() const = 0;
+  // Of clusters read from segment files; what is over it goes soon.
+  virtual void SetCacheBytes(uint64_t bytes_max) = 0;
   virtual ClusterCacheUse cache_use() const = 0;
   virtual uint64_t disk_bytes() const = 0;  // of segment files
 };
