@@ -65,8 +65,8 @@ std::vector<T> Counted(size_t count, int first, float scale) {
 // Groups of at most five rows, whose logarithms need no library.
 ClusterSums HandMadeSums(const std::vector<uint32_t>& row_begin, size_t head_dim, size_t value_dim,
                          int first) {
-  constexpr float kLogs[] = {-std::numeric_limits<float>::infinity(), 0.0f, 0.693147f, 1.098612f,
-                             1.386294f, 1.609438f};
+  constexpr float kLogs[] = {
+      -std::numeric_limits<float>::infinity(), 0.0f, 0.693147f, 1.098612f, 1.386294f, 1.609438f};
   constexpr float kLimits[] = {0.0f, 0.0f, 1.177410f, 1.482304f, 1.665109f, 1.794123f};
   ClusterSums sums;
   sums.count = row_begin.size() - 1;

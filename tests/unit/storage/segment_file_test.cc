@@ -93,8 +93,7 @@ TEST(SegmentFile, IdentityFollowsContent) {
   SampleSegment sample = HandMadeSegment();
   const auto identity = [&](const std::string& name) {
     const std::string path = folder.file(name);
-    EXPECT_TRUE(
-        WriteSegmentFile(*MachineFileSystem(), path, *sample.segment, sample.vectors).ok());
+    EXPECT_TRUE(WriteSegmentFile(*MachineFileSystem(), path, *sample.segment, sample.vectors).ok());
     const auto file = OpenSegmentFile(MachineFileSystem(), path, SmallCache());
     EXPECT_TRUE(file.ok()) << file.status();
     return file.ok() ? file->identity : 0;
@@ -132,8 +131,8 @@ TEST(SegmentFile, SegmentsThatCouldNotBeOpenedAreNotWritten) {
   const TemporaryFolder folder;
   SampleSegment sample = HandMadeSegment();
   sample.segment->clusters.deviation[0] = std::numeric_limits<float>::infinity();
-  const auto bytes = WriteSegmentFile(*MachineFileSystem(), folder.file("1.seg"), *sample.segment,
-                                      sample.vectors);
+  const auto bytes =
+      WriteSegmentFile(*MachineFileSystem(), folder.file("1.seg"), *sample.segment, sample.vectors);
   EXPECT_EQ(bytes.status().code(), absl::StatusCode::kInvalidArgument) << bytes.status();
   EXPECT_EQ(folder.file_count(), 0u);
 }
