@@ -141,18 +141,18 @@ absl::Status FileVectors::ReadRun(Run run) const {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::shared_ptr<const VectorArrays>> FileVectors::ReadAll() const {
+absl::StatusOr<VectorArrays> FileVectors::ReadAll() const {
   const SegmentShape& shape = clusters_.shape;
-  auto arrays = std::make_shared<VectorArrays>();
-  arrays->keys.resize(shape.tokens * shape.key_bytes());
-  arrays->values.resize(shape.tokens * shape.value_bytes());
+  VectorArrays arrays;
+  arrays.keys.resize(shape.tokens * shape.key_bytes());
+  arrays.values.resize(shape.tokens * shape.value_bytes());
   ATTIC_RETURN_IF_ERROR(clusters_.ReadEach([&](size_t cluster, std::span<const std::byte> block) {
     const size_t row = clusters_.row_begin[cluster];
     const auto values = block.begin() + clusters_.keys_bytes(cluster);
-    std::copy(block.begin(), values, arrays->keys.begin() + row * shape.key_bytes());
-    std::copy(values, block.end(), arrays->values.begin() + row * shape.value_bytes());
+    std::copy(block.begin(), values, arrays.keys.begin() + row * shape.key_bytes());
+    std::copy(values, block.end(), arrays.values.begin() + row * shape.value_bytes());
   }));
-  cache_->CountDiskBytes(arrays->bytes());
+  cache_->CountDiskBytes(arrays.bytes());
   return arrays;
 }
 

@@ -50,7 +50,8 @@ class FileVectors final : public VectorSource {
   FileVectors(FileClusters clusters, std::shared_ptr<ClusterCache> cache);
 
   absl::Status ReadClusters(std::span<ClusterRead> reads) const override;
-  absl::StatusOr<std::shared_ptr<const VectorArrays>> ReadAll() const override;
+  absl::StatusOr<VectorArrays> ReadAll() const override;
+  uint64_t bytes() const override { return clusters_.bytes(0, clusters_.count()); }
   void Keep(uint32_t cluster, std::span<const std::byte> keys,
             std::span<const std::byte> values) const override;
 

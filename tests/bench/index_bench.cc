@@ -149,7 +149,7 @@ class Bench {
   void Timed(const HeadSnapshot& snapshot, const std::vector<float>& queries, AttendMode mode,
              std::vector<double>& ms, HeadAnswer& answer) {
     const double begin = Seconds();
-    snapshot.Attend({.queries = queries, .mode = mode}, *scratch_, answer);
+    ATTIC_CHECK(snapshot.Attend({.queries = queries, .mode = mode}, *scratch_, answer).ok());
     ms.push_back(1e3 * (Seconds() - begin));
   }
 

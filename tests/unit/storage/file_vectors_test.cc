@@ -106,8 +106,8 @@ TEST_F(FileVectorsTest, KeptRowsNeedNoDisk) {
 TEST_F(FileVectorsTest, ReadingAllPassesTheCache) {
   const auto all = files_[1].vectors->ReadAll();
   ASSERT_TRUE(all.ok());
-  EXPECT_EQ((*all)->keys, samples_[1].vectors.keys);
-  EXPECT_EQ((*all)->values, samples_[1].vectors.values);
+  EXPECT_EQ(all->keys, samples_[1].vectors.keys);
+  EXPECT_EQ(all->values, samples_[1].vectors.values);
   EXPECT_EQ(cache_->use().bytes, 0u);
   EXPECT_EQ(cache_->use().disk_bytes, samples_[1].vectors.bytes());
 }

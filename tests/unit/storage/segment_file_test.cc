@@ -15,8 +15,8 @@ constexpr char kGolden[] = "tests/unit/storage/golden/segment_v1.seg";
 void ExpectSameVectors(const VectorSource& source, const VectorArrays& expected) {
   const auto all = source.ReadAll();
   ASSERT_TRUE(all.ok()) << all.status();
-  EXPECT_EQ((*all)->keys, expected.keys);
-  EXPECT_EQ((*all)->values, expected.values);
+  EXPECT_EQ(all->keys, expected.keys);
+  EXPECT_EQ(all->values, expected.values);
 }
 
 void ExpectSameClusters(const VectorSource& source, const SampleSegment& expected) {
