@@ -9,6 +9,8 @@
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "base/status_macros.h"
+// XXH3_state_t on the stack.
+#define XXH_STATIC_LINKING_ONLY
 #include "xxhash.h"
 
 namespace attic {
@@ -145,6 +147,12 @@ std::string RowsKey(uint64_t session_key, uint32_t layer, int64_t begin) {
   return key;
 }
 
+std::string RowsDataKey(std::string_view rows_key, uint64_t data_checksum) {
+  std::string key(rows_key);
+  AppendBigEndian(key, data_checksum, 8);
+  return key;
+}
+
 std::string HeadKey(const HeadName& head) {
   std::string key = LayerKey(head.session_key, head.layer);
   AppendBigEndian(key, head.kv_head, 4);
@@ -234,26 +242,28 @@ absl::StatusOr<SessionRecord> DecodeSession(std::string_view key, std::string_vi
   return record;
 }
 
-std::string EncodeSegment(std::string_view key, const SegmentReference& reference) {
+std::string EncodeSegment(std::string_view key, const SegmentEntry& entry) {
   RecordWriter writer = Begin();
-  writer.U64(reference.file);
-  writer.I64(reference.tokens);
+  writer.U64(entry.reference.file);
+  writer.I64(entry.reference.tokens);
+  writer.U64(entry.identity);
   return std::move(writer).Seal(RecordKind::kSegment, key);
 }
 
-absl::StatusOr<SegmentReference> DecodeSegment(std::string_view key, std::string_view sealed) {
+absl::StatusOr<SegmentEntry> DecodeSegment(std::string_view key, std::string_view sealed) {
   std::optional<RecordReader> reader = Open(RecordKind::kSegment, kSegmentKeyBytes, key, sealed);
   if (!reader) return Damaged("a segment", key);
-  SegmentReference reference;
+  SegmentEntry entry;
   const uint64_t begin = KeyU64(key, kHeadKeyBytes);
-  reference.file = reader->U64();
+  entry.reference.file = reader->U64();
   const uint64_t tokens = reader->U64();
+  entry.identity = reader->U64();
   if (!reader->Done() || begin > kPositionMax || tokens == 0 || tokens > kPositionMax - begin) {
     return Damaged("a segment", key);
   }
-  reference.begin_position = static_cast<int64_t>(begin);
-  reference.tokens = static_cast<int64_t>(tokens);
-  return reference;
+  entry.reference.begin_position = static_cast<int64_t>(begin);
+  entry.reference.tokens = static_cast<int64_t>(tokens);
+  return entry;
 }
 
 std::string EncodeHeadState(std::string_view key, const std::string& state) {
@@ -308,7 +318,8 @@ absl::StatusOr<RowsHeader> DecodeRows(std::string_view key, std::string_view sea
   if (!reader->Done() || begin > kPositionMax || header.count == 0 ||
       header.count > kPositionMax - begin || header.keys_bytes % header.count != 0 ||
       header.values_bytes % header.count != 0 || header.keys_bytes > kRowsBytesMax ||
-      header.values_bytes > kRowsBytesMax || header.sample_floats > kRowsBytesMax) {
+      header.values_bytes > kRowsBytesMax ||
+      header.sample_floats > kRowsBytesMax / sizeof(float)) {
     return Damaged("rows", key);
   }
   header.begin = static_cast<int64_t>(begin);

@@ -84,6 +84,9 @@ uint64_t RecordChecksum(RecordKind kind, std::string_view key,
 std::string SessionKey(uint64_t session_key);
 std::string LayerKey(uint64_t session_key, uint32_t layer);
 std::string RowsKey(uint64_t session_key, uint32_t layer, int64_t begin);
+// The checksum in it makes it the key of this content alone: so data can be written before the
+// record that refers to them, beside those that they are going to replace.
+std::string RowsDataKey(std::string_view rows_key, uint64_t data_checksum);
 std::string HeadKey(const HeadName& head);
 std::string SegmentKey(const HeadName& head, int64_t begin);
 // The smallest key behind all that begin with `prefix`; empty if there is none.
@@ -107,14 +110,19 @@ absl::StatusOr<uint64_t> DecodeCounter(std::string_view key, std::string_view se
 std::string EncodeSession(std::string_view key, const SessionRecord& record);
 absl::StatusOr<SessionRecord> DecodeSession(std::string_view key, std::string_view sealed);
 
-std::string EncodeSegment(std::string_view key, const SegmentReference& reference);
-absl::StatusOr<SegmentReference> DecodeSegment(std::string_view key, std::string_view sealed);
+// A reference and the identity of the file it means (SegmentFile::identity).
+struct SegmentEntry {
+  SegmentReference reference;
+  uint64_t identity = 0;
+};
+std::string EncodeSegment(std::string_view key, const SegmentEntry& entry);
+absl::StatusOr<SegmentEntry> DecodeSegment(std::string_view key, std::string_view sealed);
 
 std::string EncodeHeadState(std::string_view key, const std::string& state);
 absl::StatusOr<std::string> DecodeHeadState(std::string_view key, std::string_view sealed);
 
-// Bytes of the keys, the values or the query sample of one record of rows, at most. RocksDB takes
-// values below 4 GiB.
+// Bytes of the keys, the values or the query sample of one record of rows, at most; together they
+// stay below the 4 GiB that a value may have in RocksDB.
 constexpr uint64_t kRowsBytesMax = uint64_t{1} << 30;
 
 // What is known of rows without their data.
@@ -130,7 +138,7 @@ struct RowsHeader {
   uint64_t data_bytes() const { return keys_bytes + values_bytes + sample_floats * sizeof(float); }
 };
 
-// The header of rows that are to be stored under `key`.
+// The header of rows that are to be stored under `key`; reads all of them.
 RowsHeader HeaderOf(std::string_view key, const RowsRecord& rows);
 std::string EncodeRows(std::string_view key, const RowsHeader& header);
 absl::StatusOr<RowsHeader> DecodeRows(std::string_view key, std::string_view sealed);

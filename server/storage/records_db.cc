@@ -85,10 +85,11 @@ absl::StatusOr<RecordsDb::Opened> RecordsDb::Open(const std::string& directory,
     ATTIC_RETURN_IF_ERROR(checked);
   }
   ATTIC_RETURN_IF_ERROR(db.Failed(db.OpenRocksDb(create, /*read_only=*/false)));
-  ATTIC_ASSIGN_OR_RETURN(db.number_, db.ReadWriteCounter());
-  ATTIC_RETURN_IF_ERROR(db.marker_.Start(db.number_));
-  db.written_ = db.number_;
-  db.durable_ = db.number_;
+  ATTIC_ASSIGN_OR_RETURN(const uint64_t held, db.ReadWriteCounter());
+  ATTIC_RETURN_IF_ERROR(db.marker_.Start(held));
+  db.tried_ = held;
+  db.written_ = held;
+  db.durable_ = held;
   return opened;
 }
 
@@ -163,7 +164,7 @@ absl::Status RecordsDb::Failed(const rocksdb::Status& status) const {
 
 absl::StatusOr<uint64_t> RecordsDb::Write(rocksdb::WriteBatch& batch) {
   Turn turn(*this);
-  const uint64_t number = ++number_;
+  const uint64_t number = tried_.fetch_add(1) + 1;
   rocksdb::Status status = batch.Put(family(RecordFamily::kCounters), kWriteCounter,
                                      EncodeCounter(kWriteCounter, number));
   ATTIC_RETURN_IF_ERROR(Failed(status));
@@ -214,7 +215,7 @@ rocksdb::Status RecordsDb::Recover() {
     rocksdb::WriteOptions in_memory;
     in_memory.disableWAL = true;
     status = db_->Put(in_memory, family(RecordFamily::kCounters), kRecoverCounter,
-                      EncodeCounter(kRecoverCounter, number_));
+                      EncodeCounter(kRecoverCounter, last_tried()));
   }
   if (status.ok()) status = db_->Resume();
   if (!status.ok()) broken_.store(true, std::memory_order_release);

@@ -54,6 +54,8 @@ class RecordsDb {
   absl::Status Sync() { return group_sync_.Sync(); }
 
   uint64_t last_write() const { return written_.load(std::memory_order_acquire); }
+  // Of the last write that was tried, whether it succeeded or not.
+  uint64_t last_tried() const { return tried_.load(std::memory_order_acquire); }
   uint64_t durable_write() const { return durable_.load(std::memory_order_acquire); }
 
   // NOT_FOUND if there is none.
@@ -102,7 +104,7 @@ class RecordsDb {
   uint64_t turns_taken_ ATTIC_GUARDED_BY(turn_mutex_) = 0;
   uint64_t turns_over_ ATTIC_GUARDED_BY(turn_mutex_) = 0;
 
-  uint64_t number_ = 0;  // of the last write that was tried; used under a Turn
+  std::atomic<uint64_t> tried_{0};  // advanced under a Turn
   std::atomic<uint64_t> written_{0};
   std::atomic<uint64_t> durable_{0};
   std::atomic<bool> broken_{false};  // Recover must succeed before anything is written or synced

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/mutex.h"
+#include "rocksdb/db.h"
 #include "rocksdb/env.h"
 #include "rocksdb/listener.h"
 #include "rocksdb/options.h"
