@@ -19,6 +19,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/check.h"
 #include "tests/bench/head_data.h"
 
 namespace attic {

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/check.h"
 #include "tests/bench/head_data.h"
 
 namespace attic {

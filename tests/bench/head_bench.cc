@@ -11,6 +11,7 @@
 #include <numeric>
 #include <vector>
 
+#include "base/check.h"
 #include "tests/bench/head_data.h"
 
 namespace attic {

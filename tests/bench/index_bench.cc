@@ -9,6 +9,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/check.h"
 #include "server/index/head_index.h"
 #include "tests/unit/index/synthetic_head.h"
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "attention/vector_kernels.h"
+#include "base/check.h"
 #include "tests/bench/head_data.h"
 #include "tests/bench/needle_head.h"
 
