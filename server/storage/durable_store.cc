@@ -300,6 +300,21 @@ absl::Status DurableStoreImpl::ReplaceLayers(uint64_t session_key,
   return WriteDurably(batch, change, &written);
 }
 
+absl::Status DurableStoreImpl::TruncateLayers(uint64_t session_key,
+                                              std::span<const LayerCut> cuts) {
+  ATTIC_RETURN_IF_ERROR(CheckSession(session_key));
+  rocksdb::WriteBatch batch;
+  SegmentRecords::Change change;
+  for (const LayerCut& cut : cuts) {
+    ATTIC_RETURN_IF_ERROR(RowsRecords::Check(cut.rows));
+    ATTIC_RETURN_IF_ERROR(rows_->Truncate(session_key, cut, batch));
+    ATTIC_RETURN_IF_ERROR(segments_->Truncate(session_key, cut, batch, change));
+  }
+  if (batch.Count() == 0) return absl::OkStatus();
+  bool written = false;
+  return WriteDurably(batch, change, &written);
+}
+
 absl::Status DurableStoreImpl::PutHeadState(const HeadName& head, const std::string& state) {
   ATTIC_RETURN_IF_ERROR(CheckSession(head.session_key));
   if (state.size() > kTextBytesMax) {

@@ -56,10 +56,13 @@ class DurableStoreImpl final : public DurableStore {
 
   absl::Status ReplaceLayers(uint64_t session_key, std::span<const LayerState> layers) override;
 
+  absl::Status TruncateLayers(uint64_t session_key, std::span<const LayerCut> cuts) override;
+
   absl::Status PutHeadState(const HeadName& head, const std::string& state) override;
   absl::StatusOr<std::string> HeadState(const HeadName& head) override;
 
   std::vector<DamageReport> damage() const override;
+  void SetCacheBytes(uint64_t bytes_max) override { cache_->SetCapacity(bytes_max); }
   ClusterCacheUse cache_use() const override { return cache_->use(); }
   uint64_t disk_bytes() const override { return registry_->disk_bytes(); }
 

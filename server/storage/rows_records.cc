@@ -58,6 +58,15 @@ RowsRecord Cut(const RowsHeader& header, const rocksdb::Slice& data, int64_t beg
   return rows;
 }
 
+// The first `count` rows of a piece; its sample of queries stays whole.
+RowsRecord FirstRows(const RowsRecord& piece, size_t count) {
+  RowsRecord rows = piece;
+  rows.count = count;
+  rows.keys = piece.keys.first(piece.keys.size() / piece.count * count);
+  rows.values = piece.values.first(piece.values.size() / piece.count * count);
+  return rows;
+}
+
 }  // namespace
 
 absl::Status RowsRecords::Check(std::span<const RowsRecord> rows) {
@@ -138,6 +147,65 @@ absl::Status RowsRecords::Replace(uint64_t session_key, uint32_t layer,
     batch.Delete(db_.family(RecordFamily::kRowsData), key).PermitUncheckedError();
   }
   return absl::OkStatus();
+}
+
+absl::Status RowsRecords::Truncate(uint64_t session_key, const LayerCut& cut,
+                                   rocksdb::WriteBatch& batch) {
+  const std::string begin = LayerKey(session_key, cut.layer);
+  const std::string end = EndOfPrefix(begin);
+  int64_t first_kept = cut.position;  // where the pieces that stay begin
+  ATTIC_RETURN_IF_ERROR(db_.Scan(
+      RecordFamily::kRows, begin, end, [&](std::string_view key, std::string_view value) {
+        ATTIC_ASSIGN_OR_RETURN(const RowsHeader header, DecodeRows(key, value));
+        first_kept = std::min(first_kept, header.begin);
+        return absl::OkStatus();
+      }));
+  DeleteRanges(db_, RowsKey(session_key, cut.layer, cut.position), end, batch);
+  ATTIC_RETURN_IF_ERROR(CutPiece(session_key, cut.layer, cut.position, batch));
+  for (const RowsRecord& piece : cut.rows) {
+    if (piece.begin_position >= first_kept) break;
+    const RowsRecord rows = FirstRows(
+        piece, std::min<size_t>(piece.count,
+                                static_cast<size_t>(first_kept - piece.begin_position)));
+    ATTIC_RETURN_IF_ERROR(Stage(session_key, cut.layer, {&rows, 1}));
+    const std::string key = RowsKey(session_key, cut.layer, rows.begin_position);
+    ATTIC_RETURN_IF_ERROR(FromRocksDb(batch.Put(db_.family(RecordFamily::kRows), key,
+                                                EncodeRows(key, HeaderOf(key, rows))),
+                                      "records"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RowsRecords::CutPiece(uint64_t session_key, uint32_t layer, int64_t position,
+                                   rocksdb::WriteBatch& batch) {
+  std::optional<RowsHeader> cut;
+  ATTIC_RETURN_IF_ERROR(db_.Last(RecordFamily::kRows, LayerKey(session_key, layer),
+                                 RowsKey(session_key, layer, position),
+                                 [&](std::string_view key, std::string_view value) {
+                                   ATTIC_ASSIGN_OR_RETURN(const RowsHeader header,
+                                                          DecodeRows(key, value));
+                                   if (header.end() > position) cut = header;
+                                   return absl::OkStatus();
+                                 }));
+  if (!cut) return absl::OkStatus();
+  const std::string key = RowsKey(session_key, layer, cut->begin);
+  const std::string data_key = RowsDataKey(key, cut->data_checksum);
+  rocksdb::PinnableSlice data;
+  ATTIC_RETURN_IF_ERROR(db_.Get(RecordFamily::kRowsData, data_key, &data));
+  ATTIC_RETURN_IF_ERROR(CheckRowsData(key, *cut, {data.data(), data.size()}));
+  std::vector<float> query_sample(cut->sample_floats);
+  if (!query_sample.empty()) {
+    std::memcpy(query_sample.data(), data.data() + cut->keys_bytes + cut->values_bytes,
+                query_sample.size() * sizeof(float));
+  }
+  const RowsRecord rows = FirstRows(Cut(*cut, data, cut->begin, query_sample),
+                                    static_cast<size_t>(position - cut->begin));
+  const RowsHeader header = HeaderOf(key, rows);
+  batch.Delete(db_.family(RecordFamily::kRowsData), data_key).PermitUncheckedError();
+  ATTIC_RETURN_IF_ERROR(FromRocksDb(
+      PutData(db_, RowsDataKey(key, header.data_checksum), rows, batch), "records"));
+  return FromRocksDb(batch.Put(db_.family(RecordFamily::kRows), key, EncodeRows(key, header)),
+                     "records");
 }
 
 void RowsRecords::RemoveSession(uint64_t session_key, rocksdb::WriteBatch& batch) {

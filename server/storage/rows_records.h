@@ -31,6 +31,9 @@ class RowsRecords {
   // The layer holds these rows, which were staged, and no other ones.
   absl::Status Replace(uint64_t session_key, uint32_t layer, std::span<const RowsRecord> rows,
                        rocksdb::WriteBatch& batch);
+  // Forgets rows from cut.position on, and records cut.rows before those that stay, as far as none of
+  // these holds them. Data that are new are written at once.
+  absl::Status Truncate(uint64_t session_key, const LayerCut& cut, rocksdb::WriteBatch& batch);
   void RemoveSession(uint64_t session_key, rocksdb::WriteBatch& batch);
   // Forgets the pieces of a layer that end at `position` or before. Adds nothing if there is none.
   absl::Status Drop(uint64_t session_key, uint32_t layer, int64_t position,
@@ -46,6 +49,10 @@ class RowsRecords {
   absl::Status RemoveOrphans(std::span<const uint64_t> session_keys);
 
  private:
+  // The piece that holds rows on both sides of `position` is replaced by what lies before it.
+  absl::Status CutPiece(uint64_t session_key, uint32_t layer, int64_t position,
+                        rocksdb::WriteBatch& batch);
+
   RecordsDb& db_;
 };
 

@@ -218,6 +218,26 @@ absl::Status SegmentRecords::Replace(uint64_t session_key, const LayerState& lay
   return absl::OkStatus();
 }
 
+absl::Status SegmentRecords::Truncate(uint64_t session_key, const LayerCut& cut,
+                                      rocksdb::WriteBatch& batch, Change& change) {
+  rocksdb::ColumnFamilyHandle* const family = db_.family(RecordFamily::kSegments);
+  for (uint32_t kv_head = 0; kv_head < cut.kept_segments.size(); ++kv_head) {
+    const std::string begin = HeadKey({session_key, cut.layer, kv_head});
+    size_t index = 0;
+    ATTIC_RETURN_IF_ERROR(
+        db_.Scan(RecordFamily::kSegments, begin, EndOfPrefix(begin),
+                 [&](std::string_view key, std::string_view value) {
+                   if (index++ < cut.kept_segments[kv_head]) return absl::OkStatus();
+                   ATTIC_ASSIGN_OR_RETURN(const SegmentEntry entry, DecodeSegment(key, value));
+                   change.dropped.push_back(entry.reference.file);
+                   batch.Delete(family, rocksdb::Slice(key.data(), key.size()))
+                       .PermitUncheckedError();
+                   return absl::OkStatus();
+                 }));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status SegmentRecords::RemoveSession(uint64_t session_key, rocksdb::WriteBatch& batch,
                                            Change& change) {
   const std::string begin = SessionKey(session_key);

@@ -49,6 +49,9 @@ class SegmentRecords {
   // A layer has the segments of `layer` and no others. NOT_FOUND if a file is not known.
   absl::Status Replace(uint64_t session_key, const LayerState& layer, rocksdb::WriteBatch& batch,
                        Change& change);
+  // Heads keep the first of their segments, as many as the cut says.
+  absl::Status Truncate(uint64_t session_key, const LayerCut& cut, rocksdb::WriteBatch& batch,
+                        Change& change);
   absl::Status RemoveSession(uint64_t session_key, rocksdb::WriteBatch& batch, Change& change);
   void Commit(const Change& change, uint64_t write);
   // The batch was not written, or that failed.
