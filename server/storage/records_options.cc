@@ -90,7 +90,6 @@ rocksdb::DBOptions RecordsOptions(rocksdb::Env* env,
   options.avoid_flush_during_recovery = false;
   // No family gets ahead of another one, so the counter of writes speaks for all of them; and logs
   // go as soon as the rows' buffer was flushed.
-  options.atomic_flush = true;
   options.max_total_wal_size = kLogBytesMax;
   // The kernel starts writing early: a sync then has little left to wait for.
   options.bytes_per_sync = 1u << 20;
