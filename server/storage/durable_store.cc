@@ -44,7 +44,8 @@ absl::Status DurableStoreImpl::Start() {
   ATTIC_ASSIGN_OR_RETURN(directory_, DataDirectory::Open(file_system_, options_.directory));
   ATTIC_ASSIGN_OR_RETURN(
       RecordsDb::Opened opened,
-      RecordsDb::Open(options_.directory, file_system_, directory_->is_new()));
+      RecordsDb::Open(options_.directory, file_system_, options_.rows_buffer_bytes,
+                      directory_->is_new()));
   db_ = std::move(opened.db);
   if (directory_->is_new()) {
     if (db_->last_write() > 0) {

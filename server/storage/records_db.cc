@@ -62,10 +62,12 @@ class RecordsDb::Turn {
 };
 
 RecordsDb::RecordsDb(const std::string& directory,
-                     std::shared_ptr<rocksdb::FileSystem> file_system)
+                     std::shared_ptr<rocksdb::FileSystem> file_system,
+                     uint64_t rows_buffer_bytes)
     : directory_(directory),
       path_(absl::StrCat(directory, "/records")),
       file_system_(std::move(file_system)),
+      rows_buffer_bytes_(rows_buffer_bytes),
       env_(rocksdb::NewCompositeEnv(file_system_)),
       logger_(std::make_shared<ComplaintLogger>()),
       listener_(std::make_shared<ErrorListener>(broken_)),
@@ -74,9 +76,9 @@ RecordsDb::RecordsDb(const std::string& directory,
 
 absl::StatusOr<RecordsDb::Opened> RecordsDb::Open(const std::string& directory,
                                                   std::shared_ptr<rocksdb::FileSystem> file_system,
-                                                  bool create) {
+                                                  uint64_t rows_buffer_bytes, bool create) {
   Opened opened;
-  opened.db.reset(new RecordsDb(directory, std::move(file_system)));
+  opened.db.reset(new RecordsDb(directory, std::move(file_system), rows_buffer_bytes));
   RecordsDb& db = *opened.db;
   if (!create) {
     ATTIC_RETURN_IF_ERROR(db.Failed(db.OpenRocksDb(false, /*read_only=*/true)));
@@ -110,8 +112,8 @@ rocksdb::Status RecordsDb::OpenRocksDb(bool create, bool read_only) {
   rocksdb::DB* db = nullptr;
   const rocksdb::Status status =
       read_only
-          ? rocksdb::DB::OpenForReadOnly(options, path_, RecordFamilies(), &handles_, &db)
-          : rocksdb::DB::Open(options, path_, RecordFamilies(), &handles_, &db);
+          ? rocksdb::DB::OpenForReadOnly(options, path_, RecordFamilies(rows_buffer_bytes_), &handles_, &db)
+          : rocksdb::DB::Open(options, path_, RecordFamilies(rows_buffer_bytes_), &handles_, &db);
   if (status.ok()) {
     ATTIC_CHECK(handles_.size() == kRecordFamilies);
     db_.reset(db);

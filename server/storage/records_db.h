@@ -36,7 +36,7 @@ class RecordsDb {
   //   DATA_LOSS: damaged, or it holds less than was durable; UNAVAILABLE, RESOURCE_EXHAUSTED.
   static absl::StatusOr<Opened> Open(const std::string& directory,
                                      std::shared_ptr<rocksdb::FileSystem> file_system,
-                                     bool create);
+                                     uint64_t rows_buffer_bytes, bool create);
   // Makes everything durable where that is possible.
   ~RecordsDb();
   RecordsDb(const RecordsDb&) = delete;
@@ -74,7 +74,8 @@ class RecordsDb {
   class ErrorListener;
   class Turn;
 
-  RecordsDb(const std::string& directory, std::shared_ptr<rocksdb::FileSystem> file_system);
+  RecordsDb(const std::string& directory, std::shared_ptr<rocksdb::FileSystem> file_system,
+            uint64_t rows_buffer_bytes);
 
   rocksdb::Status OpenRocksDb(bool create, bool read_only);
   void CloseRocksDb();
@@ -89,6 +90,7 @@ class RecordsDb {
   const std::string directory_;
   const std::string path_;  // of the records
   const std::shared_ptr<rocksdb::FileSystem> file_system_;
+  const uint64_t rows_buffer_bytes_;
   const std::unique_ptr<rocksdb::Env> env_;
   const std::shared_ptr<ComplaintLogger> logger_;
   const std::shared_ptr<ErrorListener> listener_;

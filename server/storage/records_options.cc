@@ -12,8 +12,7 @@ namespace attic {
 namespace {
 
 constexpr size_t kBlockCacheBytes = 32u << 20;
-constexpr size_t kRowsBufferBytes = 64u << 20;
-constexpr int kRowsBuffersMax = 6;
+constexpr int kRowsBuffersMax = 6;  // one is filled, the others are being written
 constexpr size_t kBufferBytes = 16u << 20;
 constexpr uint64_t kLogBytesMax = 512u << 20;
 constexpr uint64_t kBlobFileBytes = 64u << 20;
@@ -41,9 +40,10 @@ rocksdb::ColumnFamilyOptions FamilyOptions(const std::shared_ptr<rocksdb::Cache>
 // blob files they are written twice altogether, log and file, whatever becomes of them: compaction
 // moves their addresses alone. A file goes when all in it was dropped; what is left of old files
 // that are mostly garbage is moved.
-rocksdb::ColumnFamilyOptions RowsDataOptions(const std::shared_ptr<rocksdb::Cache>& cache) {
+rocksdb::ColumnFamilyOptions RowsDataOptions(const std::shared_ptr<rocksdb::Cache>& cache,
+                                             uint64_t buffer_bytes) {
   rocksdb::ColumnFamilyOptions options = FamilyOptions(cache);
-  options.write_buffer_size = kRowsBufferBytes;
+  options.write_buffer_size = buffer_bytes;
   options.level0_file_num_compaction_trigger = 2;
   options.enable_blob_files = true;
   options.min_blob_size = 1024;
@@ -90,7 +90,6 @@ rocksdb::DBOptions RecordsOptions(rocksdb::Env* env,
   options.avoid_flush_during_recovery = false;
   // No family gets ahead of another one, so the counter of writes speaks for all of them; and logs
   // go as soon as the rows' buffer was flushed.
-  options.atomic_flush = true;
   options.max_total_wal_size = kLogBytesMax;
   // The kernel starts writing early: a sync then has little left to wait for.
   options.bytes_per_sync = 1u << 20;
@@ -104,11 +103,11 @@ rocksdb::DBOptions RecordsOptions(rocksdb::Env* env,
   return options;
 }
 
-std::vector<rocksdb::ColumnFamilyDescriptor> RecordFamilies() {
+std::vector<rocksdb::ColumnFamilyDescriptor> RecordFamilies(uint64_t rows_buffer_bytes) {
   const std::shared_ptr<rocksdb::Cache> cache = rocksdb::NewLRUCache(kBlockCacheBytes);
   const rocksdb::ColumnFamilyOptions plain = FamilyOptions(cache);
   return {{rocksdb::kDefaultColumnFamilyName, plain}, {"sessions", plain}, {"rows", plain},
-          {"rows_data", RowsDataOptions(cache)},      {"segments", plain}, {"heads", plain}};
+          {"rows_data", RowsDataOptions(cache, rows_buffer_bytes)}, {"segments", plain}, {"heads", plain}};
 }
 
 }  // namespace attic

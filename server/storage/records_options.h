@@ -2,7 +2,9 @@
 #ifndef ATTIC_SERVER_STORAGE_RECORDS_OPTIONS_H_
 #define ATTIC_SERVER_STORAGE_RECORDS_OPTIONS_H_
 
+#include <cstdarg>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -39,7 +41,7 @@ rocksdb::DBOptions RecordsOptions(rocksdb::Env* env,
                                   const std::shared_ptr<ComplaintLogger>& logger,
                                   const std::shared_ptr<rocksdb::EventListener>& listener);
 
-std::vector<rocksdb::ColumnFamilyDescriptor> RecordFamilies();
+std::vector<rocksdb::ColumnFamilyDescriptor> RecordFamilies(uint64_t rows_buffer_bytes);
 
 }  // namespace attic
 
