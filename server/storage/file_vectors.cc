@@ -1,6 +1,7 @@
 #include "server/storage/file_vectors.h"
 
 #include <algorithm>
+#include <chrono>
 #include <functional>
 #include <tuple>
 #include <utility>
@@ -16,6 +17,8 @@ namespace {
 // One read of several clusters stops here, unless one cluster is larger.
 constexpr size_t kJoinedReadBytesMax = 1u << 20;
 constexpr size_t kWholeReadBytesMax = 4u << 20;  // the same where all clusters are read
+// A read that took longer went to the disk. (16 KB from the page cache: 3 microseconds.)
+constexpr std::chrono::microseconds kDiskReadMin(30);
 
 constexpr std::byte kNoRows{};  // where the rows of empty clusters are
 

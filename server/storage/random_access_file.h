@@ -21,9 +21,11 @@ namespace attic {
 // Thread-safe.
 class RandomAccessFile {
  public:
-  //   NOT_FOUND; UNAVAILABLE: it cannot be opened.
+  // `direct`: reads past the page cache, in whole blocks of the device.
+  //   NOT_FOUND; UNAVAILABLE: it cannot be opened, or not so.
   static absl::StatusOr<std::unique_ptr<RandomAccessFile>> Open(rocksdb::FileSystem& file_system,
-                                                                const std::string& path);
+                                                                const std::string& path,
+                                                                bool direct);
   ~RandomAccessFile();
 
   const std::string& path() const { return path_; }
@@ -36,6 +38,9 @@ class RandomAccessFile {
  private:
   RandomAccessFile(std::string path, uint64_t bytes,
                    std::unique_ptr<rocksdb::FSRandomAccessFile> file);
+
+  absl::Status ReadDirectly(uint64_t offset, std::span<std::byte> out) const;
+  absl::Status EndsBefore(uint64_t end) const;
 
   const std::string path_;
   const uint64_t bytes_;

@@ -113,10 +113,11 @@ struct OpenedFile {
   FileClusters clusters;
 };
 
-absl::StatusOr<OpenedFile> OpenAndCheck(rocksdb::FileSystem& file_system, const std::string& path) {
+absl::StatusOr<OpenedFile> OpenAndCheck(rocksdb::FileSystem& file_system, const std::string& path,
+                                        bool direct) {
   OpenedFile opened;
   FileClusters& clusters = opened.clusters;
-  ATTIC_ASSIGN_OR_RETURN(clusters.file, RandomAccessFile::Open(file_system, path));
+  ATTIC_ASSIGN_OR_RETURN(clusters.file, RandomAccessFile::Open(file_system, path, direct));
   std::array<std::byte, kSegmentHeaderBytes> first;
   ATTIC_RETURN_IF_ERROR(clusters.file->Read(0, first));
   const absl::StatusOr<SegmentHeader> header = DecodeHeader(first, clusters.file->bytes());
@@ -163,8 +164,9 @@ absl::StatusOr<uint64_t> WriteSegmentFile(rocksdb::FileSystem& file_system, cons
 
 absl::StatusOr<SegmentFile> OpenSegmentFile(std::shared_ptr<rocksdb::FileSystem> file_system,
                                             const std::string& path,
-                                            std::shared_ptr<ClusterCache> cache) {
-  ATTIC_ASSIGN_OR_RETURN(OpenedFile opened, OpenAndCheck(*file_system, path));
+                                            std::shared_ptr<ClusterCache> cache,
+                                            const SegmentFileOptions& options) {
+  ATTIC_ASSIGN_OR_RETURN(OpenedFile opened, OpenAndCheck(*file_system, path, options.direct_reads));
   const uint64_t bytes = opened.clusters.file->bytes(), identity = opened.clusters.identity;
   return SegmentFile{
       .segment = std::move(opened.segment),
@@ -174,7 +176,8 @@ absl::StatusOr<SegmentFile> OpenSegmentFile(std::shared_ptr<rocksdb::FileSystem>
 }
 
 absl::Status VerifySegmentFile(rocksdb::FileSystem& file_system, const std::string& path) {
-  ATTIC_ASSIGN_OR_RETURN(const OpenedFile opened, OpenAndCheck(file_system, path));
+  ATTIC_ASSIGN_OR_RETURN(const OpenedFile opened,
+                         OpenAndCheck(file_system, path, /*direct=*/false));
   return opened.clusters.ReadEach([](size_t, std::span<const std::byte>) {});
 }
 

@@ -28,6 +28,12 @@ namespace attic {
 absl::StatusOr<uint64_t> WriteSegmentFile(rocksdb::FileSystem& file_system, const std::string& path,
                                           const Segment& segment, const VectorArrays& vectors);
 
+struct SegmentFileOptions {
+  // Clusters are read past the page cache, which would keep them a second time. The file system
+  // must be able to (tmpfs is not).
+  bool direct_reads = false;
+};
+
 struct SegmentFile {
   std::shared_ptr<Segment> segment;  // without vectors; every count and offset was checked
   std::shared_ptr<const VectorSource> vectors;
@@ -43,7 +49,8 @@ struct SegmentFile {
 //   a version this program does not know. All name the file, and the section where one is damaged.
 absl::StatusOr<SegmentFile> OpenSegmentFile(std::shared_ptr<rocksdb::FileSystem> file_system,
                                             const std::string& path,
-                                            std::shared_ptr<ClusterCache> cache);
+                                            std::shared_ptr<ClusterCache> cache,
+                                            const SegmentFileOptions& options = {});
 
 // Reads all of a file and compares every checksum; errors as of OpenSegmentFile.
 absl::Status VerifySegmentFile(rocksdb::FileSystem& file_system, const std::string& path);

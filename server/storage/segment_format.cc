@@ -154,6 +154,9 @@ absl::Status CheckShape(const SegmentShape& shape) {
       shape.begin_position > std::numeric_limits<int64_t>::max() - Segment::kTokensMax) {
     return Damaged("begin_position");
   }
+  if (LaySectionsOut(shape).back().offset > kIndexBytesMax) {
+    return Damaged(absl::StrCat("more than ", kIndexBytesMax, " bytes before the vectors"));
+  }
   return absl::OkStatus();
 }
 

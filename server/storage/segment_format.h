@@ -23,7 +23,8 @@ inline constexpr uint32_t kSegmentFormatVersion = 1;
 inline constexpr size_t kSegmentHeaderBytes = 512;
 inline constexpr size_t kSectionAlignment = 8;
 inline constexpr size_t kVectorsAlignment = 4096;
-inline constexpr size_t kSegmentClustersMax = 65536;  // clusters, and super-clusters
+inline constexpr size_t kSegmentClustersMax = 65536;    // clusters, and super-clusters
+inline constexpr uint64_t kIndexBytesMax = 512u << 20;  // read at once when a file is opened
 
 enum class SectionKind : uint32_t {
   kRowPositions = 1,
@@ -58,7 +59,8 @@ struct SegmentShape {
   bool operator==(const SegmentShape&) const = default;
 };
 
-// DATA_LOSS naming the count that is beyond its limit.
+// DATA_LOSS naming the count that is beyond its limit, or so large that what is not vectors has
+// more than kIndexBytesMax.
 absl::Status CheckShape(const SegmentShape& shape);
 
 struct Section {

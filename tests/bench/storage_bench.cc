@@ -185,7 +185,7 @@ void Measure(const char* name, Files& files, const std::string& folder, size_t f
     const std::vector<Place> next = places.Next();
     cold.push_back(Microseconds([&] { files.Read(next); }));
   }
-  for (size_t i = 0; i < 20 * file_count; ++i) files.Read(places.Next());
+  for (size_t i = 0; i < 80 * file_count; ++i) files.Read(places.Next());
   for (size_t i = 0; i < kWarmCalls; ++i) {
     const std::vector<Place> next = places.Next();
     warm.push_back(Microseconds([&] { files.Read(next); }));

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <random>
 #include <thread>
 #include <vector>
@@ -110,6 +111,24 @@ TEST_F(FileVectorsTest, ReadingAllPassesTheCache) {
   EXPECT_EQ(all->values, samples_[1].vectors.values);
   EXPECT_EQ(cache_->use().bytes, 0u);
   EXPECT_EQ(cache_->use().disk_bytes, samples_[1].vectors.bytes());
+}
+
+// On a file system that cannot there is an error and no wrong data.
+TEST_F(FileVectorsTest, DirectReadsReadTheSame) {
+  const auto file =
+      OpenSegmentFile(MachineFileSystem(), folder_.file("2.seg"), cache_, {.direct_reads = true});
+  if (!file.ok()) GTEST_SKIP() << file.status();
+  const auto all = file->vectors->ReadAll();
+  ASSERT_TRUE(all.ok()) << all.status();
+  EXPECT_EQ((*all)->keys, samples_[2].vectors.keys);
+  EXPECT_EQ((*all)->values, samples_[2].vectors.values);
+  for (uint32_t c = 0; c < 40; ++c) {
+    ClusterRead read{.source = file->vectors.get(), .cluster = c};
+    ASSERT_TRUE(file->vectors->ReadClusters({&read, 1}).ok());
+    ExpectRows(2, read);
+  }
+  std::filesystem::resize_file(folder_.file("2.seg"), file->file_bytes - 1);
+  EXPECT_EQ(file->vectors->ReadAll().status().code(), absl::StatusCode::kDataLoss);
 }
 
 // The cache holds a part of what is read, so that clusters come and go all the time.
