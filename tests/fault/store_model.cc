@@ -48,7 +48,7 @@ absl::Status DescribeHead(DurableStore& store, const HeadName& head, int64_t* se
   for (const SegmentReference& reference : references) {
     ATTIC_ASSIGN_OR_RETURN(const SegmentFile file, store.OpenSegment(reference));
     ATTIC_ASSIGN_OR_RETURN(const auto vectors, file.vectors->ReadAll());
-    text += DescribeSegment(*file.segment, *vectors);
+    text += DescribeSegment(*file.segment, vectors);
     end = file.segment->end_position();
   }
   *segments_end = std::min(*segments_end, end);

@@ -120,8 +120,8 @@ TEST_F(FileVectorsTest, DirectReadsReadTheSame) {
   if (!file.ok()) GTEST_SKIP() << file.status();
   const auto all = file->vectors->ReadAll();
   ASSERT_TRUE(all.ok()) << all.status();
-  EXPECT_EQ((*all)->keys, samples_[2].vectors.keys);
-  EXPECT_EQ((*all)->values, samples_[2].vectors.values);
+  EXPECT_EQ(all->keys, samples_[2].vectors.keys);
+  EXPECT_EQ(all->values, samples_[2].vectors.values);
   for (uint32_t c = 0; c < 40; ++c) {
     ClusterRead read{.source = file->vectors.get(), .cluster = c};
     ASSERT_TRUE(file->vectors->ReadClusters({&read, 1}).ok());
