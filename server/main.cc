@@ -54,6 +54,8 @@ void AddFlags(CLI::App& app, Flags& flags) {
                  "pause between two syncs of what is appended to durable sessions")
       ->check(CLI::Range(0.0, 60'000.0))
       ->capture_default_str();
+  app.add_flag("--direct-io", server.store.disk.store.segment_files.direct_reads,
+               "read vectors past the page cache, which would keep them a second time; not on tmpfs");
   app.add_option("--disk-read-threads", server.store.disk.store.cache.read_threads,
                  "reads of vectors under way at a time")
       ->check(CLI::Range(1, 256))
