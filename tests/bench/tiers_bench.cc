@@ -40,6 +40,7 @@ using nlohmann::json;
 constexpr size_t kHeadDim = 128;
 constexpr size_t kGroup = 4;
 constexpr size_t kTopics = 8192;
+constexpr float kTopicWeight = 4;  // of a question
 constexpr size_t kBatchTokens = 8192;
 constexpr size_t kSampleEvery = 64;  // tokens to a training query
 constexpr int kIngestRounds = 3;
@@ -100,7 +101,7 @@ class Questions {
     const size_t topic = rank * 2654435761u % kTopics;
     std::vector<float> queries;
     for (size_t g = 0; g < kGroup; ++g) {
-      const std::vector<float> query = head_.QueryAbout(topic);
+      const std::vector<float> query = head_.QueryAbout(topic, kTopicWeight);
       queries.insert(queries.end(), query.begin(), query.end());
     }
     return queries;
@@ -303,7 +304,7 @@ class TiersBench {
     }
     const StoreStatus before = store->Status();
     std::vector<double> milliseconds, errors;
-    double coverage = 0, disk_bytes = 0, bytes = 0;
+    double coverage = 0, disk_bytes = 0, bytes = 0, exact_tokens = 0;
     for (size_t i = 0; i < options_.queries; ++i) {
       const double start = Seconds();
       const AttendAnswer answer = Ask(*store, Measured(i), AttendMode::kIndexed, {});
@@ -312,6 +313,7 @@ class TiersBench {
       for (const float share : answer.coverage) coverage += share;
       disk_bytes += static_cast<double>(answer.read.disk_bytes_read);
       bytes += static_cast<double>(answer.read.bytes_read);
+      exact_tokens += static_cast<double>(answer.read.exact_tokens);
       if (i < exact_.size()) AddErrors(answer, exact_[i], errors);
     }
     const StoreStatus after = store->Status();
@@ -330,6 +332,8 @@ class TiersBench {
         {"median_error", Quantile(errors, 0.5)},
         {"largest_error", Quantile(errors, 1.0)},
         {"bytes_read", bytes / n},
+        {"exact_tokens", exact_tokens / n},
+        {"clusters_fetched", (hits + misses) / n},
         {"disk_bytes_read", disk_bytes / n},
         {"cache_hit_rate", hits + misses > 0 ? hits / (hits + misses) : 1.0}};
     Say(absl::StrCat("budget: ", result.dump()));
