@@ -76,6 +76,12 @@ absl::StatusOr<std::shared_ptr<Session>> Session::Fork(int64_t position, const s
   return fork;
 }
 
+int64_t Session::watermark() const {
+  int64_t lowest = std::numeric_limits<int64_t>::max();
+  for (const auto& layer : layers_) lowest = std::min(lowest, layer->watermark());
+  return lowest;
+}
+
 std::vector<HeadPlan> Session::Plan() const {
   std::vector<HeadPlan> plans;
   for (const auto& layer : layers_) layer->AppendPlans(plans);
@@ -90,6 +96,7 @@ SessionDescription Session::Describe() const {
   description.tenant = attributes_.tenant;
   description.ttl_seconds = attributes_.ttl_seconds;
   description.reused_tokens = attributes_.reused_tokens;
+  description.pinned = lease_.pinned();
   description.watermark = std::numeric_limits<int64_t>::max();
   int64_t durable = std::numeric_limits<int64_t>::max();
   for (const auto& layer : layers_) {

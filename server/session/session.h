@@ -13,6 +13,7 @@
 #include "base/memory_budget.h"
 #include "base/mutex.h"
 #include "server/index/head_index.h"
+#include "server/session/lease.h"
 #include "server/session/session_attributes.h"
 #include "server/session/stored_layer.h"
 
@@ -30,6 +31,8 @@ class Session {
   const std::string& id() const { return id_; }
   const Fingerprint& fingerprint() const { return fingerprint_; }
   const SessionAttributes& attributes() const { return attributes_; }
+  Lease& lease() { return lease_; }
+  const Lease& lease() const { return lease_; }
   const std::vector<std::unique_ptr<StoredLayer>>& layers() const { return layers_; }
 
   // FAILED_PRECONDITION naming what differs from this session.
@@ -45,16 +48,21 @@ class Session {
   absl::StatusOr<std::shared_ptr<Session>> Fork(int64_t position, const std::string& new_id,
                                                 const SessionAttributes& attributes);
 
+  int64_t watermark() const;  // smallest over layers
   SessionDescription Describe() const;
   std::vector<HeadPlan> Plan() const;  // in order of layer, then of kv head
 
  private:
   Session(std::string id, const Fingerprint& fingerprint, const SessionAttributes& attributes)
-      : id_(std::move(id)), fingerprint_(fingerprint), attributes_(attributes) {}
+      : id_(std::move(id)),
+        fingerprint_(fingerprint),
+        attributes_(attributes),
+        lease_(attributes.ttl_seconds) {}
 
   const std::string id_;
   const Fingerprint fingerprint_;
   const SessionAttributes attributes_;
+  Lease lease_;
   // In order of layer; constant after construction.
   std::vector<std::unique_ptr<StoredLayer>> layers_;
   // Truncations and forks take turns, so that a fork has the same history in every layer.

@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "base/memory_budget.h"
 #include "base/mutex.h"
 #include "server/index/head_index.h"
 #include "server/session/build_scheduler.h"
-#include "base/memory_budget.h"
 
 namespace attic {
 

@@ -8,10 +8,10 @@
 
 #include "absl/status/statusor.h"
 #include "api/types.h"
+#include "base/memory_budget.h"
 #include "base/mutex.h"
 #include "server/index/head_index.h"
 #include "server/session/build_scheduler.h"
-#include "base/memory_budget.h"
 #include "server/session/session_head.h"
 
 namespace attic {
