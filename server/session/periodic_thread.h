@@ -2,11 +2,13 @@
 #ifndef ATTIC_SERVER_SESSION_PERIODIC_THREAD_H_
 #define ATTIC_SERVER_SESSION_PERIODIC_THREAD_H_
 
-#include <chrono>
+#include <algorithm>
 #include <functional>
 #include <thread>
 #include <utility>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "base/mutex.h"
 
 namespace attic {
@@ -14,7 +16,7 @@ namespace attic {
 // Calls `body` every `interval`, first after one, until destroyed; a call under way is finished.
 class PeriodicThread {
  public:
-  PeriodicThread(std::chrono::milliseconds interval, std::function<void()> body)
+  PeriodicThread(absl::Duration interval, std::function<void()> body)
       : interval_(interval), body_(std::move(body)), thread_([this] { Run(); }) {}
   ~PeriodicThread() {
     {
@@ -30,12 +32,12 @@ class PeriodicThread {
  private:
   // False when the thread is to end.
   bool Wait() {
-    const auto due = std::chrono::steady_clock::now() + interval_;
+    const absl::Time due = absl::Now() + interval_;
     MutexLock lock(mutex_);
     while (!stopping_) {
-      const auto left = due - std::chrono::steady_clock::now();
-      if (left <= left.zero()) return true;
-      wake_.WaitFor(mutex_, left);
+      const absl::Duration left = due - absl::Now();
+      if (left <= absl::ZeroDuration()) return true;
+      wake_.WaitFor(mutex_, absl::ToChronoNanoseconds(std::min(left, absl::Hours(1))));
     }
     return false;
   }
@@ -43,7 +45,7 @@ class PeriodicThread {
     while (Wait()) body_();
   }
 
-  const std::chrono::milliseconds interval_;
+  const absl::Duration interval_;
   const std::function<void()> body_;
   Mutex mutex_;
   CondVar wake_;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <thread>
 #include <utility>
 
@@ -26,7 +25,6 @@ namespace attic {
 namespace {
 
 constexpr char kVersion[] = "0.1.0";
-constexpr std::chrono::seconds kSweepInterval(1);
 
 size_t BuildThreads(size_t requested) {
   if (requested > 0) return requested;
@@ -55,7 +53,7 @@ class MemorySessionStore : public SessionStore {
         catalogue_(options.limits.sessions_max, options.limits.tenant_sessions_max),
         executor_(std::move(query_pool)),
         scheduler_(BuildThreads(options.build_threads)),
-        sweeper_(kSweepInterval, [this] { CloseEndedSessions(); }) {}
+        sweeper_(options.sweep_interval, [this] { CloseEndedSessions(); }) {}
 
   absl::StatusOr<SessionDescription> OpenSession(const OpenSessionRequest& request) override;
   absl::StatusOr<SessionDescription> DescribeSession(const std::string& session_id) override;

@@ -25,7 +25,8 @@ struct SessionStoreOptions {
   size_t build_threads = 0;  // background builders; 0: half the hardware threads, at least one
   std::function<absl::Time()> clock = [] {
     return absl::Now();
-  };  // for leases; any thread calls it
+  };                                                 // for leases; any thread calls it
+  absl::Duration sweep_interval = absl::Seconds(1);  // between looks for leases that have ended
 };
 
 // Thread-safe. Checks every argument: errors name the field or the limit, and nothing is
@@ -78,7 +79,7 @@ class SessionStore {
   virtual StoreStatus Status() = 0;
 
   // Closes the sessions in memory whose lease has ended, and returns how many. The store does so by
-  // itself every second.
+  // itself every sweep_interval.
   virtual size_t CloseEndedSessions() = 0;
 
   // Returns when no segment is waiting to be built, or DEADLINE_EXCEEDED.

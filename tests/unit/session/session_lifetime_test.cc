@@ -4,9 +4,11 @@
 
 #include <atomic>
 #include <cmath>
+#include <functional>
 #include <random>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -27,7 +29,10 @@ class SessionLifetimeTest : public ::testing::Test {
     options_.threads = 2;
     options_.build_threads = 1;
     options_.index.segment_tokens = 512;
-    options_.clock = [this] { return absl::UnixEpoch() + absl::Seconds(now_.load()); };
+    options_.clock = [this] {
+      if (const auto hook = std::exchange(at_next_clock_, nullptr)) hook();
+      return absl::UnixEpoch() + absl::Seconds(now_.load());
+    };
     store_ = SessionStore::Create(options_);
   }
 
@@ -76,6 +81,7 @@ class SessionLifetimeTest : public ::testing::Test {
   bool IsOpen(const std::string& id) { return store_->DescribeSession(id).ok(); }
 
   std::atomic<int> now_{1000};
+  std::function<void()> at_next_clock_;  // only where the store does not sweep by itself
   SessionStoreOptions options_;
   std::unique_ptr<SessionStore> store_;
 };
@@ -153,6 +159,43 @@ TEST_F(SessionLifetimeTest, BlocksMayBeRegisteredLater) {
   EXPECT_THAT(std::string(refused.message()), HasSubstr("prefix_hashes_max"));
   EXPECT_EQ(store_->ExtendPrefix("a", 65536, hashes).status().code(),
             absl::StatusCode::kResourceExhausted);
+}
+
+// The clock is read between finding a source and forking it.
+TEST_F(SessionLifetimeTest, TheNextBestIsTakenWhenASourceChangesOrGoes) {
+  options_.sweep_interval = absl::InfiniteDuration();
+  Recreate();
+  const auto fill = [&](const std::string& id, int64_t tokens) {
+    OpenSessionRequest request = Request(id);
+    request.reuse_prefix = false;
+    Open(request);
+    Fill(id, 0, tokens);
+  };
+  fill("best", 2048);
+  fill("second", 3 * kBlock);
+  fill("third", kBlock);
+  at_next_clock_ = [&] {
+    ASSERT_TRUE(store_->TruncateSession("best", 0).ok());
+    Fill("best", 0, 2048, 2);  // as many tokens, but others
+  };
+  EXPECT_EQ(Open(Request("a")).reused_tokens, 3 * kBlock);
+  ASSERT_TRUE(store_->CloseSession("a").ok());
+  at_next_clock_ = [&] { ASSERT_TRUE(store_->CloseSession("second").ok()); };
+  EXPECT_EQ(Open(Request("b")).reused_tokens, kBlock);
+  ASSERT_TRUE(store_->CloseSession("b").ok());
+  at_next_clock_ = [&] { ASSERT_TRUE(store_->TruncateSession("third", kBlock - 1).ok()); };
+  EXPECT_EQ(Open(Request("c")).reused_tokens, 0);
+}
+
+// A fork takes its source's blocks only if they were the source's all the time.
+TEST_F(SessionLifetimeTest, ForksOfATruncatedSourceAreFoundByNothing) {
+  Open(Request("a"));
+  Fill("a", 0, kBlock);
+  ASSERT_TRUE(store_->ForkSession("a", {.position = kBlock, .new_session_id = "f"}).ok());
+  ASSERT_TRUE(store_->CloseSession("a").ok());
+  ASSERT_TRUE(store_->TruncateSession("f", kBlock - 1).ok());
+  Fill("f", kBlock - 1, kBlock, 2);
+  EXPECT_EQ(Open(Request("b")).reused_tokens, 0);
 }
 
 // Sources change their tokens all the time; who opens with a chain gets that chain's tokens.
@@ -264,6 +307,7 @@ TEST_F(SessionLifetimeTest, TheStoreSweepsByItself) {
 
 TEST_F(SessionLifetimeTest, MemoryIsMadeForTheLivingFromWhatHasEndedOnly) {
   options_.limits.memory_bytes_max = 1'000'000;
+  options_.index.segment_tokens = 1 << 16;  // nothing is built, which takes memory of its own
   Recreate();
   // Returns how many tokens the session holds when there is no room for more.
   const auto fill_up = [&](const std::string& id) {
