@@ -307,7 +307,7 @@ TEST_F(SessionLifetimeTest, TheStoreSweepsByItself) {
 
 TEST_F(SessionLifetimeTest, MemoryIsMadeForTheLivingFromWhatHasEndedOnly) {
   options_.limits.memory_bytes_max = 1'000'000;
-  options_.index.segment_tokens = 1 << 16;  // nothing is built, which takes memory of its own
+  options_.index.segment_tokens = 32768;  // nothing is built, which takes memory of its own
   Recreate();
   // Returns how many tokens the session holds when there is no room for more.
   const auto fill_up = [&](const std::string& id) {
