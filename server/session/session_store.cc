@@ -93,6 +93,7 @@ class MemorySessionStore : public SessionStore {
   // False when the session was closed already.
   bool Forget(const std::shared_ptr<Session>& session);
   SessionDescription Describe(const Session& session) const;
+  SessionDescription DescribeCreated(const Session& session) const;
 
   // Closes a session whose lease has ended if that may help against `error`; false when there is
   // none.
@@ -140,7 +141,7 @@ absl::StatusOr<SessionDescription> MemorySessionStore::OpenSession(
                            WithRoom(named.tenant, [&] { return Create(named); }));
     created->lease().SetPinned(named.pinned);
     const absl::Status added = Publish(created, named.prefix_hashes);
-    if (added.ok()) return Describe(*created);
+    if (added.ok()) return DescribeCreated(*created);
     if (!absl::IsAlreadyExists(added)) return added;
   }
 }
@@ -212,6 +213,12 @@ SessionDescription MemorySessionStore::Describe(const Session& session) const {
   return description;
 }
 
+SessionDescription MemorySessionStore::DescribeCreated(const Session& session) const {
+  SessionDescription description = Describe(session);
+  description.created = true;
+  return description;
+}
+
 bool MemorySessionStore::MakeRoom(const absl::Status& error, const std::string& tenant) {
   const Shortage shortage = ShortageOf(error);
   if (shortage == Shortage::kNone) return false;
@@ -276,7 +283,7 @@ absl::StatusOr<SessionDescription> MemorySessionStore::ForkSession(const std::st
   // Truncated in the meantime, the fork may hold other tokens than these.
   if (!prefixes_.StillHolds(*session, prefix.truncations)) prefix.hashes.clear();
   ATTIC_RETURN_IF_ERROR(Publish(fork, std::move(prefix.hashes)));
-  return Describe(*fork);
+  return DescribeCreated(*fork);
 }
 
 absl::StatusOr<SessionDescription> MemorySessionStore::TruncateSession(
