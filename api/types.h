@@ -151,7 +151,7 @@ struct ReadStatistics {
   uint64_t estimated_super_clusters = 0;
   uint64_t graph_visits = 0;     // centroids read by graph searches
   uint64_t bytes_read = 0;       // keys, values, sums, codes, centroids and links
-  uint64_t disk_bytes_read = 0;  // of these from disk, beyond the cache
+  uint64_t disk_bytes_read = 0;  // for clusters that were not in memory, with all their rows
   ReadStatistics& operator+=(const ReadStatistics& other);
 };
 

@@ -22,6 +22,8 @@ namespace attic {
 namespace {
 
 constexpr int64_t kChunkTokensMax = 1024;
+constexpr uint32_t kLearntVersion = 1;
+constexpr size_t kTrainingQueriesSaved = 1024;
 
 // The largest divisor of the segment length that is a reasonable allocation.
 size_t ChunkTokens(int64_t segment_tokens) {
@@ -41,8 +43,8 @@ SegmentOptions MakeSegmentOptions(const IndexOptions& options) {
 }
 
 // Appends the positions of `segment` below `end` to a tail that ends where the segment begins.
-void ReturnToTail(const Segment& segment, int64_t end, Tail& tail) {
-  const VectorsView keys = segment.key_rows(), values = segment.value_rows();
+void ReturnToTail(const Segment& segment, const VectorArrays& arrays, int64_t end, Tail& tail) {
+  const VectorsView keys = segment.key_rows(arrays), values = segment.value_rows(arrays);
   const std::vector<uint32_t> rows = segment.RowsByPosition();
   for (int64_t i = 0; i < end - segment.begin_position; ++i) {
     const size_t row = rows[static_cast<size_t>(i)];
@@ -119,8 +121,16 @@ class HeadIndexImpl : public HeadIndex {
     return built;
   }
 
-  void Truncate(int64_t position) override;
-  std::unique_ptr<HeadIndex> Fork(int64_t position) const override;
+  absl::Status Truncate(int64_t position) override;
+  absl::StatusOr<std::unique_ptr<HeadIndex>> Fork(int64_t position) const override;
+  std::vector<std::shared_ptr<const Segment>> Segments() const override {
+    return part()->segments;
+  }
+  absl::Status AddSegment(std::shared_ptr<const Segment> segment) override;
+  std::string LearntState() const override;
+  uint64_t learnt_version() const override { return learnt_version_; }
+  absl::Status RestoreLearntState(const std::string& state, size_t segments) override;
+  absl::Status LearnFromSegments() override;
   MemoryUse memory_use() const override;
   HeadPlan Plan() const override;
 
@@ -150,6 +160,10 @@ class HeadIndexImpl : public HeadIndex {
     MutexLock lock(mutex_);
     return tail_.token_count() / options_.segment_tokens;
   }
+
+  // The vectors of the segment that `position` cuts, null when it cuts none. May read them.
+  absl::StatusOr<std::shared_ptr<const VectorArrays>> ArraysOfCut(const IndexedPart& part,
+                                                                  int64_t position) const;
 
   absl::StatusOr<bool> BuildSegmentAndGraph();
   bool BuildSegmentFromTail();
@@ -191,8 +205,11 @@ class HeadIndexImpl : public HeadIndex {
   mutable Mutex training_mutex_;
   TrainingReservoir training_ ATTIC_GUARDED_BY(training_mutex_);
 
+  // Segments held when the error model was learnt; changed by BuildNext and while restoring.
+  std::atomic<size_t> calibrated_segments_{0};
+  std::atomic<uint64_t> learnt_version_{0};
+
   // Only BuildNext touches these.
-  size_t calibrated_segments_ = 0;  // held when the error model was learnt
   GraphGrowth graph_growth_;
   uint64_t graph_segment_cuts_ = 0;
   std::atomic<uint64_t> builder_bytes_{0};
@@ -244,10 +261,11 @@ bool HeadIndexImpl::BuildSegmentFromTail() {
   const std::shared_ptr<const Segment> segment =
       BuildSegment({keys.data(), shape_.element_type, rows, shape_.head_dim},
                    {values.data(), shape_.element_type, rows, shape_.value_dim}, begin,
-                   segment_options_, *rotation_);
-  const SegmentMoments moments = MeasureMoments(*segment);
+                   segment_options_, *rotation_, options_.vectors_budget);
+  const std::shared_ptr<const VectorArrays> arrays = segment->vectors->arrays();
+  const SegmentMoments moments = MeasureMoments(*segment, *arrays);
   const TermErrors errors =
-      MeasureTerms(*segment, moments.clusters, shape_.logit_scale, TrainingQueries());
+      MeasureTerms(*segment, *arrays, moments.clusters, shape_.logit_scale, TrainingQueries());
   RenewPooledTerms();
 
   MutexLock writer(writer_mutex_);
@@ -277,9 +295,10 @@ void HeadIndexImpl::RenewPooledTerms() {
     segments = part()->segments;
     cuts = segment_cuts_;
   }
-  PooledTerms renewed = from.Renewed(segments);
+  absl::StatusOr<PooledTerms> renewed = from.Renewed(segments);
+  if (!renewed.ok()) return;  // those of more segments serve as well
   MutexLock writer(writer_mutex_);
-  if (segment_cuts_ == cuts) pooled_ = std::move(renewed);
+  if (segment_cuts_ == cuts) pooled_ = *std::move(renewed);
 }
 
 // Whenever the head has doubled, and once all is built: so it takes a bounded share of the time.
@@ -287,15 +306,15 @@ void HeadIndexImpl::CalibrateErrors() {
   const std::shared_ptr<const IndexedPart> from = part();
   const size_t segments = from->segments.size();
   if (segments < calibrated_segments_) calibrated_segments_ = 0;  // truncated since
+  const size_t calibrated = calibrated_segments_;
   const bool done = tail_segments() == 0;
-  if (segments <
-      (done ? calibrated_segments_ + 1 + calibrated_segments_ / 4 : 2 * calibrated_segments_ + 1)) {
-    return;
-  }
-  const Calibration calibration = Calibrate(*from, RecentQueries());
+  if (segments < (done ? calibrated + 1 + calibrated / 4 : 2 * calibrated + 1)) return;
+  const absl::StatusOr<Calibration> calibration = Calibrate(*from, RecentQueries());
+  if (!calibration.ok()) return;  // the one before stands
   calibrated_segments_ = segments;
+  ++learnt_version_;
   MutexLock writer(writer_mutex_);
-  calibration_ = calibration;
+  calibration_ = *calibration;
   std::shared_ptr<const IndexedPart> next = MakePart(part()->segments, part()->graph);
   MutexLock lock(mutex_);
   part_ = std::move(next);
@@ -324,23 +343,36 @@ absl::StatusOr<bool> HeadIndexImpl::GrowGraph() {
   return true;
 }
 
-void HeadIndexImpl::Truncate(int64_t position) {
+absl::StatusOr<std::shared_ptr<const VectorArrays>> HeadIndexImpl::ArraysOfCut(
+    const IndexedPart& part, int64_t position) const {
+  if (position >= part.token_count()) return nullptr;
+  const auto cut = static_cast<size_t>(position / options_.segment_tokens);
+  return part.segments[cut]->vectors->ArraysOrRead();
+}
+
+absl::Status HeadIndexImpl::Truncate(int64_t position) {
+  ATTIC_CHECK(position >= 0);
+  // Builders only add segments, so one that is cut now is cut later, too.
+  std::shared_ptr<const VectorArrays> arrays;
+  ATTIC_ASSIGN_OR_RETURN(arrays, ArraysOfCut(*part(), position));
   MutexLock writer(writer_mutex_);
   const std::shared_ptr<const IndexedPart> old = part();
   const int64_t indexed = old->token_count();
+  if (position < indexed && arrays == nullptr) {  // built meanwhile, so in memory
+    ATTIC_ASSIGN_OR_RETURN(arrays, ArraysOfCut(*old, position));
+  }
   if (position < indexed + options_.segment_tokens) ++front_cuts_;
   if (position >= indexed) {
     MutexLock lock(mutex_);
     ATTIC_CHECK(position <= tail_.end_position());
     tail_.Truncate(position);
-    return;
+    return absl::OkStatus();
   }
-  ATTIC_CHECK(position >= 0);
   ++segment_cuts_;
   const auto kept = static_cast<size_t>(position / options_.segment_tokens);
   SegmentList segments(old->segments.begin(), old->segments.begin() + kept);
   Tail tail(tail_shape(), static_cast<int64_t>(kept) * options_.segment_tokens);
-  ReturnToTail(*old->segments[kept], position, tail);
+  ReturnToTail(*old->segments[kept], *arrays, position, tail);
   tables_.Truncate(kept, old->segments.size());
   pooled_.Truncate(kept);
   const bool graph_fits =
@@ -350,10 +382,13 @@ void HeadIndexImpl::Truncate(int64_t position) {
   MutexLock lock(mutex_);
   tail_ = std::move(tail);
   part_ = std::move(next);
+  return absl::OkStatus();
 }
 
-std::unique_ptr<HeadIndex> HeadIndexImpl::Fork(int64_t position) const {
+absl::StatusOr<std::unique_ptr<HeadIndex>> HeadIndexImpl::Fork(int64_t position) const {
   auto fork = std::make_unique<HeadIndexImpl>(shape_, options_);
+  std::shared_ptr<const VectorArrays> arrays;
+  ATTIC_ASSIGN_OR_RETURN(arrays, ArraysOfCut(*part(), position));
   MutexLock fork_writer(fork->writer_mutex_);
   {
     MutexLock writer(writer_mutex_);
@@ -371,7 +406,10 @@ std::unique_ptr<HeadIndex> HeadIndexImpl::Fork(int64_t position) const {
     auto part = fork->MakePart(std::move(segments), graph_fits ? old->graph : nullptr);
     Tail tail(tail_shape(), part->token_count());
     if (cuts_segment) {
-      ReturnToTail(*old->segments[kept], position, tail);
+      if (arrays == nullptr) {  // built meanwhile, so in memory
+        ATTIC_ASSIGN_OR_RETURN(arrays, ArraysOfCut(*old, position));
+      }
+      ReturnToTail(*old->segments[kept], *arrays, position, tail);
     } else {
       MutexLock lock(mutex_);
       tail = tail_.Prefix(position);
@@ -383,7 +421,88 @@ std::unique_ptr<HeadIndex> HeadIndexImpl::Fork(int64_t position) const {
   MutexLock training(training_mutex_);
   MutexLock fork_training(fork->training_mutex_);
   fork->training_ = training_;
-  return fork;
+  return std::unique_ptr<HeadIndex>(std::move(fork));
+}
+
+absl::Status HeadIndexImpl::AddSegment(std::shared_ptr<const Segment> segment) {
+  const bool fits = segment->element_type == shape_.element_type &&
+                    segment->head_dim == shape_.head_dim &&
+                    segment->value_dim == shape_.value_dim &&
+                    static_cast<int64_t>(segment->tokens) == options_.segment_tokens &&
+                    segment->clusters.count == segment_options_.clusters &&
+                    segment->super_clusters.count == segment_options_.super_clusters &&
+                    segment->codes.code_bytes == rotation_->code_dim() / 8 &&
+                    segment->residuals.row_bytes == ResidualRowBytes(*rotation_);
+  if (!fits) {
+    return absl::InvalidArgumentError(
+        "segment: was built with other options, or is of another shape than the head");
+  }
+  MutexLock writer(writer_mutex_);
+  const std::shared_ptr<const IndexedPart> old = part();
+  if (token_count() > old->token_count() || segment->begin_position != old->token_count()) {
+    return absl::InvalidArgumentError("segment: does not begin where the head ends");
+  }
+  tables_.Append(*segment, options_.centroid_graph);
+  auto next = std::make_shared<IndexedPart>(*old);
+  next->tables = tables_.Views();
+  next->segments.push_back(segment);
+  MutexLock lock(mutex_);
+  tail_ = Tail(tail_shape(), segment->end_position());
+  part_ = std::move(next);
+  return absl::OkStatus();
+}
+
+std::string HeadIndexImpl::LearntState() const {
+  ByteWriter writer;
+  writer.Put(kLearntVersion);
+  {
+    MutexLock lock(writer_mutex_);
+    writer.Put<uint64_t>(calibrated_segments_.load(std::memory_order_relaxed));
+    pooled_.Encode(writer);
+    EncodeCalibration(calibration_, writer);
+  }
+  MutexLock lock(training_mutex_);
+  training_.Encode(kTrainingQueriesSaved, writer);
+  return writer.Take();
+}
+
+absl::Status HeadIndexImpl::RestoreLearntState(const std::string& state, size_t segments) {
+  ByteReader reader(state);
+  PooledTerms pooled(shape_.head_dim, shape_.value_dim);
+  Calibration calibration;
+  TrainingReservoir training(shape_.head_dim, options_.training_queries_max, options_.graph.seed);
+  const bool known = reader.Get<uint32_t>() == kLearntVersion;
+  const auto calibrated = reader.Get<uint64_t>();
+  if (!known || !pooled.Decode(reader, segments) || !DecodeCalibration(reader, calibration) ||
+      !training.Decode(reader) || !reader.AtEnd()) {
+    return absl::InvalidArgumentError("what a head had learnt cannot be read");
+  }
+  calibrated_segments_ = std::min<size_t>(calibrated, segments);
+  {
+    MutexLock lock(training_mutex_);
+    training_ = std::move(training);
+  }
+  MutexLock writer(writer_mutex_);
+  pooled_ = std::move(pooled);
+  calibration_ = calibration;
+  std::shared_ptr<const IndexedPart> next = MakePart(part()->segments, part()->graph);
+  MutexLock lock(mutex_);
+  part_ = std::move(next);
+  return absl::OkStatus();
+}
+
+absl::Status HeadIndexImpl::LearnFromSegments() {
+  const SegmentList segments = Segments();
+  PooledTerms none(shape_.head_dim, shape_.value_dim);
+  none.Expect(segments.size());
+  ATTIC_ASSIGN_OR_RETURN(PooledTerms renewed, none.Renewed(segments));
+  MutexLock writer(writer_mutex_);
+  if (part()->segments.size() != segments.size()) return absl::OkStatus();
+  pooled_ = std::move(renewed);
+  std::shared_ptr<const IndexedPart> next = MakePart(segments, part()->graph);
+  MutexLock lock(mutex_);
+  part_ = std::move(next);
+  return absl::OkStatus();
 }
 
 HeadPlan HeadIndexImpl::Plan() const {
@@ -409,7 +528,9 @@ MemoryUse HeadIndexImpl::memory_use() const {
     part = part_;
   }
   for (const auto& segment : part->segments) {
-    use.vectors_bytes += segment->vectors_bytes();
+    const uint64_t resident = segment->vectors->resident_bytes();
+    use.vectors_bytes += resident;
+    use.evicted_bytes += segment->vectors->bytes() - resident;
     use.summaries_bytes += segment->summaries_bytes();
     use.codes_bytes += segment->codes_bytes();
   }

@@ -10,13 +10,16 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "api/types.h"
 #include "attention/element_type.h"
 #include "attention/partial_attention.h"
+#include "base/memory_budget.h"
 #include "server/index/graph/query_aware_graph.h"
 
 namespace attic {
@@ -45,9 +48,11 @@ struct IndexOptions {
   size_t graph_clusters_min = 8192;    // fewer centroids are searched without the graph
   size_t training_queries_max = 8192;  // query vectors kept to teach the index
   GraphOptions graph;
+  std::shared_ptr<MemoryBudget> vectors_budget;  // of vectors in segments; null: not counted
 };
 
 class ThreadPool;
+struct Segment;
 
 // Buffers of one searching thread, reused between calls. Not thread-safe.
 class SearchScratch;
@@ -85,17 +90,23 @@ class HeadSnapshot {
   virtual int64_t indexed_tokens() const = 0;
 
   // Attention over positions of the range. When the deadline comes near, stops reading keys and
-  // sets degraded; every token is still in the estimate.
-  virtual void Attend(const HeadRequest& request, SearchScratch& scratch,
-                      HeadAnswer& answer) const = 0;
+  // sets degraded; every token is still in the estimate. When keys or values that it needs are on
+  // disk and cannot be read: UNAVAILABLE, or DATA_LOSS where they are damaged.
+  virtual absl::Status Attend(const HeadRequest& request, SearchScratch& scratch,
+                              HeadAnswer& answer) const = 0;
 
   // For each query of the group the k best positions by q.k, best first; with kIndexed they are
-  // found through the index.
-  virtual void Search(const HeadRequest& request, size_t k, SearchScratch& scratch,
-                      std::vector<std::vector<SearchHit>>& hits, ReadStatistics& read) const = 0;
+  // found through the index. Errors as of Attend.
+  virtual absl::Status Search(const HeadRequest& request, size_t k, SearchScratch& scratch,
+                              std::vector<std::vector<SearchHit>>& hits,
+                              ReadStatistics& read) const = 0;
 
-  // Copies key and value of `position` (< token_count()) in the head's element type.
-  virtual void CopyVectors(int64_t position, std::byte* key, std::byte* value) const = 0;
+  // Copies keys and values of some positions (each < token_count()) in the head's element type.
+  // Errors as of Attend.
+  virtual absl::Status CopyVectors(std::span<const int64_t> positions, std::byte* keys,
+                                   std::byte* values) const = 0;
+  // The same for a range within [0, token_count()), in order of position.
+  virtual absl::Status CopyRange(PositionRange range, std::byte* keys, std::byte* values) const = 0;
 };
 
 // Thread-safe: appends, builds and snapshots may run at the same time; BuildNext is called by one
@@ -123,11 +134,30 @@ class HeadIndex {
   virtual std::shared_ptr<const HeadSnapshot> Snapshot() const = 0;
 
   // Forgets positions >= position (<= token_count()). A segment that straddles it returns to the
-  // tail.
-  virtual void Truncate(int64_t position) = 0;
+  // tail. Errors as of HeadSnapshot::Attend; then nothing changed.
+  virtual absl::Status Truncate(int64_t position) = 0;
 
-  // A new head holding [0, position), sharing segments.
-  virtual std::unique_ptr<HeadIndex> Fork(int64_t position) const = 0;
+  // A new head holding [0, position), sharing segments. Errors as of HeadSnapshot::Attend.
+  virtual absl::StatusOr<std::unique_ptr<HeadIndex>> Fork(int64_t position) const = 0;
+
+  // In order of position.
+  virtual std::vector<std::shared_ptr<const Segment>> Segments() const = 0;
+
+  // Adds a segment that was read from disk, behind the others of a head whose tail is empty.
+  // INVALID_ARGUMENT when it does not fit the head.
+  virtual absl::Status AddSegment(std::shared_ptr<const Segment> segment) = 0;
+
+  // What the head has learnt from its segments and queries, as bytes of a form of its own; what is
+  // not in them is learnt anew.
+  virtual std::string LearntState() const = 0;
+  // Grows whenever the head has learnt enough to be worth saving.
+  virtual uint64_t learnt_version() const = 0;
+  // Of an empty head that `segments` segments will be added to, with what LearntState said when there
+  // were these, or some of them. INVALID_ARGUMENT when the bytes make no sense; then nothing changed.
+  virtual absl::Status RestoreLearntState(const std::string& state, size_t segments) = 0;
+  // Learns from all segments what can be learnt without queries; reads all vectors. Errors as of
+  // HeadSnapshot::Attend.
+  virtual absl::Status LearnFromSegments() = 0;
 
   virtual MemoryUse memory_use() const = 0;
 

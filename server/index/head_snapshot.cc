@@ -7,6 +7,7 @@
 #include "attention/exact_attention.h"
 #include "attention/vector_kernels.h"
 #include "base/check.h"
+#include "base/status_macros.h"
 #include "server/index/search/deadline.h"
 #include "server/index/search/indexed_attention.h"
 #include "server/index/search/indexed_search.h"
@@ -63,8 +64,8 @@ bool IndexedHeadSnapshot::ScansExactly(PositionRange range, AttendMode mode) con
          range.end - range.begin <= part_->options.exact_scan_tokens_max;
 }
 
-void IndexedHeadSnapshot::Attend(const HeadRequest& request, SearchScratch& scratch,
-                                 HeadAnswer& answer) const {
+absl::Status IndexedHeadSnapshot::Attend(const HeadRequest& request, SearchScratch& scratch,
+                                         HeadAnswer& answer) const {
   const HeadShape& shape = part_->shape;
   const absl::Time deadline = request.deadline;
   ATTIC_CHECK(request.queries.size() == size_t{shape.group} * shape.head_dim);
@@ -85,23 +86,37 @@ void IndexedHeadSnapshot::Attend(const HeadRequest& request, SearchScratch& scra
     AttendTailExactly(range, scratch, answer.read);
   }
   if (exact) {
-    for (const auto& segment : part_->segments) {
-      if (rest.begin >= rest.end || DeadlineIsNear(deadline)) break;
-      if (segment->end_position() <= rest.begin) continue;
-      AttendSegmentExactly(*segment, rest, scratch, answer.read);
-      rest.begin = segment->end_position();
-    }
+    ATTIC_ASSIGN_OR_RETURN(rest, AttendSegments(rest, deadline, scratch, answer.read));
   }
   if (rest.begin >= rest.end) {
     FinishAnswer(shape, scratch, answer);
-    return;
+    return absl::OkStatus();
   }
   // In exact mode something is left only when time ran out: then it is estimated.
   const IndexedAnswer indexed =
       AttendIndexed(*part_, rest, request.selection, deadline, scratch, answer.read);
+  ATTIC_RETURN_IF_ERROR(indexed.status);
   answer.degraded = !indexed.in_time;
   FinishAnswer(shape, scratch, answer);
   FinishEstimate(shape, indexed, answer);
+  return absl::OkStatus();
+}
+
+// Returns what was left of `rest` when the deadline came near.
+absl::StatusOr<PositionRange> IndexedHeadSnapshot::AttendSegments(PositionRange rest,
+                                                                  absl::Time deadline,
+                                                                  SearchScratch& scratch,
+                                                                  ReadStatistics& read) const {
+  RowReader& rows = scratch.descent.rows;
+  rows.Begin(*part_);
+  for (size_t i = 0; i < part_->segments.size(); ++i) {
+    const int64_t end = part_->segments[i]->end_position();
+    if (rest.begin >= rest.end || DeadlineIsNear(deadline)) break;
+    if (end <= rest.begin) continue;
+    if (!AttendSegmentExactly(*part_, i, rest, scratch, read)) return rows.status();
+    rest.begin = end;
+  }
+  return rest;
 }
 
 void IndexedHeadSnapshot::AttendTailExactly(PositionRange range, SearchScratch& scratch,
@@ -113,9 +128,10 @@ void IndexedHeadSnapshot::AttendTailExactly(PositionRange range, SearchScratch& 
   });
 }
 
-void IndexedHeadSnapshot::Search(const HeadRequest& request, size_t k, SearchScratch& scratch,
-                                 std::vector<std::vector<SearchHit>>& hits,
-                                 ReadStatistics& read) const {
+absl::Status IndexedHeadSnapshot::Search(const HeadRequest& request, size_t k,
+                                         SearchScratch& scratch,
+                                         std::vector<std::vector<SearchHit>>& hits,
+                                         ReadStatistics& read) const {
   const HeadShape& shape = part_->shape;
   ATTIC_CHECK(request.queries.size() == size_t{shape.group} * shape.head_dim);
   const PositionRange range = Clip(request.range);
@@ -123,32 +139,68 @@ void IndexedHeadSnapshot::Search(const HeadRequest& request, size_t k, SearchScr
   read.tokens = static_cast<uint64_t>(range.end - range.begin);
   const SearchParameters search{request.queries, shape.group, range, k};
   if (ScansExactly(range, request.mode)) {
-    SearchExactly(*part_, tail_, search, scratch, hits, read);
-    return;
+    return SearchExactly(*part_, tail_, search, scratch, hits, read);
   }
-  SearchIndexed(*part_, tail_, search, scratch, hits, read);
+  ATTIC_RETURN_IF_ERROR(SearchIndexed(*part_, tail_, search, scratch, hits, read));
   const size_t wanted = std::min<size_t>(k, read.tokens);
   for (const auto& found : hits) {
     if (found.size() < wanted) {
-      SearchExactly(*part_, tail_, search, scratch, hits, read);
-      return;
+      return SearchExactly(*part_, tail_, search, scratch, hits, read);
     }
   }
+  return absl::OkStatus();
 }
 
-void IndexedHeadSnapshot::CopyVectors(int64_t position, std::byte* key, std::byte* value) const {
-  ATTIC_CHECK(position >= 0 && position < token_count());
-  if (position >= tail_.begin_position()) {
-    tail_.Copy({position, position + 1}, key, value);
-    return;
+absl::Status IndexedHeadSnapshot::CopyVectors(std::span<const int64_t> positions, std::byte* keys,
+                                              std::byte* values) const {
+  const size_t element = ElementBytes(part_->shape.element_type);
+  const size_t key_bytes = part_->shape.head_dim * element;
+  const size_t value_bytes = part_->shape.value_dim * element;
+  RowReader reader;
+  reader.Begin(*part_);
+  std::vector<ClusterRow> rows;
+  for (const int64_t position : positions) {
+    ATTIC_CHECK(position >= 0 && position < token_count());
+    if (position < tail_.begin_position()) rows.push_back(part_->RowOf(position));
   }
-  const auto after =
-      std::upper_bound(part_->segments.begin(), part_->segments.end(), position,
-                       [](int64_t p, const auto& segment) { return p < segment->end_position(); });
-  const Segment& segment = **after;
-  const size_t row = segment.FindRow(position);
-  std::memcpy(key, segment.key_rows().row(row), segment.key_rows().row_bytes());
-  std::memcpy(value, segment.value_rows().row(row), segment.value_rows().row_bytes());
+  ReadStatistics read;
+  if (!reader.Fetch(rows, read)) return reader.status();
+  size_t found = 0;
+  for (size_t i = 0; i < positions.size(); ++i) {
+    std::byte* key = keys + i * key_bytes;
+    std::byte* value = values + i * value_bytes;
+    if (positions[i] >= tail_.begin_position()) {
+      tail_.Copy({positions[i], positions[i] + 1}, key, value);
+      continue;
+    }
+    std::memcpy(key, reader.key(rows[found]), key_bytes);
+    std::memcpy(value, reader.value(rows[found]), value_bytes);
+    ++found;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status IndexedHeadSnapshot::CopyRange(PositionRange range, std::byte* keys,
+                                            std::byte* values) const {
+  ATTIC_CHECK(range.begin >= 0 && range.begin <= range.end && range.end <= token_count());
+  const size_t element = ElementBytes(part_->shape.element_type);
+  const size_t key_bytes = part_->shape.head_dim * element;
+  const size_t value_bytes = part_->shape.value_dim * element;
+  for (const auto& segment : part_->segments) {
+    const int64_t begin = std::max(range.begin, segment->begin_position);
+    const int64_t end = std::min(range.end, segment->end_position());
+    if (begin >= end) continue;
+    ATTIC_ASSIGN_OR_RETURN(const auto arrays, segment->vectors->ArraysOrRead());
+    const std::vector<uint32_t> rows = segment->RowsByPosition();
+    for (int64_t p = begin; p < end; ++p, keys += key_bytes, values += value_bytes) {
+      const size_t row = rows[static_cast<size_t>(p - segment->begin_position)];
+      std::memcpy(keys, arrays->keys.data() + row * key_bytes, key_bytes);
+      std::memcpy(values, arrays->values.data() + row * value_bytes, value_bytes);
+    }
+  }
+  const int64_t begin = std::max(range.begin, tail_.begin_position());
+  if (begin < range.end) tail_.Copy({begin, range.end}, keys, values);
+  return absl::OkStatus();
 }
 
 void SearchScratchDeleter::operator()(SearchScratch* scratch) const { delete scratch; }

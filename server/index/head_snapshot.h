@@ -20,11 +20,14 @@ class IndexedHeadSnapshot : public HeadSnapshot {
 
   int64_t token_count() const override { return tail_.end_position(); }
   int64_t indexed_tokens() const override { return part_->token_count(); }
-  void Attend(const HeadRequest& request, SearchScratch& scratch,
-              HeadAnswer& answer) const override;
-  void Search(const HeadRequest& request, size_t k, SearchScratch& scratch,
-              std::vector<std::vector<SearchHit>>& hits, ReadStatistics& read) const override;
-  void CopyVectors(int64_t position, std::byte* key, std::byte* value) const override;
+  absl::Status Attend(const HeadRequest& request, SearchScratch& scratch,
+                      HeadAnswer& answer) const override;
+  absl::Status Search(const HeadRequest& request, size_t k, SearchScratch& scratch,
+                      std::vector<std::vector<SearchHit>>& hits,
+                      ReadStatistics& read) const override;
+  absl::Status CopyVectors(std::span<const int64_t> positions, std::byte* keys,
+                           std::byte* values) const override;
+  absl::Status CopyRange(PositionRange range, std::byte* keys, std::byte* values) const override;
 
   const TailView& tail() const { return tail_; }
   const std::shared_ptr<const IndexedPart>& part() const { return part_; }
@@ -32,6 +35,9 @@ class IndexedHeadSnapshot : public HeadSnapshot {
  private:
   PositionRange Clip(PositionRange range) const;
   bool ScansExactly(PositionRange range, AttendMode mode) const;
+  absl::StatusOr<PositionRange> AttendSegments(PositionRange rest, absl::Time deadline,
+                                               SearchScratch& scratch,
+                                               ReadStatistics& read) const;
   void AttendTailExactly(PositionRange range, SearchScratch& scratch, ReadStatistics& read) const;
 
   const std::shared_ptr<const IndexedPart> part_;

@@ -81,6 +81,24 @@ uint64_t SummaryTables::memory_bytes() const {
   return bytes + arrays_.block_radius.capacity_bytes() + arrays_.block_factor.capacity_bytes();
 }
 
+ClusterRow IndexedPart::RowOf(int64_t position) const {
+  const auto after = std::upper_bound(
+      segments.begin(), segments.end(), position,
+      [](int64_t p, const auto& segment) { return p < segment->end_position(); });
+  ATTIC_CHECK(after != segments.end());
+  const Segment& segment = **after;
+  const size_t row = segment.FindRow(position);
+  const size_t cluster = segment.cluster_of_row(row);
+  const auto first = static_cast<size_t>(after - segments.begin()) * clusters_per_segment;
+  return {static_cast<uint32_t>(first + cluster),
+          static_cast<uint32_t>(row - segment.clusters.row_begin[cluster])};
+}
+
+bool IndexedPart::AllResident() const {
+  return std::all_of(segments.begin(), segments.end(),
+                     [](const auto& segment) { return segment->vectors->resident(); });
+}
+
 bool IndexedPart::ScanIsBetter(const SelectionPolicy& selection) const {
   if (!options.exact_when_better) return false;
   switch (selection.goal) {
@@ -88,7 +106,9 @@ bool IndexedPart::ScanIsBetter(const SelectionPolicy& selection) const {
     case SelectionGoal::kMaxError: {
       const bool asked = selection.goal == SelectionGoal::kMaxError;
       const double error = asked ? selection.amount : options.max_error;
-      return error <= std::max(calibration.scan_faster_below, calibration.least_error);
+      // Was faster in memory: from disk no scan is.
+      return error <= calibration.least_error ||
+             (error <= calibration.scan_faster_below && AllResident());
     }
     case SelectionGoal::kCoverage:
       return selection.amount > calibration.coverage_max;

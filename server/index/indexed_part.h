@@ -15,6 +15,12 @@
 
 namespace attic {
 
+// A row by the node of its cluster and its place within the cluster.
+struct ClusterRow {
+  uint32_t node;
+  uint32_t offset;
+};
+
 // Sums of all segments side by side, so that one scan reads them all. All segments of a head have
 // the same number of clusters and super-clusters: cluster c of segment s is node
 // s * clusters_per_segment + c.
@@ -86,6 +92,8 @@ struct IndexedPart {
     return {tables.super_log_count.data(), tables.super_deviation.data(),
             tables.super_deviation_limit.data(), super_cluster_count()};
   }
+  // Every vector is in memory.
+  bool AllResident() const;
   // A scan of everything is faster than what the index does for such a request, or keeps a promise
   // that the index was not seen to keep.
   bool ScanIsBetter(const SelectionPolicy& selection) const;
@@ -95,6 +103,8 @@ struct IndexedPart {
     return super + 1 < super_cluster_count() ? first_block(super + 1)
                                              : static_cast<uint32_t>(tables.block_radius.size());
   }
+  // The row that holds `position`, below token_count().
+  ClusterRow RowOf(int64_t position) const;
   const Segment& segment_of_node(size_t node) const {
     return *segments[node / clusters_per_segment];
   }

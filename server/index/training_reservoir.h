@@ -3,11 +3,14 @@
 #define ATTIC_SERVER_INDEX_TRAINING_RESERVOIR_H_
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <random>
 #include <span>
 #include <vector>
+
+#include "base/byte_codec.h"
 
 namespace attic {
 
@@ -24,7 +27,7 @@ class TrainingReservoir {
       const std::span<const float> query = queries.subspan(at, dim_);
       recent_.resize(kRecent * dim_);
       std::copy(query.begin(), query.end(), recent_.begin() + seen_ % kRecent * dim_);
-      if (seen_ < count_max_) {
+      if (kept_.size() < count_max_ * dim_) {
         kept_.insert(kept_.end(), query.begin(), query.end());
         continue;
       }
@@ -34,6 +37,34 @@ class TrainingReservoir {
   }
 
   const std::vector<float>& queries() const { return kept_; }  // (kept, dim)
+
+  // The latest, and at most `kept_max` of the others.
+  void Encode(size_t kept_max, ByteWriter& writer) const {
+    writer.Put<uint64_t>(seen_);
+    const size_t kept = std::min(kept_.size() / dim_, kept_max);
+    writer.PutArray(std::span<const float>(kept_).first(kept * dim_));
+    writer.PutArray(recent_);
+  }
+
+  // False when it is not of this dimension; then nothing changed.
+  bool Decode(ByteReader& reader) {
+    const auto seen = reader.Get<uint64_t>();
+    std::vector<float> kept = reader.GetArray<float>();
+    std::vector<float> recent = reader.GetArray<float>();
+    const bool fits = kept.size() % dim_ == 0 && kept.size() / dim_ <= count_max_ &&
+                      recent.size() == (seen > 0 ? kRecent * dim_ : 0);
+    if (!reader.ok() || !fits) return false;
+    for (const float x : kept) {
+      if (!std::isfinite(x)) return false;
+    }
+    for (const float x : recent) {
+      if (!std::isfinite(x)) return false;
+    }
+    seen_ = seen;
+    kept_ = std::move(kept);
+    recent_ = std::move(recent);
+    return true;
+  }
 
   // (at most kRecent, dim): the latest, in no order. What is asked next looks like them.
   std::span<const float> recent() const {

@@ -37,7 +37,7 @@ void BuildScheduler::Run() {
     std::shared_ptr<BuildTarget> target;
     {
       MutexLock lock(mutex_);
-      while (queue_.empty() && !stopping_) work_.Wait(mutex_);
+      while (queue_.empty() && !stopping_) WaitForWork();
       if (stopping_) return;
       target = queue_.front().lock();
       queue_.pop_front();
@@ -51,6 +51,7 @@ void BuildScheduler::Run() {
       if (!built.ok()) {
         last_error_ = built.status();
         target->retry_after_ = absl::Now() + retry_delay_;
+        failed_.push_back(target);
       } else if (*built && target->pending_segments() > 0) {
         // To the back of the queue: every head gets its turn.
         target->scheduled_ = true;
@@ -67,6 +68,22 @@ void BuildScheduler::Run() {
     }
     built_.NotifyAll();
   }
+}
+
+void BuildScheduler::WaitForWork() {
+  while (!failed_.empty()) {
+    const std::shared_ptr<BuildTarget> target = failed_.front().lock();
+    if (target != nullptr && absl::Now() < target->retry_after_) {
+      work_.WaitFor(mutex_, absl::ToChronoNanoseconds(target->retry_after_ - absl::Now()));
+      return;
+    }
+    failed_.pop_front();
+    if (target == nullptr || target->scheduled_) continue;
+    target->scheduled_ = true;
+    queue_.push_back(target);
+    return;
+  }
+  work_.Wait(mutex_);
 }
 
 bool BuildScheduler::WaitForBuild(absl::Time deadline) {

@@ -33,7 +33,7 @@ class BuildTarget {
 };
 
 // Builds one segment of each waiting target in turn, so that a head with much to do does not hold
-// up the others. A target whose build fails is left alone for `retry_delay`. Thread-safe.
+// up the others. A target whose build fails is tried again after `retry_delay`. Thread-safe.
 class BuildScheduler {
  public:
   explicit BuildScheduler(size_t threads, absl::Duration retry_delay = absl::Seconds(1));
@@ -58,6 +58,8 @@ class BuildScheduler {
 
  private:
   void Run();
+  // Queues targets whose retry is due, and waits for work.
+  void WaitForWork() ATTIC_REQUIRES(mutex_);
   // Waits for the next build to end; false when `deadline` passed.
   bool WaitForBuild(absl::Time deadline) ATTIC_REQUIRES(mutex_);
 
@@ -66,6 +68,7 @@ class BuildScheduler {
   CondVar work_;
   CondVar built_;
   std::deque<std::weak_ptr<BuildTarget>> queue_ ATTIC_GUARDED_BY(mutex_);
+  std::deque<std::weak_ptr<BuildTarget>> failed_ ATTIC_GUARDED_BY(mutex_);  // next retry first
   size_t running_ ATTIC_GUARDED_BY(mutex_) = 0;
   uint64_t builds_ ATTIC_GUARDED_BY(mutex_) = 0;
   bool stopping_ ATTIC_GUARDED_BY(mutex_) = false;

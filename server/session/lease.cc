@@ -17,7 +17,8 @@ bool Lease::SetPinned(bool pinned) {
 }
 
 bool Lease::OverLocked(absl::Time now) const {
-  return !ended_ && !pinned_ && ttl_ > absl::ZeroDuration() && now - last_use_ >= ttl_;
+  return !ended_ && !pinned_ && ttl_ > absl::ZeroDuration() && last_use_ > absl::InfinitePast() &&
+         now - last_use_ >= ttl_;
 }
 
 bool Lease::EndIfOver(absl::Time now) {

@@ -9,8 +9,8 @@
 
 namespace attic {
 
-// Runs for ttl_seconds from the last use; for ever with 0, or while pinned. Thread-safe. Times come
-// from the caller, and may come out of order: the latest counts.
+// Runs for ttl_seconds from the last use; for ever with 0, while pinned, and before the first use.
+// Thread-safe. Times come from the caller, and may come out of order: the latest counts.
 class Lease {
  public:
   explicit Lease(uint32_t ttl_seconds) : ttl_(absl::Seconds(ttl_seconds)) {}

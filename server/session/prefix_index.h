@@ -40,7 +40,7 @@ struct RegisteredPrefix {
 // Thread-safe. Calls nothing while it holds its lock.
 class PrefixIndex {
  public:
-  // Registers a session that is not registered yet, and the hashes of its blocks from the first on.
+  // Registers a new session, and the hashes of its blocks from the first on.
   void Add(const std::shared_ptr<Session>& session, std::vector<PrefixHash> hashes);
 
   // Registers the hashes of further blocks. ALREADY_EXISTS when one registered before differs;

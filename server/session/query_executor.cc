@@ -4,6 +4,8 @@
 #include <functional>
 #include <utility>
 
+#include "base/status_macros.h"
+
 namespace attic {
 namespace {
 
@@ -18,6 +20,7 @@ struct HeadTask {
 struct HeadCost {
   ReadStatistics read;
   bool degraded = false;
+  absl::Status status;
 };
 
 HeadRequest RequestOf(const PreparedQuery& query, size_t kv_head, absl::Time deadline) {
@@ -41,6 +44,16 @@ void SizeAnswer(const PreparedQuery& query, AttendAnswer& answer) {
   answer.range = query.range;
 }
 
+// What is left of an answer that failed.
+void DropAnswer(AttendAnswer& answer) {
+  answer.output.clear();
+  answer.log_sum_exp.clear();
+  answer.coverage.clear();
+  answer.estimated_error.clear();
+  answer.range = {0, 0};
+  answer.read = {};
+}
+
 // Heads write disjoint parts of the answer.
 void CopyHead(const HeadAnswer& head, size_t kv_head, AttendAnswer& answer) {
   std::copy(head.output.begin(), head.output.end(),
@@ -53,18 +66,17 @@ void CopyHead(const HeadAnswer& head, size_t kv_head, AttendAnswer& answer) {
             answer.estimated_error.begin() + kv_head * head.error.size());
 }
 
-void CopyHitVectors(const HeadSnapshot& head, const Fingerprint& fingerprint,
-                    const std::vector<SearchHit>& hits, std::vector<std::byte>& keys,
-                    std::vector<std::byte>& values) {
+absl::Status CopyHitVectors(const HeadSnapshot& head, const Fingerprint& fingerprint,
+                            const std::vector<SearchHit>& hits, std::vector<std::byte>& keys,
+                            std::vector<std::byte>& values) {
   const size_t element_bytes = ElementBytes(fingerprint.element_type);
   const size_t key_bytes = fingerprint.head_dim * element_bytes;
   const size_t value_bytes = fingerprint.value_dim * element_bytes;
   keys.resize(hits.size() * key_bytes);
   values.resize(hits.size() * value_bytes);
-  for (size_t i = 0; i < hits.size(); ++i) {
-    head.CopyVectors(hits[i].position, keys.data() + i * key_bytes,
-                     values.data() + i * value_bytes);
-  }
+  std::vector<int64_t> positions;
+  for (const SearchHit& hit : hits) positions.push_back(hit.position);
+  return head.CopyVectors(positions, keys.data(), values.data());
 }
 
 }  // namespace
@@ -117,18 +129,24 @@ void QueryExecutor::Attend(std::span<const PreparedQuery> queries, absl::Time de
     const size_t head = tasks[t].kv_head;
     ScratchLease scratch(*this);
     HeadAnswer& answer = scratch->answer;
-    query.layer.heads[head]->Attend(RequestOf(query, head, deadline), *scratch->search, answer);
-    CopyHead(answer, head, *answers[tasks[t].query]);
-    costs[t] = {.read = answer.read, .degraded = answer.degraded};
+    absl::Status status =
+        query.layer.heads[head]->Attend(RequestOf(query, head, deadline), *scratch->search, answer);
+    if (status.ok()) CopyHead(answer, head, *answers[tasks[t].query]);
+    costs[t] = {.read = answer.read, .degraded = answer.degraded, .status = std::move(status)};
   });
   for (size_t t = 0; t < tasks.size(); ++t) {
     AttendAnswer& answer = *answers[tasks[t].query];
     answer.read += costs[t].read;
     answer.degraded = answer.degraded || costs[t].degraded;
+    answer.status.Update(costs[t].status);
+  }
+  for (AttendAnswer* answer : answers) {
+    if (!answer->status.ok()) DropAnswer(*answer);
   }
 }
 
-SearchAnswer QueryExecutor::Search(const PreparedQuery& query, size_t k, bool with_vectors) {
+absl::StatusOr<SearchAnswer> QueryExecutor::Search(const PreparedQuery& query, size_t k,
+                                                   bool with_vectors) {
   const Fingerprint& fingerprint = query.session->fingerprint();
   const size_t group = fingerprint.group();
   SearchAnswer answer;
@@ -139,20 +157,23 @@ SearchAnswer QueryExecutor::Search(const PreparedQuery& query, size_t k, bool wi
   }
   const size_t heads = query.layer.heads.size();
   std::vector<ReadStatistics> reads(heads);
+  std::vector<absl::Status> statuses(heads);
   Run(heads, RangeTokens(query) * static_cast<int64_t>(heads), [&](size_t head) {
     const HeadSnapshot& snapshot = *query.layer.heads[head];
     ScratchLease scratch(*this);
     std::vector<std::vector<SearchHit>> hits;
-    snapshot.Search(RequestOf(query, head, absl::InfiniteFuture()), k, *scratch->search, hits,
-                    reads[head]);
+    statuses[head] = snapshot.Search(RequestOf(query, head, absl::InfiniteFuture()), k,
+                                     *scratch->search, hits, reads[head]);
+    if (!statuses[head].ok()) return;
     for (size_t g = 0; g < hits.size() && g < group; ++g) {
       const size_t q_head = head * group + g;
       answer.hits[q_head] = std::move(hits[g]);
       if (!with_vectors) continue;
-      CopyHitVectors(snapshot, fingerprint, answer.hits[q_head], answer.keys[q_head],
-                     answer.values[q_head]);
+      statuses[head].Update(CopyHitVectors(snapshot, fingerprint, answer.hits[q_head],
+                                           answer.keys[q_head], answer.values[q_head]));
     }
   });
+  for (const absl::Status& status : statuses) ATTIC_RETURN_IF_ERROR(status);
   for (const ReadStatistics& read : reads) answer.read += read;
   return answer;
 }

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "api/types.h"
 #include "base/mutex.h"
@@ -38,12 +39,13 @@ class QueryExecutor {
   size_t thread_count() const { return pool_->thread_count(); }
 
   // Fills output, log_sum_exp, coverage, estimated_error, range, degraded and read of *answers[i]
-  // for queries[i].
+  // for queries[i]; or its status, when vectors on disk could not be read.
   void Attend(std::span<const PreparedQuery> queries, absl::Time deadline,
               std::span<AttendAnswer* const> answers);
 
-  // Hits, vectors when asked for, and read. k >= 1.
-  SearchAnswer Search(const PreparedQuery& query, size_t k, bool with_vectors);
+  // Hits, vectors when asked for, and read. k >= 1. UNAVAILABLE or DATA_LOSS when vectors on disk
+  // could not be read.
+  absl::StatusOr<SearchAnswer> Search(const PreparedQuery& query, size_t k, bool with_vectors);
 
  private:
   struct Scratch {

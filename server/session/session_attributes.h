@@ -4,7 +4,9 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
+#include "absl/status/statusor.h"
 #include "api/types.h"
 
 namespace attic {
@@ -17,6 +19,20 @@ struct SessionAttributes {
 
   bool operator==(const SessionAttributes&) const = default;
 };
+
+// As bytes in a form of its own, for the session's record on disk.
+// What the record of a durable session says beside: attributes, and what may change.
+struct RecordedAttributes {
+  SessionAttributes attributes;
+  bool pinned = false;
+  std::vector<PrefixHash> prefix_hashes;  // of blocks that are held, or are to come
+
+  bool operator==(const RecordedAttributes&) const = default;
+};
+
+std::string EncodeSessionAttributes(const RecordedAttributes& recorded);
+// DATA_LOSS when the bytes make no sense.
+absl::StatusOr<RecordedAttributes> DecodeSessionAttributes(const std::string& bytes);
 
 }  // namespace attic
 

@@ -1,7 +1,9 @@
 #include "server/session/session_head.h"
 
+#include <algorithm>
 #include <utility>
 
+#include "base/check.h"
 #include "base/status_macros.h"
 
 namespace attic {
@@ -26,9 +28,10 @@ absl::StatusOr<std::shared_ptr<SessionHead>> SessionHead::Fork(int64_t position)
   // The fork copies at most the tail; everything else is shared.
   MemoryCharge room(budget_);
   ATTIC_RETURN_IF_ERROR(room.Reserve(kEmptyHeadBytes + index_->memory_use().tail_bytes));
-  std::shared_ptr<SessionHead> fork(new SessionHead(index_->Fork(position), budget_));
+  ATTIC_ASSIGN_OR_RETURN(auto index, index_->Fork(position));
+  std::shared_ptr<SessionHead> fork(new SessionHead(std::move(index), budget_));
   const MemoryUse use = fork->index_->memory_use();
-  const uint64_t shareable = use.total() - use.tail_bytes;
+  const uint64_t shareable = use.total() - use.tail_bytes - use.vectors_bytes;
 
   std::vector<SharedBytes> shared;
   {
@@ -55,7 +58,8 @@ void SessionHead::UpdateCharge() {
 }
 
 void SessionHead::UpdateChargeLocked() {
-  const uint64_t held = kEmptyHeadBytes + index_->memory_use().total();
+  const MemoryUse use = index_->memory_use();
+  const uint64_t held = kEmptyHeadBytes + use.total() - use.vectors_bytes;
   const uint64_t shared = shared_bytes();
   own_.Set(held > shared ? held - shared : 0);
 }
@@ -66,10 +70,48 @@ uint64_t SessionHead::shared_bytes() const {
   return sum;
 }
 
+void SessionHead::AttachDisk(std::shared_ptr<LayerDisk> disk, uint32_t kv_head,
+                             size_t disk_segments) {
+  ATTIC_CHECK(disk_ == nullptr && disk != nullptr);
+  disk_ = std::move(disk);
+  kv_head_ = kv_head;
+  disk_segments_ = disk_segments;
+  learnt_version_on_disk_ = index_->learnt_version();
+}
+
+void SessionHead::CutDisk(size_t disk_segments) {
+  ATTIC_CHECK(disk_segments <= disk_segments_);
+  disk_segments_ = disk_segments;
+}
+
 absl::StatusOr<bool> SessionHead::BuildNext() {
-  absl::StatusOr<bool> built = index_->BuildNext();
+  ATTIC_ASSIGN_OR_RETURN(const bool built, index_->BuildNext());
   UpdateCharge();
-  return built;
+  if (disk_ == nullptr || disk_closed_) return built;
+  const size_t before = disk_segments();
+  ATTIC_RETURN_IF_ERROR(WriteToDisk());
+  return built || disk_segments() != before;
+}
+
+absl::Status SessionHead::WriteToDisk() {
+  const Turn::Holder turn = HoldDisk();
+  if (disk_closed_) return absl::OkStatus();
+  size_t disk_segments = this->disk_segments();
+  const absl::Status written = disk_->WriteSegments(kv_head_, *index_, disk_segments);
+  disk_segments_ = disk_segments;
+  ATTIC_RETURN_IF_ERROR(written);
+  const uint64_t learnt = index_->learnt_version();
+  if (learnt == learnt_version_on_disk_) return absl::OkStatus();
+  ATTIC_RETURN_IF_ERROR(disk_->store()->PutHeadState(disk_->head(kv_head_), index_->LearntState()));
+  learnt_version_on_disk_ = learnt;
+  return absl::OkStatus();
+}
+
+int64_t SessionHead::pending_segments() const {
+  const int64_t to_build = index_->pending_segments();
+  if (disk_ == nullptr || disk_closed_) return to_build;
+  const auto built = static_cast<int64_t>(index_->Segments().size());
+  return to_build + std::max<int64_t>(0, built - static_cast<int64_t>(disk_segments()));
 }
 
 }  // namespace attic

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "attention/vector_kernels.h"
+#include "base/check.h"
 #include "base/memory_budget.h"
 #include "base/status_macros.h"
 #include "server/session/build_scheduler.h"
@@ -31,29 +32,31 @@ size_t BuildThreads(size_t requested) {
   return std::max(1u, std::thread::hardware_concurrency() / 2);
 }
 
-absl::Status CheckDurability(Durability durability) {
-  if (durability == Durability::kMemory) return absl::OkStatus();
-  return absl::FailedPreconditionError("durability: this store has no data directory");
-}
-
 const absl::Status& StatusOf(const absl::Status& status) { return status; }
 template <typename T>
 const absl::Status& StatusOf(const absl::StatusOr<T>& result) {
   return result.status();
 }
 
-class MemorySessionStore : public SessionStore {
+class SessionStoreImpl : public SessionStore {
  public:
-  MemorySessionStore(const SessionStoreOptions& options, std::shared_ptr<ThreadPool> query_pool)
+  SessionStoreImpl(const SessionStoreOptions& options, std::shared_ptr<ThreadPool> query_pool)
       : options_(options),
         boot_id_(RandomId()),
         start_(absl::Now()),
         budget_(std::make_shared<MemoryBudget>(options.limits.memory_bytes_max)),
-        tenant_budgets_(budget_, options.limits.tenant_bytes_max),
         catalogue_(options.limits.sessions_max, options.limits.tenant_sessions_max),
         executor_(std::move(query_pool)),
         scheduler_(BuildThreads(options.build_threads)),
-        sweeper_(options.sweep_interval, [this] { CloseEndedSessions(); }) {}
+        sweeper_(options.sweep_interval, [this] { CloseEndedSessions(); }) {
+    resources_.tenants = std::make_shared<TenantBudgets>(budget_, options.limits.tenant_bytes_max);
+    resources_.index = options.index;
+    resources_.index.vectors_budget = budget_;
+    resources_.budget = budget_;
+  }
+
+  // To be called once, before anything else, when there is a data directory.
+  absl::Status OpenDisk(const std::shared_ptr<ThreadPool>& query_pool);
 
   absl::StatusOr<SessionDescription> OpenSession(const OpenSessionRequest& request) override;
   absl::StatusOr<SessionDescription> DescribeSession(const std::string& session_id) override;
@@ -88,10 +91,16 @@ class MemorySessionStore : public SessionStore {
   // A new session that starts with the longest prefix another one holds; null when there is none.
   // RESOURCE_EXHAUSTED when memory is short.
   absl::StatusOr<std::shared_ptr<Session>> ForkPrefix(const OpenSessionRequest& request);
-  // Puts a new session where others find it.
+  // Puts a new session where others find it, or forgets it.
   absl::Status Publish(const std::shared_ptr<Session>& session, std::vector<PrefixHash> hashes);
-  // False when the session was closed already.
-  bool Forget(const std::shared_ptr<Session>& session);
+  // For a session that was read from disk.
+  void TakeUp(const std::shared_ptr<Session>& session);
+  // False when the session was closed already; errors of the disk.
+  absl::StatusOr<bool> Forget(const std::shared_ptr<Session>& session);
+  // Records what changed beside the tokens.
+  absl::Status Save(Session& session) const {
+    return session.Save([&] { return prefixes_.Registered(session).hashes; });
+  }
   SessionDescription Describe(const Session& session) const;
   SessionDescription DescribeCreated(const Session& session) const;
 
@@ -107,22 +116,55 @@ class MemorySessionStore : public SessionStore {
   }
 
   absl::StatusOr<PreparedQuery> Prepare(const AttendItem& item) const;
+  absl::Status CheckDurability(Durability durability) const {
+    if (durability == Durability::kMemory || disk_ != nullptr) return absl::OkStatus();
+    return absl::FailedPreconditionError("durability: this store has no data directory");
+  }
 
   const SessionStoreOptions options_;
   const std::string boot_id_;
   const absl::Time start_;
   const std::shared_ptr<MemoryBudget> budget_;
-  TenantBudgets tenant_budgets_;
+  SessionResources resources_;
   PrefixIndex prefixes_;
   Catalogue catalogue_;
   std::atomic<uint64_t> evicted_sessions_{0};
   QueryExecutor executor_;
-  // Last: builds stop before what they use goes away.
+  std::unique_ptr<StoreDisk> disk_;  // null without a data directory
+  // Builds stop before what they use goes away.
   BuildScheduler scheduler_;
   PeriodicThread sweeper_;
 };
 
-absl::StatusOr<SessionDescription> MemorySessionStore::OpenSession(
+absl::Status SessionStoreImpl::OpenDisk(const std::shared_ptr<ThreadPool>& query_pool) {
+  ATTIC_ASSIGN_OR_RETURN(disk_, StoreDisk::Open(options_.disk, budget_, catalogue_));
+  resources_.disk = disk_->store();
+  resources_.on_disk_write = [disk = disk_.get()] { disk->NotifyWrite(); };
+  ATTIC_RETURN_IF_ERROR(disk_->StartRecovery(
+      resources_, query_pool, [this](const std::shared_ptr<Session>& s) { TakeUp(s); }));
+  // Leases run anew.
+  for (const auto& session : catalogue_.All()) session->lease().Renew(options_.clock());
+  return absl::OkStatus();
+}
+
+void SessionStoreImpl::TakeUp(const std::shared_ptr<Session>& session) {
+  std::vector<PrefixHash> hashes = session->recovered_hashes();
+  // Tokens that were lost, or had not come yet, may come as others.
+  const size_t held = static_cast<size_t>(session->watermark()) / kPrefixBlockTokens;
+  const bool cut = hashes.size() > held;
+  if (cut) hashes.resize(held);
+  prefixes_.Add(session, std::move(hashes));
+  if (cut && !Save(*session).ok()) prefixes_.Truncate(*session, 0);
+  // Closed in the meantime: whoever did so found nothing to remove yet.
+  if (const auto found = catalogue_.Find(session->id()); !found.ok() || *found != session) {
+    prefixes_.Remove(*session);
+    return;
+  }
+  if (session->state() != Session::State::kServing) return;
+  for (const auto& layer : session->layers()) layer->ScheduleBuilds(scheduler_);
+}
+
+absl::StatusOr<SessionDescription> SessionStoreImpl::OpenSession(
     const OpenSessionRequest& request) {
   ATTIC_RETURN_IF_ERROR(ValidateOpen(request, options_.limits));
   ATTIC_RETURN_IF_ERROR(CheckDurability(request.durability));
@@ -133,7 +175,8 @@ absl::StatusOr<SessionDescription> MemorySessionStore::OpenSession(
     if (auto held = catalogue_.Find(named.session_id); held.ok()) {
       ATTIC_RETURN_IF_ERROR((*held)->CheckSame(named));
       if ((*held)->lease().Renew(options_.clock())) return Describe(**held);
-      Forget(*held);  // as somebody is about to who ended its lease
+      // As somebody is about to who ended its lease.
+      ATTIC_RETURN_IF_ERROR(Forget(*held).status());
     }
     ATTIC_RETURN_IF_ERROR(
         WithRoom(named.tenant, [&] { return catalogue_.CheckRoom(named.tenant); }));
@@ -146,16 +189,16 @@ absl::StatusOr<SessionDescription> MemorySessionStore::OpenSession(
   }
 }
 
-absl::StatusOr<std::shared_ptr<Session>> MemorySessionStore::Create(
+absl::StatusOr<std::shared_ptr<Session>> SessionStoreImpl::Create(
     const OpenSessionRequest& request) {
   if (request.reuse_prefix) {
     ATTIC_ASSIGN_OR_RETURN(auto fork, ForkPrefix(request));
     if (fork != nullptr) return fork;
   }
-  return Session::Create(request, options_.index, tenant_budgets_.Of(request.tenant));
+  return Session::Create(request, resources_);
 }
 
-absl::StatusOr<std::shared_ptr<Session>> MemorySessionStore::ForkPrefix(
+absl::StatusOr<std::shared_ptr<Session>> SessionStoreImpl::ForkPrefix(
     const OpenSessionRequest& request) {
   std::vector<PrefixMatch> matches = prefixes_.Find(request);
   // Of what matches, what is held.
@@ -176,82 +219,90 @@ absl::StatusOr<std::shared_ptr<Session>> MemorySessionStore::ForkPrefix(
                              .ttl_seconds = request.ttl_seconds,
                              .reused_tokens = position});
     if (absl::IsResourceExhausted(fork.status())) return fork.status();
+    if (!fork.ok()) continue;
+    if (prefixes_.StillHolds(source, match.truncations)) return *std::move(fork);
     // Truncated or closed in the meantime: the next best may still be there.
-    if (fork.ok() && prefixes_.StillHolds(source, match.truncations)) return *std::move(fork);
+    ATTIC_RETURN_IF_ERROR((*fork)->RemoveFromDisk());
   }
   return nullptr;
 }
 
-absl::Status MemorySessionStore::Publish(const std::shared_ptr<Session>& session,
-                                         std::vector<PrefixHash> hashes) {
+absl::Status SessionStoreImpl::Publish(const std::shared_ptr<Session>& session,
+                                       std::vector<PrefixHash> hashes) {
   session->lease().Renew(options_.clock());
+  const bool save = !hashes.empty() || session->lease().pinned();
   prefixes_.Add(session, std::move(hashes));
-  const absl::Status added = catalogue_.Add(session);
-  if (!added.ok()) {
+  absl::Status published = save ? Save(*session) : absl::OkStatus();
+  if (published.ok()) published = catalogue_.Add(session);
+  if (!published.ok()) {
     prefixes_.Remove(*session);
-    return added;
+    ATTIC_RETURN_IF_ERROR(session->RemoveFromDisk());
+    return published;
   }
   for (const auto& layer : session->layers()) layer->ScheduleBuilds(scheduler_);
   return absl::OkStatus();
 }
 
-bool MemorySessionStore::Forget(const std::shared_ptr<Session>& session) {
+absl::StatusOr<bool> SessionStoreImpl::Forget(const std::shared_ptr<Session>& session) {
+  ATTIC_RETURN_IF_ERROR(session->RemoveFromDisk());
+  const bool removed = catalogue_.Remove(session);
   prefixes_.Remove(*session);
-  return catalogue_.Remove(session);
+  return removed;
 }
 
-absl::StatusOr<std::shared_ptr<Session>> MemorySessionStore::Use(
+absl::StatusOr<std::shared_ptr<Session>> SessionStoreImpl::Use(
     const std::string& session_id) const {
   ATTIC_ASSIGN_OR_RETURN(auto session, catalogue_.Find(session_id));
   if (!session->lease().Renew(options_.clock())) return NoSuchSession(session_id);
   return session;
 }
 
-SessionDescription MemorySessionStore::Describe(const Session& session) const {
+SessionDescription SessionStoreImpl::Describe(const Session& session) const {
   SessionDescription description = session.Describe();
   description.lease_seconds_left = absl::ToDoubleSeconds(session.lease().left(options_.clock()));
   return description;
 }
 
-SessionDescription MemorySessionStore::DescribeCreated(const Session& session) const {
+SessionDescription SessionStoreImpl::DescribeCreated(const Session& session) const {
   SessionDescription description = Describe(session);
   description.created = true;
   return description;
 }
 
-bool MemorySessionStore::MakeRoom(const absl::Status& error, const std::string& tenant) {
+bool SessionStoreImpl::MakeRoom(const absl::Status& error, const std::string& tenant) {
   const Shortage shortage = ShortageOf(error);
   if (shortage == Shortage::kNone) return false;
   const auto victim = ChooseVictim(
       catalogue_.All(), shortage == Shortage::kOfTenant ? &tenant : nullptr, options_.clock());
   if (victim == nullptr) return false;
-  if (Forget(victim)) ++evicted_sessions_;
+  const absl::StatusOr<bool> forgotten = Forget(victim);
+  if (!forgotten.ok()) return false;
+  if (*forgotten) ++evicted_sessions_;
   return true;
 }
 
-size_t MemorySessionStore::CloseEndedSessions() {
+size_t SessionStoreImpl::CloseEndedSessions() {
   size_t closed = 0;
   for (const auto& session : EndLeases(catalogue_.All(), options_.clock())) {
-    if (Forget(session)) ++closed;
+    if (Forget(session).value_or(false)) ++closed;
   }
   evicted_sessions_ += closed;
   return closed;
 }
 
-absl::StatusOr<SessionDescription> MemorySessionStore::DescribeSession(
+absl::StatusOr<SessionDescription> SessionStoreImpl::DescribeSession(
     const std::string& session_id) {
   ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
   return Describe(*session);
 }
 
-absl::StatusOr<std::vector<HeadPlan>> MemorySessionStore::PlanSession(
-    const std::string& session_id) {
+absl::StatusOr<std::vector<HeadPlan>> SessionStoreImpl::PlanSession(const std::string& session_id) {
   ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
   return session->Plan();
 }
 
-std::vector<SessionDescription> MemorySessionStore::ListSessions(
-    const std::string& after_session_id, size_t page_size) {
+std::vector<SessionDescription> SessionStoreImpl::ListSessions(const std::string& after_session_id,
+                                                               size_t page_size) {
   std::vector<SessionDescription> descriptions;
   for (const auto& session : catalogue_.After(after_session_id, page_size)) {
     descriptions.push_back(Describe(*session));
@@ -259,8 +310,8 @@ std::vector<SessionDescription> MemorySessionStore::ListSessions(
   return descriptions;
 }
 
-absl::StatusOr<SessionDescription> MemorySessionStore::ForkSession(const std::string& session_id,
-                                                                   const ForkOptions& options) {
+absl::StatusOr<SessionDescription> SessionStoreImpl::ForkSession(const std::string& session_id,
+                                                                 const ForkOptions& options) {
   if (options.position < 0) return absl::InvalidArgumentError("position: must not be negative");
   const std::string new_id = options.new_session_id.empty() ? RandomId() : options.new_session_id;
   ATTIC_RETURN_IF_ERROR(ValidateSessionId(new_id, "new_session_id", options_.limits));
@@ -286,55 +337,69 @@ absl::StatusOr<SessionDescription> MemorySessionStore::ForkSession(const std::st
   return DescribeCreated(*fork);
 }
 
-absl::StatusOr<SessionDescription> MemorySessionStore::TruncateSession(
-    const std::string& session_id, int64_t position) {
+absl::StatusOr<SessionDescription> SessionStoreImpl::TruncateSession(const std::string& session_id,
+                                                                     int64_t position) {
   if (position < 0) return absl::InvalidArgumentError("position: must not be negative");
   ATTIC_ASSIGN_OR_RETURN(const auto session, Use(session_id));
   const std::vector<PrefixHash> hashes = prefixes_.Registered(*session).hashes;
   prefixes_.Truncate(*session, position);
-  if (const absl::Status truncated = session->Truncate(position); !truncated.ok()) {
-    prefixes_.Extend(*session, 0, hashes).IgnoreError();  // nothing was forgotten
+  // Recorded first, so that a crash leaves no hash of what is gone.
+  const bool cut = hashes.size() > static_cast<size_t>(position) / kPrefixBlockTokens;
+  absl::Status truncated = cut ? Save(*session) : absl::OkStatus();
+  if (truncated.ok()) truncated = session->Truncate(position);
+  if (!truncated.ok()) {
+    // Nothing was forgotten. A hash that is not recorded again is one less to be found by.
+    if (cut && prefixes_.Extend(*session, 0, hashes).ok()) Save(*session).IgnoreError();
     return truncated;
   }
   for (const auto& layer : session->layers()) layer->ScheduleBuilds(scheduler_);
   return Describe(*session);
 }
 
-absl::StatusOr<SessionDescription> MemorySessionStore::FlushSession(const std::string& session_id,
-                                                                    absl::Time) {
+absl::StatusOr<SessionDescription> SessionStoreImpl::FlushSession(const std::string& session_id,
+                                                                  absl::Time) {
   ATTIC_ASSIGN_OR_RETURN(const auto session, Use(session_id));
-  return absl::FailedPreconditionError("session_id: the session is in memory");
+  if (session->attributes().durability != Durability::kDurable) {
+    return absl::FailedPreconditionError("session_id: the session is in memory");
+  }
+  ATTIC_RETURN_IF_ERROR(disk_->store()->Sync());
+  return Describe(*session);
 }
 
-absl::StatusOr<SessionDescription> MemorySessionStore::ExtendPrefix(
+absl::StatusOr<SessionDescription> SessionStoreImpl::ExtendPrefix(
     const std::string& session_id, uint32_t first_block, std::span<const PrefixHash> hashes) {
   ATTIC_RETURN_IF_ERROR(ValidatePrefix(first_block, hashes.size(), options_.limits));
   ATTIC_ASSIGN_OR_RETURN(const auto session, Use(session_id));
+  ATTIC_RETURN_IF_ERROR(session->CheckChangeable());
   ATTIC_RETURN_IF_ERROR(prefixes_.Extend(*session, first_block, hashes));
+  ATTIC_RETURN_IF_ERROR(Save(*session));
   return Describe(*session);
 }
 
-absl::StatusOr<SessionDescription> MemorySessionStore::RenewLease(const std::string& session_id) {
+absl::StatusOr<SessionDescription> SessionStoreImpl::RenewLease(const std::string& session_id) {
   ATTIC_ASSIGN_OR_RETURN(const auto session, Use(session_id));
   return Describe(*session);
 }
 
-absl::StatusOr<SessionDescription> MemorySessionStore::PinSession(const std::string& session_id,
-                                                                  bool pinned) {
+absl::StatusOr<SessionDescription> SessionStoreImpl::PinSession(const std::string& session_id,
+                                                                bool pinned) {
   ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
+  ATTIC_RETURN_IF_ERROR(session->CheckChangeable());
   if (!session->lease().SetPinned(pinned)) return NoSuchSession(session_id);
+  ATTIC_RETURN_IF_ERROR(Save(*session));
   return Describe(*session);
 }
 
-absl::Status MemorySessionStore::CloseSession(const std::string& session_id) {
+absl::Status SessionStoreImpl::CloseSession(const std::string& session_id) {
   ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
-  return Forget(session) ? absl::OkStatus() : NoSuchSession(session_id);
+  ATTIC_ASSIGN_OR_RETURN(const bool removed, Forget(session));
+  return removed ? absl::OkStatus() : NoSuchSession(session_id);
 }
 
-absl::StatusOr<AppendAck> MemorySessionStore::Append(const AppendBatch& batch,
-                                                     absl::Time deadline) {
+absl::StatusOr<AppendAck> SessionStoreImpl::Append(const AppendBatch& batch, absl::Time deadline) {
   ATTIC_ASSIGN_OR_RETURN(const auto session, Use(batch.session_id));
   ATTIC_ASSIGN_OR_RETURN(StoredLayer* const layer, session->FindLayer(batch.layer));
+  ATTIC_RETURN_IF_ERROR(session->CheckChangeable());
   ATTIC_RETURN_IF_ERROR(ValidateAppendShape(batch, session->fingerprint(), options_.limits));
   const auto has_room = [&] {
     return layer->most_pending_segments() <= options_.limits.pending_segments_max;
@@ -345,13 +410,17 @@ absl::StatusOr<AppendAck> MemorySessionStore::Append(const AppendBatch& batch,
     ATTIC_RETURN_IF_ERROR(scheduler_.WaitForRoom(has_room, deadline));
   }
   ATTIC_RETURN_IF_ERROR(ValidateAppendContent(batch, session->fingerprint()));
-  ATTIC_ASSIGN_OR_RETURN(const int64_t watermark, WithRoom(session->attributes().tenant,
-                                                           [&] { return layer->Append(batch); }));
+  if (disk_ != nullptr) {
+    ATTIC_RETURN_IF_ERROR(disk_->MakeRoom(batch.keys.size() + batch.values.size(), deadline));
+  }
+  ATTIC_ASSIGN_OR_RETURN(const AppendAck ack, WithRoom(session->attributes().tenant, [&] {
+                           return layer->Append(batch, deadline);
+                         }));
   layer->ScheduleBuilds(scheduler_);
-  return AppendAck{.watermark = watermark};
+  return ack;
 }
 
-absl::StatusOr<PreparedQuery> MemorySessionStore::Prepare(const AttendItem& item) const {
+absl::StatusOr<PreparedQuery> SessionStoreImpl::Prepare(const AttendItem& item) const {
   ATTIC_RETURN_IF_ERROR(ValidateRange(item.range));
   ATTIC_RETURN_IF_ERROR(ValidateSelection(item.selection, options_.limits));
   PreparedQuery prepared;
@@ -364,6 +433,7 @@ absl::StatusOr<PreparedQuery> MemorySessionStore::Prepare(const AttendItem& item
                                                       " asked for, the layer's watermark is ",
                                                       prepared.layer.watermark));
   }
+  ATTIC_RETURN_IF_ERROR(prepared.session->CheckReadable(item.range.end, prepared.layer.watermark));
   prepared.range.end = std::min(item.range.end, prepared.layer.watermark);
   prepared.range.begin = std::min(item.range.begin, prepared.range.end);
   prepared.mode = item.mode;
@@ -372,7 +442,7 @@ absl::StatusOr<PreparedQuery> MemorySessionStore::Prepare(const AttendItem& item
   return prepared;
 }
 
-absl::StatusOr<std::vector<AttendAnswer>> MemorySessionStore::Attend(
+absl::StatusOr<std::vector<AttendAnswer>> SessionStoreImpl::Attend(
     std::span<const AttendItem> items, absl::Time deadline) {
   if (items.empty()) return absl::InvalidArgumentError("items: must not be empty");
   if (items.size() > options_.limits.attend_items_max) {
@@ -404,8 +474,8 @@ absl::StatusOr<std::vector<AttendAnswer>> MemorySessionStore::Attend(
   return answers;
 }
 
-absl::StatusOr<SearchAnswer> MemorySessionStore::Search(const SearchRequest& request,
-                                                        absl::Time deadline) {
+absl::StatusOr<SearchAnswer> SessionStoreImpl::Search(const SearchRequest& request,
+                                                      absl::Time deadline) {
   ATTIC_ASSIGN_OR_RETURN(const PreparedQuery query, Prepare({.session_id = request.session_id,
                                                              .layer = request.layer,
                                                              .range = request.range,
@@ -417,7 +487,7 @@ absl::StatusOr<SearchAnswer> MemorySessionStore::Search(const SearchRequest& req
   return executor_.Search(query, request.k, request.with_vectors);
 }
 
-StoreStatus MemorySessionStore::Status() {
+StoreStatus SessionStoreImpl::Status() {
   StoreStatus status;
   status.version = kVersion;
   status.boot_id = boot_id_;
@@ -433,24 +503,37 @@ StoreStatus MemorySessionStore::Status() {
       status.memory += layer->memory_use();
     }
   }
+  if (disk_ != nullptr) disk_->Describe(status);
   return status;
 }
 
-absl::Status MemorySessionStore::WaitForBuilds(absl::Time deadline) {
+absl::Status SessionStoreImpl::WaitForBuilds(absl::Time deadline) {
+  if (disk_ != nullptr) ATTIC_RETURN_IF_ERROR(disk_->WaitForRecovery(deadline));
   ATTIC_RETURN_IF_ERROR(scheduler_.WaitUntilIdle(deadline));
   // What still waits failed to build.
   if (Status().pending_segments > 0) return scheduler_.last_error();
   return absl::OkStatus();
 }
 
+std::shared_ptr<ThreadPool> QueryPool(const SessionStoreOptions& options) {
+  return std::make_shared<ThreadPool>(options.threads, ThreadPool::Placement::kOnePerCpu);
+}
+
 }  // namespace
 
 std::unique_ptr<SessionStore> SessionStore::Create(const SessionStoreOptions& options,
                                                    std::shared_ptr<ThreadPool> query_pool) {
-  if (query_pool == nullptr) {
-    query_pool = std::make_shared<ThreadPool>(options.threads, ThreadPool::Placement::kOnePerCpu);
-  }
-  return std::make_unique<MemorySessionStore>(options, std::move(query_pool));
+  ATTIC_CHECK(options.disk.store.directory.empty());
+  if (query_pool == nullptr) query_pool = QueryPool(options);
+  return std::make_unique<SessionStoreImpl>(options, std::move(query_pool));
+}
+
+absl::StatusOr<std::unique_ptr<SessionStore>> SessionStore::Open(
+    const SessionStoreOptions& options, std::shared_ptr<ThreadPool> query_pool) {
+  if (query_pool == nullptr) query_pool = QueryPool(options);
+  auto store = std::make_unique<SessionStoreImpl>(options, query_pool);
+  if (!options.disk.store.directory.empty()) ATTIC_RETURN_IF_ERROR(store->OpenDisk(query_pool));
+  return std::unique_ptr<SessionStore>(std::move(store));
 }
 
 }  // namespace attic

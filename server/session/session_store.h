@@ -15,6 +15,7 @@
 #include "api/types.h"
 #include "base/thread_pool.h"
 #include "server/index/head_index.h"
+#include "server/session/store_disk.h"
 
 namespace attic {
 
@@ -23,9 +24,11 @@ struct SessionStoreOptions {
   IndexOptions index;
   size_t threads = 0;        // for queries; 0: one per hardware thread
   size_t build_threads = 0;  // background builders; 0: half the hardware threads, at least one
-  std::function<absl::Time()> clock = [] {
-    return absl::Now();
-  };                                                 // for leases; any thread calls it
+  // Durable sessions, and memory beyond that of the machine, need a directory:
+  // disk.store.directory, empty for none.
+  StoreDiskOptions disk;
+  // For leases; called by any thread.
+  std::function<absl::Time()> clock = [] { return absl::Now(); };
   absl::Duration sweep_interval = absl::Seconds(1);  // between looks for leases that have ended
 };
 
@@ -33,9 +36,14 @@ struct SessionStoreOptions {
 // half-applied. No lock is held while vectors are scanned or segments are built.
 class SessionStore {
  public:
-  // Queries run on `query_pool`, if given, instead of options.threads of the store's own.
+  // A store without a data directory. Queries run on `query_pool`, if given, instead of
+  // options.threads of the store's own.
   static std::unique_ptr<SessionStore> Create(const SessionStoreOptions& options,
                                               std::shared_ptr<ThreadPool> query_pool = nullptr);
+  // A store of any kind. With a data directory it serves at once, while sessions are read from it:
+  // see Status().recovering_sessions. Errors of DurableStore::Open.
+  static absl::StatusOr<std::unique_ptr<SessionStore>> Open(
+      const SessionStoreOptions& options, std::shared_ptr<ThreadPool> query_pool = nullptr);
   virtual ~SessionStore() = default;
 
   virtual absl::StatusOr<SessionDescription> OpenSession(const OpenSessionRequest& request) = 0;
@@ -82,7 +90,8 @@ class SessionStore {
   // itself every sweep_interval.
   virtual size_t CloseEndedSessions() = 0;
 
-  // Returns when no segment is waiting to be built, or DEADLINE_EXCEEDED.
+  // Returns when every session was read from disk and no segment is waiting to be built or written,
+  // or DEADLINE_EXCEEDED.
   virtual absl::Status WaitForBuilds(absl::Time deadline) = 0;
 };
 

@@ -7,9 +7,17 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "base/check.h"
+#include "server/index/segment/segment.h"
 #include "server/session/head_rows.h"
 
 namespace attic {
+namespace {
+
+constexpr uint64_t kForkRowsBytesMax = 1u << 30;  // of one layer
+constexpr int64_t kRowsCopiedTogether = 4096;
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<StoredLayer>> StoredLayer::Create(
     const Fingerprint& fingerprint, uint32_t layer, const IndexOptions& options,
@@ -19,7 +27,7 @@ absl::StatusOr<std::unique_ptr<StoredLayer>> StoredLayer::Create(
                            .group = fingerprint.group(),
                            .element_type = fingerprint.element_type,
                            .logit_scale = fingerprint.logit_scale};
-  std::unique_ptr<StoredLayer> created(new StoredLayer(fingerprint, layer, budget));
+  std::unique_ptr<StoredLayer> created(new StoredLayer(fingerprint, layer, options, budget));
   for (uint32_t head = 0; head < fingerprint.kv_heads; ++head) {
     ATTIC_ASSIGN_OR_RETURN(auto added, SessionHead::Create(shape, options, budget));
     created->heads_.push_back(std::move(added));
@@ -27,9 +35,20 @@ absl::StatusOr<std::unique_ptr<StoredLayer>> StoredLayer::Create(
   return created;
 }
 
-absl::StatusOr<int64_t> StoredLayer::Append(const AppendBatch& batch) {
-  MutexLock lock(change_mutex_);
+void StoredLayer::AttachDisk(std::shared_ptr<LayerDisk> disk,
+                             const std::vector<size_t>& disk_segments) {
+  ATTIC_CHECK(disk_segments.size() == heads_.size());
+  for (uint32_t head = 0; head < heads_.size(); ++head) {
+    disk->NoteSegments(head, static_cast<int64_t>(disk_segments[head]) * options_.segment_tokens);
+    heads_[head]->AttachDisk(disk, head, disk_segments[head]);
+  }
+  disk_ = std::move(disk);
+}
+
+absl::StatusOr<AppendAck> StoredLayer::Append(const AppendBatch& batch, absl::Time deadline) {
+  ATTIC_ASSIGN_OR_RETURN(const Turn::Holder turn, change_turn_.Take(deadline));
   const int64_t held = watermark();
+  ATTIC_RETURN_IF_ERROR(ForgetHidden());
   if (batch.begin_position > held) {
     return absl::OutOfRangeError(absl::StrCat("begin_position: ", batch.begin_position,
                                               " leaves a gap above the watermark ", held));
@@ -37,17 +56,53 @@ absl::StatusOr<int64_t> StoredLayer::Append(const AppendBatch& batch) {
   const size_t overlap =
       std::min<size_t>(batch.count, static_cast<size_t>(held - batch.begin_position));
   ATTIC_RETURN_IF_ERROR(CompareHeld(batch, overlap));
-  if (overlap == batch.count) return held;
+  int64_t watermark = held;
+  if (overlap < batch.count) {
+    const RowsRecord rows{
+        .begin_position = held,
+        .count = batch.count - overlap,
+        .keys = batch.keys.subspan(batch.keys.size() / batch.count * overlap),
+        .values = batch.values.subspan(batch.values.size() / batch.count * overlap),
+        .query_sample = batch.query_sample};
+    MemoryCharge room(budget_);
+    ATTIC_RETURN_IF_ERROR(room.Reserve(rows.keys.size() + rows.values.size()));
+    // First, so that nothing is answered that a crash would take back.
+    if (disk_ != nullptr) ATTIC_RETURN_IF_ERROR(disk_->AppendRows(rows));
+    AppendToHeads(rows);
+    watermark = held + static_cast<int64_t>(rows.count);
+    Publish(watermark);
+  }
+  return AppendAck{.watermark = watermark,
+                   .durable_watermark = disk_ == nullptr ? 0 : disk_->durable_watermark()};
+}
 
-  MemoryCharge room(budget_);
-  const size_t row_count = batch.count - overlap;
-  ATTIC_RETURN_IF_ERROR(
-      room.Reserve((batch.keys.size() + batch.values.size()) / batch.count * row_count));
-  AppendToHeads(batch, overlap);
-
+void StoredLayer::Publish(int64_t watermark) {
   MutexLock published(published_mutex_);
-  watermark_ = batch.begin_position + static_cast<int64_t>(batch.count);
-  return watermark_;
+  watermark_ = watermark;
+}
+
+// Refuses a closed layer, and makes up for truncations that failed.
+absl::Status StoredLayer::ForgetHidden() {
+  int64_t held;
+  {
+    MutexLock published(published_mutex_);
+    if (closed_) return absl::NotFoundError("session_id: the session was closed");
+    held = watermark_;
+  }
+  for (const auto& head : heads_) {
+    if (head->index().token_count() > held) {
+      ATTIC_RETURN_IF_ERROR(head->index().Truncate(held));
+    }
+  }
+  return absl::OkStatus();
+}
+
+size_t StoredLayer::key_row_bytes() const {
+  return fingerprint_.head_dim * ElementBytes(fingerprint_.element_type);
+}
+
+size_t StoredLayer::value_row_bytes() const {
+  return fingerprint_.value_dim * ElementBytes(fingerprint_.element_type);
 }
 
 absl::Status StoredLayer::CompareHeld(const AppendBatch& batch, size_t tokens) const {
@@ -55,16 +110,19 @@ absl::Status StoredLayer::CompareHeld(const AppendBatch& batch, size_t tokens) c
   const size_t heads = heads_.size();
   const size_t key_bytes = batch.keys.size() / (batch.count * heads);
   const size_t value_bytes = batch.values.size() / (batch.count * heads);
-  std::vector<std::byte> key(key_bytes);
-  std::vector<std::byte> value(value_bytes);
+  std::vector<std::byte> keys(tokens * key_bytes);
+  std::vector<std::byte> values(tokens * value_bytes);
   for (size_t head = 0; head < heads; ++head) {
-    const std::shared_ptr<const HeadSnapshot> snapshot = heads_[head]->index().Snapshot();
+    const int64_t begin = batch.begin_position;
+    ATTIC_RETURN_IF_ERROR(heads_[head]->index().Snapshot()->CopyRange(
+        {begin, begin + static_cast<int64_t>(tokens)}, keys.data(), values.data()));
     for (size_t i = 0; i < tokens; ++i) {
-      const int64_t position = batch.begin_position + static_cast<int64_t>(i);
+      const int64_t position = begin + static_cast<int64_t>(i);
       const size_t row = i * heads + head;
-      snapshot->CopyVectors(position, key.data(), value.data());
-      if (std::memcmp(key.data(), batch.keys.data() + row * key_bytes, key_bytes) != 0 ||
-          std::memcmp(value.data(), batch.values.data() + row * value_bytes, value_bytes) != 0) {
+      const std::byte* key = keys.data() + i * key_bytes;
+      const std::byte* value = values.data() + i * value_bytes;
+      if (std::memcmp(key, batch.keys.data() + row * key_bytes, key_bytes) != 0 ||
+          std::memcmp(value, batch.values.data() + row * value_bytes, value_bytes) != 0) {
         return absl::AlreadyExistsError(
             absl::StrCat("begin_position: position ", position, " is held with other content"));
       }
@@ -73,27 +131,43 @@ absl::Status StoredLayer::CompareHeld(const AppendBatch& batch, size_t tokens) c
   return absl::OkStatus();
 }
 
-void StoredLayer::AppendToHeads(const AppendBatch& batch, size_t skip) {
+void StoredLayer::AppendToHeads(const RowsRecord& rows) {
   const size_t heads = heads_.size();
-  const size_t rows = batch.count - skip;
-  const auto keys = batch.keys.subspan(batch.keys.size() / batch.count * skip);
-  const auto values = batch.values.subspan(batch.values.size() / batch.count * skip);
   std::vector<std::byte> key_rows;
   std::vector<std::byte> value_rows;
   std::vector<float> queries;
   for (size_t head = 0; head < heads; ++head) {
-    const auto head_keys = HeadRows(keys, heads, head, keys.size() / (rows * heads), key_rows);
-    const auto head_values =
-        HeadRows(values, heads, head, values.size() / (rows * heads), value_rows);
     HeadIndex& index = heads_[head]->index();
-    index.Append({head_keys.data(), fingerprint_.element_type, rows, fingerprint_.head_dim},
-                 {head_values.data(), fingerprint_.element_type, rows, fingerprint_.value_dim});
-    if (!batch.query_sample.empty()) {
-      index.AddTrainingQueries(GroupQueries(batch.query_sample, heads, head, fingerprint_.group(),
+    const auto keys = HeadRows(rows.keys, heads, head, key_row_bytes(), key_rows);
+    const auto values = HeadRows(rows.values, heads, head, value_row_bytes(), value_rows);
+    // More than it holds only while a layer is recovered.
+    const auto held = static_cast<size_t>(
+        std::clamp<int64_t>(index.token_count() - rows.begin_position, 0,
+                            static_cast<int64_t>(rows.count)));
+    const size_t count = rows.count - held;
+    index.Append({keys.data() + held * key_row_bytes(), fingerprint_.element_type, count,
+                  fingerprint_.head_dim},
+                 {values.data() + held * value_row_bytes(), fingerprint_.element_type, count,
+                  fingerprint_.value_dim});
+    if (!rows.query_sample.empty()) {
+      index.AddTrainingQueries(GroupQueries(rows.query_sample, heads, head, fingerprint_.group(),
                                             fingerprint_.head_dim, queries));
     }
     heads_[head]->UpdateCharge();
   }
+}
+
+void StoredLayer::RecoverRows(const RowsRecord& rows) { AppendToHeads(rows); }
+
+void StoredLayer::PublishRecovered() {
+  int64_t held = std::numeric_limits<int64_t>::max();
+  for (const auto& head : heads_) held = std::min(held, head->index().token_count());
+  Publish(held);
+}
+
+absl::Status StoredLayer::FinishRecovery(int64_t position) {
+  Publish(position);
+  return ForgetHidden();
 }
 
 void StoredLayer::ScheduleBuilds(BuildScheduler& scheduler) {
@@ -114,33 +188,138 @@ int64_t StoredLayer::watermark() const {
   return watermark_;
 }
 
-void StoredLayer::Truncate(int64_t position) {
-  MutexLock lock(change_mutex_);
+StoredLayer::Exclusive StoredLayer::Hold() {
+  Exclusive exclusive;
+  exclusive.change = change_turn_.Take();
+  for (const auto& head : heads_) exclusive.disks.push_back(head->HoldDisk());
+  return exclusive;
+}
+
+absl::Status StoredLayer::LoadCut(int64_t position) {
+  for (const auto& head : heads_) {
+    for (const auto& segment : head->index().Segments()) {
+      const bool cut = segment->begin_position < position && position < segment->end_position();
+      if (cut) ATTIC_RETURN_IF_ERROR(segment->vectors->Load());
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<LayerCut> StoredLayer::PrepareCut(int64_t position, std::vector<LayerRows>& rows) {
+  LayerCut cut{.layer = layer_, .position = position};
+  int64_t needed_from = position;  // rows from here on that are not in segments which stay
+  for (const auto& head : heads_) {
+    const size_t kept = std::min(head->disk_segments(),
+                                 static_cast<size_t>(position / options_.segment_tokens));
+    cut.kept_segments.push_back(kept);
+    needed_from =
+        std::min(needed_from, static_cast<int64_t>(kept) * options_.segment_tokens);
+  }
+  const PositionRange dropped{needed_from, std::min(position, disk_->rows_begin())};
+  if (dropped.begin >= dropped.end) return cut;
+  ATTIC_RETURN_IF_ERROR(CopyRows(dropped, rows));
+  for (const LayerRows& piece : rows) {
+    cut.rows.push_back({piece.begin_position, piece.count, piece.keys, piece.values, {}});
+  }
+  return cut;
+}
+
+absl::Status StoredLayer::Truncate(int64_t position) {
+  if (position >= watermark()) return absl::OkStatus();
+  if (disk_ != nullptr) {
+    for (uint32_t h = 0; h < heads_.size(); ++h) {
+      const size_t kept = std::min(heads_[h]->disk_segments(),
+                                   static_cast<size_t>(position / options_.segment_tokens));
+      heads_[h]->CutDisk(kept);
+      disk_->NoteSegments(h, static_cast<int64_t>(kept) * options_.segment_tokens);
+    }
+    disk_->NoteDurable(position);
+  }
   // Snapshots wait, so that none sees some heads before and some after.
   MutexLock published(published_mutex_);
-  if (position >= watermark_) return;
   watermark_ = position;
+  absl::Status truncated;
   for (const auto& head : heads_) {
-    head->index().Truncate(position);
+    truncated.Update(head->index().Truncate(position));
     head->UpdateCharge();
   }
+  return truncated;
+}
+
+absl::StatusOr<LayerState> StoredLayer::PrepareFork(int64_t position,
+                                                    std::vector<LayerRows>& rows) {
+  LayerState state{.layer = layer_};
+  int64_t needed_from = position;
+  for (uint32_t h = 0; h < heads_.size(); ++h) {
+    const size_t kept = std::min(heads_[h]->disk_segments(),
+                                 static_cast<size_t>(position / options_.segment_tokens));
+    needed_from = std::min(needed_from, static_cast<int64_t>(kept) * options_.segment_tokens);
+    state.segments.emplace_back();
+    if (kept == 0) continue;
+    ATTIC_ASSIGN_OR_RETURN(state.segments.back(), disk_->store()->Segments(disk_->head(h)));
+    state.segments.back().resize(kept);
+  }
+  const auto bytes = static_cast<uint64_t>(position - needed_from) * heads_.size() *
+                     (key_row_bytes() + value_row_bytes());
+  if (bytes > kForkRowsBytesMax) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "durability: ", bytes, " bytes of layer ", layer_, " are not in segments on disk; a durable "
+        "fork writes at most ", kForkRowsBytesMax));
+  }
+  ATTIC_RETURN_IF_ERROR(CopyRows({needed_from, position}, rows));
+  for (const LayerRows& piece : rows) {
+    state.rows.push_back({piece.begin_position, piece.count, piece.keys, piece.values, {}});
+  }
+  return state;
+}
+
+// In pieces that are one record each.
+absl::Status StoredLayer::CopyRows(PositionRange range, std::vector<LayerRows>& rows) const {
+  const size_t heads = heads_.size();
+  const size_t key_bytes = key_row_bytes(), value_bytes = value_row_bytes();
+  std::vector<std::byte> keys, values;
+  for (int64_t begin = range.begin; begin < range.end; begin += kRowsCopiedTogether) {
+    const int64_t end = std::min(range.end, begin + kRowsCopiedTogether);
+    const auto count = static_cast<size_t>(end - begin);
+    LayerRows piece{.begin_position = begin, .count = count};
+    piece.keys.resize(count * heads * key_bytes);
+    piece.values.resize(count * heads * value_bytes);
+    keys.resize(count * key_bytes);
+    values.resize(count * value_bytes);
+    for (size_t h = 0; h < heads; ++h) {
+      ATTIC_RETURN_IF_ERROR(heads_[h]->index().Snapshot()->CopyRange({begin, end}, keys.data(),
+                                                                     values.data()));
+      for (size_t i = 0; i < count; ++i) {
+        std::memcpy(piece.keys.data() + (i * heads + h) * key_bytes, keys.data() + i * key_bytes,
+                    key_bytes);
+        std::memcpy(piece.values.data() + (i * heads + h) * value_bytes,
+                    values.data() + i * value_bytes, value_bytes);
+      }
+    }
+    rows.push_back(std::move(piece));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::unique_ptr<StoredLayer>> StoredLayer::Fork(int64_t position) {
-  MutexLock lock(change_mutex_);
   const int64_t held = watermark();
   if (position > held) {
     return absl::OutOfRangeError(absl::StrCat("position: ", position, " is beyond the watermark ",
                                               held, " of layer ", layer_));
   }
-  std::unique_ptr<StoredLayer> fork(new StoredLayer(fingerprint_, layer_, budget_));
+  std::unique_ptr<StoredLayer> fork(new StoredLayer(fingerprint_, layer_, options_, budget_));
   for (const auto& head : heads_) {
     ATTIC_ASSIGN_OR_RETURN(auto forked, head->Fork(position));
     fork->heads_.push_back(std::move(forked));
   }
-  MutexLock published(fork->published_mutex_);
-  fork->watermark_ = position;
+  fork->Publish(position);
   return fork;
+}
+
+void StoredLayer::Close() {
+  for (const auto& head : heads_) head->DetachDisk();
+  MutexLock published(published_mutex_);
+  closed_ = true;
 }
 
 LayerDescription StoredLayer::Describe() const {
@@ -150,7 +329,8 @@ LayerDescription StoredLayer::Describe() const {
   return {.layer = layer_,
           .watermark = snapshot.watermark,
           .indexed_tokens = indexed,
-          .tail_tokens = snapshot.watermark - indexed};
+          .tail_tokens = snapshot.watermark - indexed,
+          .durable_watermark = disk_ == nullptr ? 0 : disk_->durable_watermark()};
 }
 
 void StoredLayer::AppendPlans(std::vector<HeadPlan>& plans) const {

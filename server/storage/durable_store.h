@@ -39,6 +39,10 @@ namespace attic {
 struct DurableStoreOptions {
   std::string directory;  // made if it does not exist; its parent must
   ClusterCacheOptions cache;
+  SegmentFileOptions segment_files;
+  // Rows kept in memory before they go from the log to a file; several times that while files are
+  // being written.
+  uint64_t rows_buffer_bytes = 64u << 20;
   // Everything on disk goes through it; null: the machine's own. Tests put faults here.
   std::shared_ptr<rocksdb::FileSystem> file_system;
 };
@@ -84,8 +88,19 @@ struct LayerState {
   std::vector<RowsRecord> rows;                         // consecutive, up to the watermark
 };
 
+// What a truncation leaves of a layer.
+struct LayerCut {
+  uint32_t layer = 0;
+  int64_t position = 0;                // nothing is held from here on
+  std::vector<size_t> kept_segments;   // per kv head: so many of the first references stay
+  // Rows that were dropped because segments held them which are cut now: consecutive, before those
+  // that are still recorded.
+  std::vector<RowsRecord> rows;
+};
+
 // Thread-safe; calls about one session and layer that change something are made one at a time by
-// the caller. Errors: RESOURCE_EXHAUSTED when the disk is full (writes succeed again when there is
+// the caller. A call that fails changed nothing, or may have where it says "durable when it
+// returns": then it did all, and the caller repeats it, or gives the session up. Errors: RESOURCE_EXHAUSTED when the disk is full (writes succeed again when there is
 // room, without reopening), UNAVAILABLE when it fails, DATA_LOSS when what was read is damaged; all
 // name the file where one is known.
 class DurableStore {
@@ -114,14 +129,17 @@ class DurableStore {
   virtual uint64_t durable_write() const = 0;
 
   // Calls visit with the rows of a layer from `begin` on, in order of position, pieces as they were
-  // appended but without what lies before `begin`. Stops at a gap.
-  virtual absl::Status ReadRows(uint64_t session_key, uint32_t layer, int64_t begin,
-                                const std::function<absl::Status(const RowsRecord&)>& visit) = 0;
+  // appended but without what lies before `begin`; the query sample is that of the whole piece.
+  // Stops at a gap. Arrays are valid during the visit and, but for the sample, not aligned.
+  virtual absl::Status ReadRows(
+      uint64_t session_key, uint32_t layer, int64_t begin,
+      const std::function<absl::Status(const RowsRecord&)>& visit) = 0;
 
   // --- Segments
 
   // Writes the next segment of a head to a file and records it. Not durable yet, and the rows it
-  // holds are kept until DropRows.
+  // holds are kept until DropRows. OUT_OF_RANGE if it does not begin where the last one ends.
+  // `source`, which may be null, reads its vectors.
   virtual absl::StatusOr<SegmentReference> AddSegment(
       const HeadName& head, const Segment& segment, const VectorArrays& vectors,
       std::shared_ptr<const VectorSource>* source) = 0;
@@ -135,8 +153,13 @@ class DurableStore {
   // Forgets rows of a layer below `position`: recorded segments of every head hold them.
   virtual absl::Status DropRows(uint64_t session_key, uint32_t layer, int64_t position) = 0;
 
-  // Replaces what the layers of a session hold, all or nothing. Durable when it returns.
+  // Replaces what the layers of a session hold, all or nothing. Durable when it returns. Segments
+  // may be those of any session; rows that the layer holds already are not written again.
   virtual absl::Status ReplaceLayers(uint64_t session_key, std::span<const LayerState> layers) = 0;
+
+  // Cuts layers of a session, all or none. Rows from a cut's position on are forgotten, also those of
+  // a record that straddles it. Durable when it returns.
+  virtual absl::Status TruncateLayers(uint64_t session_key, std::span<const LayerCut> cuts) = 0;
 
   // --- What a head has learnt, in a form of its own. Not durable by itself.
   virtual absl::Status PutHeadState(const HeadName& head, const std::string& state) = 0;
@@ -144,6 +167,8 @@ class DurableStore {
   virtual absl::StatusOr<std::string> HeadState(const HeadName& head) = 0;
 
   virtual std::vector<DamageReport> damage() const = 0;
+  // Of clusters read from segment files; what is over it goes soon.
+  virtual void SetCacheBytes(uint64_t bytes_max) = 0;
   virtual ClusterCacheUse cache_use() const = 0;
   virtual uint64_t disk_bytes() const = 0;  // of segment files
 };

@@ -20,24 +20,37 @@ class FileSystem;
 namespace attic {
 
 // Writes `segment` with `vectors` to `path`, which must not exist, so that a crash at any moment
-// leaves either the whole file or none under that name: written under another name, synced, renamed,
-// the folder synced. Returns the size of the file.
-//   RESOURCE_EXHAUSTED: the disk is full; UNAVAILABLE: it cannot be written. Nothing is left then.
+// leaves either the whole file or none under that name: written under another name, synced,
+// renamed, the folder synced. Returns the size of the file.
+//   RESOURCE_EXHAUSTED: the disk is full; UNAVAILABLE: it cannot be written; ALREADY_EXISTS;
+//   INVALID_ARGUMENT: OpenSegmentFile would refuse the segment, such as one whose sums overflowed.
+//   Nothing is left then, unless what failed is the deletion itself.
 absl::StatusOr<uint64_t> WriteSegmentFile(rocksdb::FileSystem& file_system, const std::string& path,
                                           const Segment& segment, const VectorArrays& vectors);
+
+struct SegmentFileOptions {
+  // Clusters are read past the page cache, which would keep them a second time. The file system
+  // must be able to (tmpfs is not).
+  bool direct_reads = false;
+};
 
 struct SegmentFile {
   std::shared_ptr<Segment> segment;  // without vectors; every count and offset was checked
   std::shared_ptr<const VectorSource> vectors;
   uint64_t file_bytes = 0;
+  // Differs from that of files of other content: kept elsewhere, it tells files that were swapped.
+  uint64_t identity = 0;
 };
 
-// Opens a file and reads everything but keys and values.
+// Opens a file and reads everything but keys and values. Its vectors count reads in `cache` and
+// keep clusters there; sources read together by one ReadClusters are all from this function. The
+// file may be deleted while it is open.
 //   NOT_FOUND; UNAVAILABLE: it cannot be read; DATA_LOSS: it is damaged; FAILED_PRECONDITION: of
 //   a version this program does not know. All name the file, and the section where one is damaged.
 absl::StatusOr<SegmentFile> OpenSegmentFile(std::shared_ptr<rocksdb::FileSystem> file_system,
                                             const std::string& path,
-                                            std::shared_ptr<ClusterCache> cache);
+                                            std::shared_ptr<ClusterCache> cache,
+                                            const SegmentFileOptions& options = {});
 
 // Reads all of a file and compares every checksum; errors as of OpenSegmentFile.
 absl::Status VerifySegmentFile(rocksdb::FileSystem& file_system, const std::string& path);

@@ -19,6 +19,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/check.h"
 #include "tests/bench/head_data.h"
 
 namespace attic {
@@ -83,10 +84,9 @@ class AppendBench {
     const auto rows = static_cast<size_t>(snapshot->token_count() - kept_tokens_);
     keys_.resize(rows * key_bytes);
     values_.resize(rows * value_bytes);
-    for (size_t row = 0; row < rows; ++row) {
-      snapshot->CopyVectors(kept_tokens_ + static_cast<int64_t>(row), &keys_[row * key_bytes],
-                            &values_[row * value_bytes]);
-    }
+    ATTIC_CHECK(
+        snapshot->CopyRange({kept_tokens_, snapshot->token_count()}, keys_.data(), values_.data())
+            .ok());
   }
 
   // Appends those of the kept rows that `head` lacks, up to `end`.
@@ -102,8 +102,8 @@ class AppendBench {
   // One search of what `head` holds now.
   void Search(const HeadIndex& head, Latencies& latencies) {
     const double start = WallMilliseconds(), processor_start = ThreadMilliseconds();
-    head.Snapshot()->Attend({.queries = data_.question(next_question_), .selection = policy_},
-                            *scratch_, answer_);
+    ATTIC_CHECK(head.Snapshot()->Attend({.queries = data_.question(next_question_), .selection = policy_},
+                            *scratch_, answer_).ok());
     latencies.processor_ms.push_back(ThreadMilliseconds() - processor_start);
     latencies.ms.push_back(WallMilliseconds() - start);
     next_question_ = (next_question_ + 1) % data_.question_count();
@@ -142,7 +142,7 @@ class AppendBench {
   }
 
   void Round() {
-    const std::unique_ptr<HeadIndex> head = data_.index->Fork(kept_tokens_);
+    const std::unique_ptr<HeadIndex> head = data_.index->Fork(kept_tokens_).value();
     AppendAndBuild(kept_tokens_ + segment_tokens_, *head);
     const Latencies before = SearchAtRest(*head);
     Append(kept_tokens_ + 2 * segment_tokens_ - 1, *head);

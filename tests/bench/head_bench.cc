@@ -11,6 +11,7 @@
 #include <numeric>
 #include <vector>
 
+#include "base/check.h"
 #include "tests/bench/head_data.h"
 
 namespace attic {
@@ -39,11 +40,11 @@ class HeadBench {
       const std::span<const float> query = data_.question(i);
       HeadAnswer exact, indexed;
       double start = ThreadMilliseconds();
-      snapshot->Attend({.queries = query, .mode = AttendMode::kExact}, *scratch, exact);
+      ATTIC_CHECK(snapshot->Attend({.queries = query, .mode = AttendMode::kExact}, *scratch, exact).ok());
       exact_ms.push_back(ThreadMilliseconds() - start);
       for (size_t r = 0; r < repeats; ++r) {
         start = ThreadMilliseconds();
-        snapshot->Attend({.queries = query}, *scratch, indexed);
+        ATTIC_CHECK(snapshot->Attend({.queries = query}, *scratch, indexed).ok());
         (r == 0 ? cold_ms : indexed_ms).push_back(ThreadMilliseconds() - start);
       }
       for (size_t g = 0; g < shape.group; ++g) {
@@ -69,7 +70,7 @@ class HeadBench {
         const std::span<const float> query = data_.question(i);
         HeadAnswer answer;
         const double start = ThreadMilliseconds();
-        snapshot->Attend({.queries = query}, *scratch, answer);
+        ATTIC_CHECK(snapshot->Attend({.queries = query}, *scratch, answer).ok());
         steady_ms.push_back(ThreadMilliseconds() - start);
       }
     }

@@ -9,6 +9,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/check.h"
 #include "server/index/head_index.h"
 #include "tests/unit/index/synthetic_head.h"
 
@@ -149,7 +150,7 @@ class Bench {
   void Timed(const HeadSnapshot& snapshot, const std::vector<float>& queries, AttendMode mode,
              std::vector<double>& ms, HeadAnswer& answer) {
     const double begin = Seconds();
-    snapshot.Attend({.queries = queries, .mode = mode}, *scratch_, answer);
+    ATTIC_CHECK(snapshot.Attend({.queries = queries, .mode = mode}, *scratch_, answer).ok());
     ms.push_back(1e3 * (Seconds() - begin));
   }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "attention/vector_kernels.h"
+#include "base/check.h"
 #include "tests/bench/head_data.h"
 #include "tests/bench/needle_head.h"
 
@@ -78,8 +79,8 @@ class NeedleBench {
     exact_.resize(options_.needles);
     for (size_t i = 0; i < options_.needles; ++i) {
       const double start = ThreadMilliseconds();
-      snapshot_->Attend({.queries = head_.question(i), .mode = AttendMode::kExact}, *scratch_,
-                        exact_[i]);
+      ATTIC_CHECK(snapshot_->Attend({.queries = head_.question(i), .mode = AttendMode::kExact}, *scratch_,
+                        exact_[i]).ok());
       ms.push_back(ThreadMilliseconds() - start);
       for (size_t g = 0; g < options_.group; ++g) weights_.push_back(NeedleWeight(i, g));
     }
@@ -92,7 +93,9 @@ class NeedleBench {
     const ElementType type = ElementType::kBFloat16;
     const size_t dim = options_.head_dim;
     std::vector<std::byte> bytes(2 * dim * ElementBytes(type));
-    snapshot_->CopyVectors(head_.position(needle), bytes.data(), bytes.data() + bytes.size() / 2);
+    const int64_t position = head_.position(needle);
+    ATTIC_CHECK(
+        snapshot_->CopyVectors({&position, 1}, bytes.data(), bytes.data() + bytes.size() / 2).ok());
     std::vector<float> key(dim);
     ToFloat32(bytes.data(), type, key);
     const float* query = head_.question(needle).data() + query_head * dim;
@@ -109,7 +112,7 @@ class NeedleBench {
     for (size_t i = 0; i < options_.needles; ++i) {
       HeadAnswer answer;
       const double start = ThreadMilliseconds();
-      snapshot_->Attend({.queries = head_.question(i), .selection = policy}, *scratch_, answer);
+      ATTIC_CHECK(snapshot_->Attend({.queries = head_.question(i), .selection = policy}, *scratch_, answer).ok());
       ms.push_back(ThreadMilliseconds() - start);
       bytes.push_back(static_cast<double>(answer.read.bytes_read) /
                       static_cast<double>(exact_[i].read.bytes_read));

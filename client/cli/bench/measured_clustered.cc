@@ -6,6 +6,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "base/check.h"
 #include "base/status_macros.h"
 #include "client/cli/bench/measured_indexes.h"
 #include "client/cli/bench/stopwatch.h"
@@ -76,7 +77,7 @@ IndexMeasurement MeasureAttend(const BenchData& data, const ExactAnswers& exact,
   Mean estimated, covered, error;
   for (size_t i = 0; i < data.test_count(); ++i) {
     const Stopwatch watch;
-    snapshot.Attend({.queries = {data.test_query(i), data.head_dim()}}, *scratch, answer);
+    ATTIC_CHECK(snapshot.Attend({.queries = {data.test_query(i), data.head_dim()}}, *scratch, answer).ok());
     totals.Add(data, answer.read, watch.milliseconds());
     error.Add(OutputError(data, exact, i, answer.output));
     estimated.Add(answer.coverage[0]);
@@ -103,8 +104,8 @@ IndexMeasurement MeasureSearch(const BenchData& data, const ExactAnswers& exact,
   for (size_t i = 0; i < data.test_count(); ++i) {
     ReadStatistics read;
     const Stopwatch watch;
-    snapshot.Search({.queries = {data.test_query(i), data.head_dim()}}, data.k, *scratch, hits,
-                    read);
+    ATTIC_CHECK(snapshot.Search({.queries = {data.test_query(i), data.head_dim()}}, data.k, *scratch, hits,
+                    read).ok());
     totals.Add(data, read, watch.milliseconds());
     std::vector<uint32_t> found;
     for (const SearchHit& hit : hits[0]) found.push_back(static_cast<uint32_t>(hit.position));

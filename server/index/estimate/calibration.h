@@ -2,6 +2,7 @@
 #ifndef ATTIC_SERVER_INDEX_ESTIMATE_CALIBRATION_H_
 #define ATTIC_SERVER_INDEX_ESTIMATE_CALIBRATION_H_
 
+#include "base/byte_codec.h"
 #include "server/index/estimate/error_model.h"
 
 namespace attic {
@@ -22,6 +23,10 @@ struct Calibration {
   // The largest coverage that walks were seen to keep to in less time than an exact scan.
   float coverage_max = 1;
 };
+
+void EncodeCalibration(const Calibration& calibration, ByteWriter& writer);
+// False when it makes no sense; `calibration` is undefined then.
+bool DecodeCalibration(ByteReader& reader, Calibration& calibration);
 
 }  // namespace attic
 

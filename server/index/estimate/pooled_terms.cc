@@ -6,6 +6,7 @@
 
 #include "attention/vector_kernels.h"
 #include "base/check.h"
+#include "base/status_macros.h"
 #include "server/index/estimate/least_squares.h"
 
 namespace attic {
@@ -33,8 +34,10 @@ std::vector<float> Divide(const std::vector<T>& sums, double scatter) {
 // The attention of one query over one segment: exactly, and by estimate.
 class SegmentTrial {
  public:
-  SegmentTrial(const Segment& segment, const LevelTerms& terms, std::vector<float> query)
+  SegmentTrial(const Segment& segment, const VectorArrays& arrays, const LevelTerms& terms,
+               std::vector<float> query)
       : segment_(segment),
+        arrays_(arrays),
         query_(std::move(query)),
         terms_(terms),
         weights_(segment.tokens),
@@ -42,14 +45,14 @@ class SegmentTrial {
         direction_(segment.value_dim),
         exact_part_(segment.value_dim),
         exact_(segment.value_dim) {
-    ScoreVectors(query_.data(), 1, segment.key_rows(), weights_.data());
+    ScoreVectors(query_.data(), 1, segment.key_rows(arrays), weights_.data());
     const VectorsView centroids{segment.clusters.centroids.data(), ElementType::kBFloat16,
                                 segment.clusters.count, segment.head_dim};
     ScoreVectors(query_.data(), 1, centroids, logits_.data());
     shift_ = MaxElement(weights_);
     exact_mass_ = ExpInPlace(shift_, weights_);
     FirstOrderDirection(terms.first_order, query_, direction_);
-    AddWeightedVectors(weights_.data(), 1, segment.value_rows(), exact_.data());
+    AddWeightedVectors(weights_.data(), 1, segment.value_rows(arrays), exact_.data());
     ChooseExact();
   }
 
@@ -94,13 +97,14 @@ class SegmentTrial {
     for (size_t i = 0; i < sums.count / kExactClustersDivisor; ++i) {
       const size_t begin = sums.row_begin[order[i]], n = sums.rows(order[i]);
       is_exact_[order[i]] = true;
-      AddWeightedVectors(weights_.data() + begin, 1, segment_.value_rows().rows(begin, n),
+      AddWeightedVectors(weights_.data() + begin, 1, segment_.value_rows(arrays_).rows(begin, n),
                          exact_part_.data());
       for (size_t row = begin; row < begin + n; ++row) exact_part_mass_ += weights_[row];
     }
   }
 
   const Segment& segment_;
+  const VectorArrays& arrays_;
   const std::vector<float> query_;
   const LevelTerms& terms_;
   float shift_ = 0;
@@ -112,7 +116,8 @@ class SegmentTrial {
 
 }  // namespace
 
-TermErrors MeasureTerms(const Segment& segment, const ClusterMoments& moments, float logit_scale,
+TermErrors MeasureTerms(const Segment& segment, const VectorArrays& arrays,
+                        const ClusterMoments& moments, float logit_scale,
                         std::span<const float> training_queries) {
   TermErrors errors;
   const size_t dim = segment.head_dim;
@@ -125,7 +130,7 @@ TermErrors MeasureTerms(const Segment& segment, const ClusterMoments& moments, f
     const float* query = training_queries.data() + (i * count / measured) * dim;
     std::vector<float> scaled(query, query + dim);
     for (float& x : scaled) x *= logit_scale;
-    const SegmentTrial trial(segment, terms, std::move(scaled));
+    const SegmentTrial trial(segment, arrays, terms, std::move(scaled));
     for (size_t c = 0; c < kTermCombinations; ++c) errors.error[c] += trial.Error(c);
   }
   errors.measured = measured > 0;
@@ -187,11 +192,13 @@ bool PooledTerms::stale() const {
          kGoneMax * static_cast<double>(segments_added_);
 }
 
-PooledTerms PooledTerms::Renewed(std::span<const std::shared_ptr<const Segment>> segments) const {
+absl::StatusOr<PooledTerms> PooledTerms::Renewed(
+    std::span<const std::shared_ptr<const Segment>> segments) const {
   ATTIC_CHECK(segments.size() == errors_.size());
   PooledTerms renewed(head_dim_, value_dim_);
   for (size_t i = 0; i < segments.size(); ++i) {
-    renewed.Add(*segments[i], MeasureMoments(*segments[i]), errors_[i]);
+    ATTIC_ASSIGN_OR_RETURN(const auto arrays, segments[i]->vectors->ArraysOrRead());
+    renewed.Add(*segments[i], MeasureMoments(*segments[i], *arrays), errors_[i]);
   }
   return renewed;
 }
@@ -216,6 +223,65 @@ std::shared_ptr<const EstimateTerms> PooledTerms::Terms() const {
   terms->value_variance = static_cast<float>(
       value_scatter_ / std::max<double>(1.0, static_cast<double>(clusters_.rows)));
   return terms;
+}
+
+void PooledTerms::LevelSums::Encode(ByteWriter& writer) const {
+  writer.PutArray(cross);
+  writer.PutArray(covariance);
+  writer.Put(scatter);
+  writer.Put(value_scatter);
+  writer.Put<uint64_t>(rows);
+}
+
+bool PooledTerms::LevelSums::Decode(ByteReader& reader) {
+  const size_t cross_size = cross.size(), covariance_size = covariance.size();
+  cross = reader.GetArray<double>();
+  covariance = reader.GetArray<double>();
+  scatter = reader.Get<double>();
+  value_scatter = reader.Get<double>();
+  rows = reader.Get<uint64_t>();
+  return reader.ok() && cross.size() == cross_size && covariance.size() == covariance_size &&
+         std::all_of(cross.begin(), cross.end(), [](double x) { return std::isfinite(x); }) &&
+         std::all_of(covariance.begin(), covariance.end(),
+                     [](double x) { return std::isfinite(x); }) &&
+         std::isfinite(scatter) && std::isfinite(value_scatter);
+}
+
+void PooledTerms::Encode(ByteWriter& writer) const {
+  clusters_.Encode(writer);
+  super_clusters_.Encode(writer);
+  writer.Put<uint64_t>(segments_added_);
+  writer.Put(value_scatter_);
+  writer.Put<uint64_t>(errors_.size());
+  for (const TermErrors& errors : errors_) {
+    writer.Put<uint8_t>(errors.measured ? 1 : 0);
+    for (const double error : errors.error) writer.Put(error);
+  }
+}
+
+bool PooledTerms::Decode(ByteReader& reader, size_t segments) {
+  PooledTerms decoded(head_dim_, value_dim_);
+  if (!decoded.clusters_.Decode(reader) || !decoded.super_clusters_.Decode(reader)) return false;
+  decoded.segments_added_ = reader.Get<uint64_t>();
+  decoded.value_scatter_ = reader.Get<double>();
+  const auto count = reader.Get<uint64_t>();
+  for (uint64_t i = 0; i < count && reader.ok(); ++i) {
+    TermErrors errors;
+    errors.measured = reader.Get<uint8_t>() != 0;
+    for (double& error : errors.error) error = reader.Get<double>();
+    decoded.errors_.push_back(errors);
+  }
+  if (!reader.ok() || decoded.segments_added_ < count || !std::isfinite(decoded.value_scatter_)) {
+    return false;
+  }
+  if (segments < count) {
+    decoded.Truncate(segments);
+  } else {
+    decoded.errors_.resize(segments);
+    decoded.segments_added_ += segments - count;
+  }
+  *this = std::move(decoded);
+  return true;
 }
 
 }  // namespace attic

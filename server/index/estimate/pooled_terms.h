@@ -9,6 +9,8 @@
 #include <span>
 #include <vector>
 
+#include "absl/status/statusor.h"
+#include "base/byte_codec.h"
 #include "server/index/estimate/estimation.h"
 #include "server/index/segment/cluster_moments.h"
 #include "server/index/segment/segment.h"
@@ -24,9 +26,10 @@ struct TermErrors {
   bool measured = false;
 };
 
-// Measures on a few of `training_queries` (n, head_dim), with the segment's own moments. The
+// Measures on a few of `training_queries` (n, head_dim), with the segment's own vectors and moments. The
 // heaviest clusters count as exact, as they would in a search.
-TermErrors MeasureTerms(const Segment& segment, const ClusterMoments& moments, float logit_scale,
+TermErrors MeasureTerms(const Segment& segment, const VectorArrays& arrays,
+                        const ClusterMoments& moments, float logit_scale,
                         std::span<const float> training_queries);
 
 // Sums over the segments of a head. Moments are not kept one by one: after a truncation the sums
@@ -40,10 +43,19 @@ class PooledTerms {
   void Truncate(size_t kept);
   // True when much of what was added is gone.
   bool stale() const;
+  // So many segments are kept, of which nothing is known yet: Renewed() will.
+  void Expect(size_t segments) { errors_.resize(segments); }
   // The sums of `segments` alone, of which there are as many as are kept. Reads all their vectors.
-  PooledTerms Renewed(std::span<const std::shared_ptr<const Segment>> segments) const;
+  // Errors of VectorSource::ReadAll.
+  absl::StatusOr<PooledTerms> Renewed(
+      std::span<const std::shared_ptr<const Segment>> segments) const;
 
   std::shared_ptr<const EstimateTerms> Terms() const;
+
+  void Encode(ByteWriter& writer) const;
+  // Replaces everything by what was encoded, as for `segments` segments, some of which may have come
+  // or gone since. False when it is not of these dimensions; then nothing changed.
+  bool Decode(ByteReader& reader, size_t segments);
 
  private:
   struct LevelSums {
@@ -56,6 +68,8 @@ class PooledTerms {
     LevelTerms Terms() const;
     // (head_dim, value_dim): least squares of values on keys, both from the mean of their group.
     std::vector<float> Regression() const;
+    void Encode(ByteWriter& writer) const;
+    bool Decode(ByteReader& reader);  // false when sizes differ
     // What that leaves of value_scatter.
     double ValueResidual(std::span<const float> regression) const;
   };

@@ -11,6 +11,7 @@
 
 #include "attention/exact_attention.h"
 #include "attention/vector_kernels.h"
+#include "base/status_macros.h"
 #include "server/index/search/descent.h"
 #include "server/index/search/descent_answer.h"
 #include "server/index/search/indexed_attention.h"
@@ -69,9 +70,10 @@ class Calibrator {
         output_(value_dim_),
         scratch_(nullptr) {}
 
-  Calibration Run(const ErrorModel& prior) {
-    AttendExactly();
+  absl::StatusOr<Calibration> Run(const ErrorModel& prior) {
+    ATTIC_RETURN_IF_ERROR(AttendExactly());
     for (size_t i = 0; i < count_; ++i) MeasureHiddenMass(i);
+    if (!failure_.ok()) return failure_;
     IndexedPart fitted = part_;
     Calibration& calibration = fitted.calibration;
     calibration = {.hidden_mass = static_cast<float>(hidden_mass_ / static_cast<double>(count_)),
@@ -82,6 +84,7 @@ class Calibrator {
     const std::vector<ErrorSample> of_levels = std::exchange(samples_, {});
     calibration.errors = FitErrorModel(of_levels, {}, prior);
     MeasureWalks(fitted);
+    if (!failure_.ok()) return failure_;
     calibration.errors = FitErrorModel(of_levels, samples_, prior);
     calibration.scan_faster_below = ScanFasterBelow(fitted);
     calibration.least_error = LeastError();
@@ -91,6 +94,7 @@ class Calibrator {
       calibration.rest_factor = std::max(calibration.rest_factor, RestFactor());
     }
     calibration.coverage_max = CoverageMax(fitted);
+    if (!failure_.ok()) return failure_;
     return calibration;
   }
 
@@ -99,24 +103,37 @@ class Calibrator {
     return {queries_.data() + i * head_dim_, head_dim_};
   }
 
-  void AttendExactly() {
-    std::vector<AttentionAccumulator> accumulators;
-    ScanScratch scan;
-    for (size_t begin = 0; begin < count_; begin += part_.shape.group) {
-      const size_t n = std::min<size_t>(part_.shape.group, count_ - begin);
-      const double start = ThreadSeconds();
-      accumulators.assign(n, AttentionAccumulator(value_dim_));
-      for (const auto& segment : part_.segments) {
-        if (segment->begin_position >= range_.end) break;
-        ScanExact(Query(begin).data(), 1.0f, segment->key_rows(), segment->value_rows(),
-                  accumulators, scan);
-      }
-      for (size_t i = 0; i < n; ++i) {
-        exact_log_sums_.push_back(
-            accumulators[i].Finish({exact_.data() + (begin + i) * value_dim_, value_dim_}));
-      }
-      exact_seconds_.push_back(ThreadSeconds() - start);
+  // Segment by segment, so that each is read once where it is on disk.
+  absl::Status AttendExactly() {
+    const size_t group = part_.shape.group, groups = (count_ + group - 1) / group;
+    std::vector<std::vector<AttentionAccumulator>> accumulators;
+    for (size_t i = 0; i < groups; ++i) {
+      const size_t n = std::min(group, count_ - i * group);
+      accumulators.emplace_back(n, AttentionAccumulator(value_dim_));
     }
+    ScanScratch scan;
+    for (const auto& segment : part_.segments) {
+      if (segment->begin_position >= range_.end) break;
+      ATTIC_ASSIGN_OR_RETURN(const auto arrays, segment->vectors->ArraysOrRead());
+      const double start = ThreadSeconds();
+      for (size_t i = 0; i < groups; ++i) {
+        ScanExact(Query(i * group).data(), 1.0f, segment->key_rows(*arrays),
+                  segment->value_rows(*arrays), accumulators[i], scan);
+        // The others find the segment in the cache.
+        if (i == 0) exact_seconds_ += ThreadSeconds() - start;
+      }
+    }
+    for (size_t i = 0; i < count_; ++i) {
+      exact_log_sums_.push_back(
+          accumulators[i / group][i % group].Finish({exact_.data() + i * value_dim_, value_dim_}));
+    }
+    return absl::OkStatus();
+  }
+
+  // What AddDescent needs; a failure ends the calibration.
+  bool Failed(const absl::Status& status) {
+    failure_.Update(status);
+    return !status.ok();
   }
 
   void Prepare(size_t first, size_t group = 1) {
@@ -144,6 +161,7 @@ class Calibrator {
     scratch_.descent.other_log_mass.assign(1, kEmptyLogSumExp);
     descent.UpdateTotals();
     descent.FindHiddenKeys(kLogHiddenShare, std::numeric_limits<double>::infinity());
+    if (Failed(descent.status())) return;
     descent.UpdateTotals();
     hidden_mass_ += scratch_.descent.exact_mass[0];
     AddRests(i);
@@ -216,10 +234,11 @@ class Calibrator {
       const double start = ThreadSeconds();
       Prepare(i * (count_ / group) / groups * group, group);
       ReadStatistics read;
-      AttendIndexed(fitted, range_, policy, absl::InfiniteFuture(), scratch_, read);
+      Failed(
+          AttendIndexed(fitted, range_, policy, absl::InfiniteFuture(), scratch_, read).status);
       seconds.push_back(ThreadSeconds() - start);
     }
-    return Median(seconds) >= Median(exact_seconds_);
+    return Median(seconds) >= exact_seconds_;
   }
 
   // What most walks for the smallest error tried came to.
@@ -261,6 +280,7 @@ class Calibrator {
     descent.WeighDoubts();
     if (level != kSuperClusterDoubt) descent.ReadLevel(level == kRowDoubt);
     descent.UpdateTotals();
+    if (Failed(descent.status())) return;
     AddDescent(fitted, scratch_.queries, state, scratch_.accumulators, scratch_.answer, read);
     AddSample(i, state.doubt[0], state.scale[0]);
   }
@@ -277,8 +297,9 @@ class Calibrator {
   void MeasureAsked(const IndexedPart& fitted, size_t i, double error) {
     Prepare(i);
     ReadStatistics read;
-    AttendIndexed(fitted, range_, {SelectionGoal::kMaxError, error}, absl::InfiniteFuture(),
-                  scratch_, read);
+    Failed(AttendIndexed(fitted, range_, {SelectionGoal::kMaxError, error}, absl::InfiniteFuture(),
+                         scratch_, read)
+               .status);
     AddSample(i, scratch_.descent.doubt[0], scratch_.descent.scale[0]);
     samples_.back().asked = error;
   }
@@ -289,8 +310,9 @@ class Calibrator {
     for (size_t i = 0; i < count_; i += kCoverageStride) {
       Prepare(i);
       ReadStatistics read;
-      AttendIndexed(fitted, range_, {SelectionGoal::kCoverage, asked}, absl::InfiniteFuture(),
-                    scratch_, read);
+      Failed(AttendIndexed(fitted, range_, {SelectionGoal::kCoverage, asked},
+                           absl::InfiniteFuture(), scratch_, read)
+                 .status);
       AddRestFactor(i);
     }
   }
@@ -313,12 +335,13 @@ class Calibrator {
   std::vector<Rests> rests_;
   std::vector<double> rest_factors_;
   std::vector<double> coverages_;      // of the walks last made, in truth
-  std::vector<double> exact_seconds_;  // of a group of queries
+  double exact_seconds_ = 0;  // of a group of queries
+  absl::Status failure_;               // the first
 };
 
 }  // namespace
 
-Calibration Calibrate(const IndexedPart& part, std::span<const float> queries) {
+absl::StatusOr<Calibration> Calibrate(const IndexedPart& part, std::span<const float> queries) {
   const size_t dim = part.shape.head_dim;
   const size_t count = queries.size() / dim, taken = std::min(count, kQueries);
   std::vector<float> some;

@@ -4,6 +4,7 @@
 
 #include <span>
 
+#include "absl/status/statusor.h"
 #include "server/index/estimate/calibration.h"
 #include "server/index/indexed_part.h"
 
@@ -12,8 +13,9 @@ namespace attic {
 // Answers some of `queries` (n, head_dim), without the logit scale, over the segments of `part` but
 // the last:
 // exactly, by super-clusters alone, by clusters alone, by codes alone, and as far as errors of some
-// sizes ask for. Takes as long as several exact scans.
-Calibration Calibrate(const IndexedPart& part, std::span<const float> queries);
+// sizes ask for. Takes as long as several exact scans. Errors of VectorSource, when vectors cannot be
+// read.
+absl::StatusOr<Calibration> Calibrate(const IndexedPart& part, std::span<const float> queries);
 
 }  // namespace attic
 

@@ -13,6 +13,8 @@ namespace attic {
 namespace {
 
 constexpr size_t kRowsScoredTogether = 512;  // for all queries of a group
+// Rows whose clusters, where they are on disk, are read and held together.
+constexpr size_t kRowsFetchedTogether = 4096;
 
 // The factor 255 is the largest of its group (residual_codes.h).
 float LargestFactorSquare(const CodedRows& rows) {
@@ -48,6 +50,8 @@ void Descent::Begin() {
   s_.row_exact.clear();
   s_.row_totals.clear();
   s_.exact_rows.clear();
+  s_.exact_values.clear();
+  s_.rows.Begin(part_);
   s_.reference.clear();
   s_.super_wide_mass.clear();
   s_.cluster_wide_mass.clear();
@@ -246,9 +250,9 @@ bool Descent::MakeWantedExact(const DescentThreshold& threshold) {
     s_.row_exact[s_.coded[wanted.back().coded].offset + wanted.back().offset] = 0;
     wanted.pop_back();
   }
-  for (size_t begin = 0; begin < wanted.size(); begin += kRowsScoredTogether) {
-    const size_t count = std::min(kRowsScoredTogether, wanted.size() - begin);
-    ScoreExactly({wanted.data() + begin, count});
+  for (size_t begin = 0; begin < wanted.size(); begin += kRowsFetchedTogether) {
+    const size_t count = std::min(kRowsFetchedTogether, wanted.size() - begin);
+    if (!ScoreFetched({wanted.data() + begin, count})) return false;
   }
   for (size_t i = 0; i < wanted.size(); ++i) {
     const uint32_t coded = wanted[i].coded;
@@ -260,6 +264,17 @@ bool Descent::MakeWantedExact(const DescentThreshold& threshold) {
   return all;
 }
 
+bool Descent::ScoreFetched(std::span<const DescentState::RowPlace> rows) {
+  s_.to_fetch.clear();
+  for (const DescentState::RowPlace& row : rows) s_.to_fetch.push_back(ClusterRowOf(row));
+  if (!s_.rows.Fetch(s_.to_fetch, read_)) return false;
+  for (const ClusterRow& row : s_.to_fetch) s_.exact_values.push_back(s_.rows.KeepValue(row));
+  for (size_t begin = 0; begin < rows.size(); begin += kRowsScoredTogether) {
+    ScoreExactly(rows.subspan(begin, std::min(kRowsScoredTogether, rows.size() - begin)));
+  }
+  return true;
+}
+
 // Sums of their clusters do not follow.
 void Descent::ScoreExactly(std::span<const DescentState::RowPlace> rows) {
   const size_t packed = PackedQueryFloats(part_.shape.head_dim);
@@ -268,9 +283,7 @@ void Descent::ScoreExactly(std::span<const DescentState::RowPlace> rows) {
     CodedCluster& coded = s_.coded[row.coded];
     s_.row_exact[coded.offset + row.offset] = kRowExact;
     ++coded.exact;
-    const Segment& segment = part_.segment_of_node(coded.node);
-    const size_t first = segment.clusters.row_begin[coded.node % part_.clusters_per_segment];
-    s_.addresses.push_back(segment.key_rows().row(first + row.offset));
+    s_.addresses.push_back(s_.rows.key(ClusterRowOf(row)));
   }
   const ScatteredRows keys{s_.addresses, part_.shape.element_type, part_.shape.head_dim};
   s_.buffer.resize(2 * rows.size());

@@ -20,6 +20,7 @@
 #include "server/index/graph/graph_search.h"
 #include "server/index/indexed_part.h"
 #include "server/index/search/needle_scan.h"
+#include "server/index/search/row_reader.h"
 
 namespace attic {
 
@@ -130,7 +131,10 @@ struct DescentState {
     uint32_t offset;  // within the cluster
   };
   std::vector<RowPlace> wanted;
-  std::vector<RowPlace> exact_rows;  // in the order they became exact
+  std::vector<RowPlace> exact_rows;  // in the order they became exact...
+  std::vector<const std::byte*> exact_values;  // ...and their values
+  RowReader rows;
+  std::vector<ClusterRow> to_fetch;
   std::vector<uint32_t> found;
   std::vector<const std::byte*> addresses;
   std::vector<float> packed;  // (group, PackedQueryFloats): queries as GatherScores takes them
@@ -169,8 +173,8 @@ class Descent {
   // the graph, or without one in the best super-clusters.
   void SeekClusters(size_t width);
 
-  // Reads on until nothing is left above the thresholds. Returns false when bytes_max or the
-  // deadline ended it before.
+  // Reads on until nothing is left above the thresholds. Returns false when bytes_max, the deadline
+  // or a failure to read rows (see status()) ended it before.
   bool Refine(const DescentThreshold& threshold, absl::Time deadline);
 
   // Opens every super-cluster and, if `codes`, reads the codes of every cluster.
@@ -196,6 +200,8 @@ class Descent {
   double ConservativeShare(size_t g, double exact_mass) const;
 
   DescentState& state() { return s_; }
+  // Not OK when rows could not be read: then what is known is not complete.
+  const absl::Status& status() const { return s_.rows.status(); }
   uint64_t bytes_read() const { return read_.bytes_read; }
 
  private:
@@ -210,6 +216,8 @@ class Descent {
   void ListRows(uint32_t coded, const float* values, float floor);
   // Scores the wanted rows exactly, as many as the budget allows; false: not all.
   bool MakeWantedExact(const DescentThreshold& threshold);
+  // False when the rows cannot be read.
+  bool ScoreFetched(std::span<const DescentState::RowPlace> rows);
   void ScoreExactly(std::span<const DescentState::RowPlace> rows);
 
   void SeekThroughGraph(size_t g, size_t width);
@@ -264,6 +272,10 @@ class Descent {
   }
   CodedRows RowsOf(const CodedCluster& coded) const {
     return part_.segment_of_node(coded.node).coded_rows(coded.node % part_.clusters_per_segment);
+  }
+
+  ClusterRow ClusterRowOf(const DescentState::RowPlace& row) const {
+    return {s_.coded[row.coded].node, row.offset};
   }
 
   static constexpr size_t kSumsBytes = 3 * sizeof(float);  // log_count, deviation and its limit

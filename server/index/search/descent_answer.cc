@@ -230,14 +230,10 @@ class AnswerBuilder {
 
   void AddExactValues() {
     const size_t count = state_.exact_rows.size();
-    s_.exact_values.clear();
     s_.row_weight.resize(group_ * count);
     for (size_t i = 0; i < count; ++i) {
       const DescentState::RowPlace place = state_.exact_rows[i];
       const CodedCluster& coded = state_.coded[place.coded];
-      const Segment& segment = part_.segment_of_node(coded.node);
-      const size_t first = segment.clusters.row_begin[coded.node % part_.clusters_per_segment];
-      s_.exact_values.push_back(segment.value_rows().row(first + place.offset));
       for (size_t g = 0; g < group_; ++g) {
         const size_t at = group_ * coded.offset + g * coded.rows + place.offset;
         const RowTotals& totals = state_.row_totals[place.coded * group_ + g];
@@ -247,7 +243,7 @@ class AnswerBuilder {
       }
     }
     AddWeightedVectors(s_.row_weight.data(), group_,
-                       ScatteredRows{s_.exact_values, part_.shape.element_type, value_dim_},
+                       ScatteredRows{state_.exact_values, part_.shape.element_type, value_dim_},
                        s_.sums.data());
   }
 

@@ -17,7 +17,6 @@ struct AnswerScratch {
   std::vector<float> super_mass;    // (group, super-clusters)
   std::vector<float> cluster_mass;  // as cluster_log_mass, of clusters without codes
   std::vector<float> mean_weight;   // the same plus the rows of coded clusters not exact
-  std::vector<const std::byte*> exact_values;
   std::vector<float> row_weight;    // (group, exact rows)
   std::vector<float> codes;         // (group, code_dim): sum of decoded residuals, rotated
   std::vector<double> code_offset;  // (group)
@@ -28,7 +27,7 @@ struct AnswerScratch {
   std::vector<float> residual;      // (head_dim)
 };
 
-// Adds every row that `state` stands for to the accumulators (group): exact rows with their values,
+// Adds every row that `state`, of a walk that could read all its rows, stands for to the accumulators (group): exact rows with their values,
 // all others by estimate.
 //   queries: (group, head_dim), times the logit scale
 void AddDescent(const IndexedPart& part, std::span<const float> queries, const DescentState& state,

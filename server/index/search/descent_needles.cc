@@ -58,8 +58,10 @@ void Descent::FindHiddenKeys(float log_share_min, double bytes_max) {
     if (needles.count == 0) return;
   }
   FindNeedles(part_, needles, request_.helpers, s_.log_floor, s_.needles, read_);
+  s_.rows.Fail(s_.needles.status);
   if (!limited && FloorWasTooHigh()) {
     FindNeedles(part_, needles, request_.helpers, s_.log_floor, s_.needles, read_);
+    s_.rows.Fail(s_.needles.status);
   }
   s_.wanted.clear();
   for (size_t g = 0; g < group_; ++g) {
@@ -111,6 +113,7 @@ void Descent::FindKeysAbove(std::span<const float> floors, size_t count) {
   s_.log_floor = s_.log_total;
   if (bounded) s_.log_floor.assign(floors.begin(), floors.end());
   FindNeedles(part_, needles, request_.helpers, s_.log_floor, s_.needles, read_);
+  s_.rows.Fail(s_.needles.status);
   s_.wanted.clear();
   for (size_t g = 0; g < group_; ++g) {
     const std::vector<NeedleCandidate>& best = s_.needles.best[g];

@@ -12,14 +12,31 @@
 namespace attic {
 namespace {
 
-void ScanRows(const Segment& segment, size_t begin, size_t end, SearchScratch& scratch,
+void ScanRows(const VectorsView& keys, const VectorsView& values, SearchScratch& scratch,
               ReadStatistics& read) {
-  if (begin == end) return;
-  const VectorsView keys = segment.key_rows().rows(begin, end - begin);
-  const VectorsView values = segment.value_rows().rows(begin, end - begin);
+  if (keys.count == 0) return;
   ScanExact(scratch.queries.data(), 1.0f, keys, values, scratch.accumulators, scratch.scan);
-  read.exact_tokens += end - begin;
+  read.exact_tokens += keys.count;
   read.bytes_read += keys.bytes() + values.bytes();
+}
+
+// The rows of clusters that the range cuts.
+bool ScanPartial(const IndexedPart& part, PositionRange range, SearchScratch& scratch,
+                 ReadStatistics& read) {
+  DescentState& state = scratch.descent;
+  for (const uint32_t node : state.partial) {
+    const size_t cluster = node % part.clusters_per_segment;
+    const Segment& segment = part.segment_of_node(node);
+    const Segment::Rows rows = segment.RowsInRange(cluster, range);
+    if (rows.begin == rows.end) continue;
+    const ClusterRow first{node, rows.begin - segment.clusters.row_begin[cluster]};
+    if (!state.rows.Fetch({&first, 1}, read)) return false;
+    const size_t count = rows.end - rows.begin;
+    ScanRows({state.rows.key(first), segment.element_type, count, segment.head_dim},
+             {state.rows.value(first), segment.element_type, count, segment.value_dim}, scratch,
+             read);
+  }
+  return true;
 }
 
 // The length of the output as the super-clusters say, by which errors are measured.
@@ -54,10 +71,10 @@ IndexedAnswer AttendIndexed(const IndexedPart& part, PositionRange range,
       .queries = scratch.queries, .range = range, .helpers = scratch.helpers};
   Descent descent(part, request, state, read);
   descent.Begin();
-  for (const uint32_t node : state.partial) {
-    const Segment& segment = part.segment_of_node(node);
-    const Segment::Rows rows = segment.RowsInRange(node % part.clusters_per_segment, range);
-    ScanRows(segment, rows.begin, rows.end, scratch, read);
+  IndexedAnswer answer;
+  if (!ScanPartial(part, range, scratch, read)) {
+    answer.status = descent.status();
+    return answer;
   }
   state.other_log_mass.resize(group);
   for (size_t g = 0; g < group; ++g) {
@@ -65,7 +82,6 @@ IndexedAnswer AttendIndexed(const IndexedPart& part, PositionRange range,
         LogAddExp(LogSumExpOf(scratch.accumulators[g]), scratch.tail.log_mass(g));
   }
   descent.UpdateTotals();
-  IndexedAnswer answer;
   answer.in_time = !DeadlineIsNear(deadline);
   if (answer.in_time) LookForHiddenKeys(policy, part, descent);
   const bool best_keys =
@@ -76,6 +92,8 @@ IndexedAnswer AttendIndexed(const IndexedPart& part, PositionRange range,
     answer.in_time = answer.in_time && !DeadlineIsNear(deadline) &&
                      ReadUntilMet(policy, part, deadline, descent);
   }
+  answer.status = descent.status();
+  if (!answer.status.ok()) return answer;
   scratch.tail.Add(scratch.accumulators, read);
   AddDescent(part, scratch.queries, state, scratch.accumulators, scratch.answer, read);
   answer.exact_share = state.exact_share;
@@ -89,17 +107,23 @@ IndexedAnswer AttendIndexed(const IndexedPart& part, PositionRange range,
   return answer;
 }
 
-void AttendSegmentExactly(const Segment& segment, PositionRange range, SearchScratch& scratch,
-                          ReadStatistics& read) {
+bool AttendSegmentExactly(const IndexedPart& part, size_t segment_index, PositionRange range,
+                          SearchScratch& scratch, ReadStatistics& read) {
+  const Segment& segment = *part.segments[segment_index];
+  if (range.begin >= segment.end_position() || range.end <= segment.begin_position) return true;
+  const VectorArrays* arrays = scratch.descent.rows.Arrays(segment_index, read);
+  if (arrays == nullptr) return false;
+  const VectorsView keys = segment.key_rows(*arrays), values = segment.value_rows(*arrays);
   if (range.begin <= segment.begin_position && range.end >= segment.end_position()) {
-    ScanRows(segment, 0, segment.tokens, scratch, read);
-    return;
+    ScanRows(keys, values, scratch, read);
+    return true;
   }
-  if (range.begin >= segment.end_position() || range.end <= segment.begin_position) return;
   for (size_t cluster = 0; cluster < segment.clusters.count; ++cluster) {
     const Segment::Rows rows = segment.RowsInRange(cluster, range);
-    ScanRows(segment, rows.begin, rows.end, scratch, read);
+    const size_t count = rows.end - rows.begin;
+    ScanRows(keys.rows(rows.begin, count), values.rows(rows.begin, count), scratch, read);
   }
+  return true;
 }
 
 }  // namespace attic

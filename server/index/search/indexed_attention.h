@@ -20,6 +20,7 @@ struct IndexedAnswer {
   // (group): estimated squared error of the output, in units of squared values.
   std::vector<double> squared_error;
   bool in_time = true;  // false: the deadline ended the selection before it was met
+  absl::Status status;  // not OK when rows could not be read: then there is no answer
 };
 
 // Adds every position of `range` held by `part` to scratch.accumulators, as far down as `policy`
@@ -29,9 +30,10 @@ IndexedAnswer AttendIndexed(const IndexedPart& part, PositionRange range,
                             const SelectionPolicy& policy, absl::Time deadline,
                             SearchScratch& scratch, ReadStatistics& read);
 
-// Adds the positions of `range` held by `segment` exactly.
-void AttendSegmentExactly(const Segment& segment, PositionRange range, SearchScratch& scratch,
-                          ReadStatistics& read);
+// Adds the positions of `range` held by the segment exactly; scratch.descent.rows has begun. Returns
+// false when its rows cannot be read; the reader's status says why.
+bool AttendSegmentExactly(const IndexedPart& part, size_t segment, PositionRange range,
+                          SearchScratch& scratch, ReadStatistics& read);
 
 }  // namespace attic
 

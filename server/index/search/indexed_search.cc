@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "attention/vector_kernels.h"
+#include "base/status_macros.h"
 #include "server/index/search/descent.h"
 #include "server/index/search/selection.h"
 
@@ -64,9 +65,9 @@ class HitCollector {
     });
   }
 
-  void AddSegmentRows(const Segment& segment, size_t begin, size_t end) {
-    AddRows(segment.key_rows().rows(begin, end - begin),
-            [&](size_t row) { return segment.position(begin + row); });
+  // The keys of rows from `begin` on.
+  void AddSegmentRows(const Segment& segment, size_t begin, const VectorsView& keys) {
+    AddRows(keys, [&](size_t row) { return segment.position(begin + row); });
   }
 
   void Finish() {
@@ -101,22 +102,28 @@ void AddExactRows(const IndexedPart& part, const DescentState& state, float scal
 
 }  // namespace
 
-void SearchExactly(const IndexedPart& part, const TailView& tail, const SearchParameters& search,
-                   SearchScratch& scratch, std::vector<std::vector<SearchHit>>& hits,
-                   ReadStatistics& read) {
+absl::Status SearchExactly(const IndexedPart& part, const TailView& tail,
+                           const SearchParameters& search, SearchScratch& scratch,
+                           std::vector<std::vector<SearchHit>>& hits, ReadStatistics& read) {
   HitCollector collector(search, scratch, hits, read);
-  for (const auto& segment : part.segments) {
-    if (segment->end_position() <= search.range.begin) continue;
-    if (segment->begin_position >= search.range.end) continue;
-    collector.AddSegmentRows(*segment, 0, segment->tokens);
+  RowReader& rows = scratch.descent.rows;
+  rows.Begin(part);
+  for (size_t i = 0; i < part.segments.size(); ++i) {
+    const Segment& segment = *part.segments[i];
+    if (segment.end_position() <= search.range.begin) continue;
+    if (segment.begin_position >= search.range.end) continue;
+    const VectorArrays* arrays = rows.Arrays(i, read);
+    if (arrays == nullptr) return rows.status();
+    collector.AddSegmentRows(segment, 0, segment.key_rows(*arrays));
   }
   collector.AddTail(tail);
   collector.Finish();
+  return absl::OkStatus();
 }
 
-void SearchIndexed(const IndexedPart& part, const TailView& tail, const SearchParameters& search,
-                   SearchScratch& scratch, std::vector<std::vector<SearchHit>>& hits,
-                   ReadStatistics& read) {
+absl::Status SearchIndexed(const IndexedPart& part, const TailView& tail,
+                           const SearchParameters& search, SearchScratch& scratch,
+                           std::vector<std::vector<SearchHit>>& hits, ReadStatistics& read) {
   HitCollector collector(search, scratch, hits, read);
   collector.AddTail(tail);
   if (!part.segments.empty()) {
@@ -133,14 +140,21 @@ void SearchIndexed(const IndexedPart& part, const TailView& tail, const SearchPa
     descent.UpdateTotals();
     ReadBestKeys(search.k, descent);
     for (const uint32_t node : state.partial) {
+      const size_t cluster = node % part.clusters_per_segment;
       const Segment& segment = part.segment_of_node(node);
-      const Segment::Rows rows =
-          segment.RowsInRange(node % part.clusters_per_segment, search.range);
-      collector.AddSegmentRows(segment, rows.begin, rows.end);
+      const Segment::Rows rows = segment.RowsInRange(cluster, search.range);
+      if (rows.begin == rows.end) continue;
+      const ClusterRow first{node, rows.begin - segment.clusters.row_begin[cluster]};
+      if (!state.rows.Fetch({&first, 1}, read)) break;
+      collector.AddSegmentRows(segment, rows.begin,
+                               {state.rows.key(first), segment.element_type,
+                                rows.end - rows.begin, segment.head_dim});
     }
+    ATTIC_RETURN_IF_ERROR(descent.status());
     AddExactRows(part, state, scale, collector);
   }
   collector.Finish();
+  return absl::OkStatus();
 }
 
 }  // namespace attic

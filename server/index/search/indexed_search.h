@@ -19,15 +19,16 @@ struct SearchParameters {
   size_t k = 0;
 };
 
-// Replaces hits[g] by the k best positions of `range`, best first, scanning every key.
-void SearchExactly(const IndexedPart& part, const TailView& tail, const SearchParameters& search,
-                   SearchScratch& scratch, std::vector<std::vector<SearchHit>>& hits,
-                   ReadStatistics& read);
+// Replaces hits[g] by the k best positions of `range`, best first, scanning every key. Errors of
+// VectorSource, when keys cannot be read.
+absl::Status SearchExactly(const IndexedPart& part, const TailView& tail,
+                           const SearchParameters& search, SearchScratch& scratch,
+                           std::vector<std::vector<SearchHit>>& hits, ReadStatistics& read);
 
 // The same among the tail, the members of the best clusters and the best keys by code.
-void SearchIndexed(const IndexedPart& part, const TailView& tail, const SearchParameters& search,
-                   SearchScratch& scratch, std::vector<std::vector<SearchHit>>& hits,
-                   ReadStatistics& read);
+absl::Status SearchIndexed(const IndexedPart& part, const TailView& tail,
+                           const SearchParameters& search, SearchScratch& scratch,
+                           std::vector<std::vector<SearchHit>>& hits, ReadStatistics& read);
 
 }  // namespace attic
 

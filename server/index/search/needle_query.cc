@@ -15,6 +15,7 @@ constexpr float kSqrtTwoOverPi = 0.79788456f;
 constexpr size_t kRaisesMax = 4;  // keys scored to raise the floor, of blocks scanned together
 constexpr size_t kFirstScored = 32;
 constexpr size_t kPrefetchKeys = 8;
+constexpr size_t kKeysFetchedTogether = 2048;  // whose clusters, where on disk, are held together
 // Where codes err by fewer logits than this, no key that they miss outweighs the others by much:
 // fewer candidates do, one in kFewerCandidates.
 constexpr float kSmallMargin = 10.0f;
@@ -39,7 +40,8 @@ size_t CandidatesToKeep(const CodedQuery& query, float radius, size_t count) {
 
 NeedleQuery::NeedleQuery(const IndexedPart& part, const NeedleRequest& request,
                          const CodedQuery& query, std::atomic<float>& log_total, size_t count,
-                         std::vector<NeedleCandidate>& best, ReadStatistics& read)
+                         std::vector<NeedleCandidate>& best, RowReader& rows,
+                         ReadStatistics& read)
     : part_(part),
       request_(request),
       query_(query),
@@ -47,6 +49,7 @@ NeedleQuery::NeedleQuery(const IndexedPart& part, const NeedleRequest& request,
       log_total_(log_total),
       estimate_floor_(-std::numeric_limits<float>::infinity()),
       best_(best),
+      rows_(rows),
       read_(read) {}
 
 CodeQuestion NeedleQuery::Question(bool outweigh) const {
@@ -126,12 +129,35 @@ void NeedleQuery::RaiseFloorBy(std::span<const NeedleCandidate> candidates) {
 
 void NeedleQuery::ScoreExactly(std::span<NeedleCandidate> keys) {
   FindRows(keys);
-  for (size_t i = 0; i < keys.size(); ++i) {
-    if (i + kPrefetchKeys < keys.size()) PrefetchKey(keys[i + kPrefetchKeys]);
-    if (!keys[i].in_range) continue;
-    keys[i].logit = Score(keys[i]);
-    RaiseLogTotal(keys[i].logit);
+  for (size_t begin = 0; begin < keys.size(); begin += kKeysFetchedTogether) {
+    ScoreFetched(keys.subspan(begin, std::min(kKeysFetchedTogether, keys.size() - begin)));
   }
+}
+
+void NeedleQuery::ScoreFetched(std::span<NeedleCandidate> keys) {
+  to_fetch_.clear();
+  for (const NeedleCandidate& key : keys) {
+    if (!key.in_range) continue;
+    const Segment& segment = *part_.segments[key.segment];
+    const size_t cluster = segment.cluster_of_row(key.row);
+    to_fetch_.push_back(
+        {static_cast<uint32_t>(key.segment * part_.clusters_per_segment + cluster),
+         key.row - segment.clusters.row_begin[cluster]});
+  }
+  if (!rows_.Fetch(to_fetch_, read_)) return;
+  const size_t dim = part_.shape.head_dim;
+  const size_t key_bytes = dim * ElementBytes(part_.shape.element_type);
+  size_t fetched = 0;
+  for (NeedleCandidate& key : keys) {
+    if (!key.in_range) continue;
+    if (fetched + kPrefetchKeys < to_fetch_.size()) {
+      PrefetchBytes(rows_.key(to_fetch_[fetched + kPrefetchKeys]), key_bytes);
+    }
+    const std::byte* row = rows_.key(to_fetch_[fetched++]);
+    ScoreVectors(query_.vector, 1, {row, part_.shape.element_type, 1, dim}, &key.logit);
+    RaiseLogTotal(key.logit);
+  }
+  read_.bytes_read += to_fetch_.size() * key_bytes;
 }
 
 bool NeedleQuery::MayMatter(const NeedleCandidate& key) const {
@@ -167,24 +193,6 @@ void NeedleQuery::Prune() {
   std::nth_element(best_.begin(), best_.begin() + (count_ - 1), best_.end(), HigherLogit);
   estimate_floor_ = best_[count_ - 1].logit;
   best_.resize(count_);
-}
-
-VectorsView NeedleQuery::KeyOf(const NeedleCandidate& key) const {
-  return part_.segments[key.segment]->key_rows().rows(key.row, 1);
-}
-
-void NeedleQuery::PrefetchKey(const NeedleCandidate& key) const {
-  if (!key.in_range) return;
-  const VectorsView row = KeyOf(key);
-  PrefetchBytes(row.data, row.row_bytes());
-}
-
-float NeedleQuery::Score(const NeedleCandidate& key) {
-  const VectorsView row = KeyOf(key);
-  float logit = 0;
-  ScoreVectors(query_.vector, 1, row, &logit);
-  read_.bytes_read += row.bytes();
-  return logit;
 }
 
 }  // namespace attic

@@ -39,7 +39,7 @@ class NeedleQuery {
   // rises as keys are scored.
   NeedleQuery(const IndexedPart& part, const NeedleRequest& request, const CodedQuery& query,
               std::atomic<float>& log_total, size_t count, std::vector<NeedleCandidate>& best,
-              ReadStatistics& read);
+              RowReader& rows, ReadStatistics& read);
 
   const uint8_t* tables() const { return query_.tables; }
   // |q|, a little more for rounding: q.r <= length() |r|.
@@ -75,9 +75,8 @@ class NeedleQuery {
   void FindRows(std::span<NeedleCandidate> keys) const;
   bool IsCut(const Segment& segment) const;
   void Prune();
-  VectorsView KeyOf(const NeedleCandidate& key) const;
-  void PrefetchKey(const NeedleCandidate& key) const;
-  float Score(const NeedleCandidate& key);
+  // Those that the range holds; what cannot be read is left as it is.
+  void ScoreFetched(std::span<NeedleCandidate> keys);
 
   const IndexedPart& part_;
   const NeedleRequest& request_;
@@ -88,7 +87,9 @@ class NeedleQuery {
   std::vector<NeedleCandidate>& best_;
   size_t settled_ = 0;      // of best_, seen by RaiseFloor
   bool promising_ = false;  // one that was not seems to outweigh everything
+  RowReader& rows_;
   ReadStatistics& read_;
+  std::vector<ClusterRow> to_fetch_;
 };
 
 }  // namespace attic

@@ -56,7 +56,11 @@ class NeedleScan {
       for (size_t i = 0; i < stretches_; ++i) scan(i);
     }
     for (size_t g = 0; g < queries_.size(); ++g) Score(g);
-    for (size_t i = 0; i < stretches_; ++i) read_ += scratch_.stretches[i].read;
+    scratch_.status = scratch_.rows.status();
+    for (size_t i = 0; i < stretches_; ++i) {
+      read_ += scratch_.stretches[i].read;
+      scratch_.status.Update(scratch_.stretches[i].rows.status());
+    }
   }
 
  private:
@@ -68,7 +72,9 @@ class NeedleScan {
     scratch_.rotated.resize(part_.rotation->code_dim());
     scratch_.blocks_read.assign(part_.super_cluster_count(), 0);
     scratch_.stretches.resize(std::max(scratch_.stretches.size(), stretches_));
+    scratch_.rows.Begin(part_);
     for (NeedleStretchScratch& stretch : scratch_.stretches) {
+      stretch.rows.Begin(part_);
       stretch.best.resize(group);
       stretch.listed.resize(2 * group);
     }
@@ -140,7 +146,8 @@ class NeedleScan {
       const NeedleStretchScratch& stretch = scratch_.stretches[i];
       best.insert(best.end(), stretch.best[g].begin(), stretch.best[g].end());
     }
-    NeedleQuery query(part_, request_, queries_[g], log_total_[g], counts_[g], best, read_);
+    NeedleQuery query(part_, request_, queries_[g], log_total_[g], counts_[g], best, scratch_.rows,
+                      read_);
     query.ScoreCandidates();
   }
 
@@ -161,6 +168,7 @@ void FindNeedles(const IndexedPart& part, const NeedleRequest& request, ThreadPo
                  std::span<float> log_total, NeedleScratch& scratch, ReadStatistics& read) {
   scratch.best.resize(log_total.size());
   for (auto& best : scratch.best) best.clear();
+  scratch.status = absl::OkStatus();
   if (request.count == 0) return;
   NeedleScan scan(part, request, log_total, scratch, read);
   scan.Run(helpers);

@@ -17,6 +17,7 @@
 #include "server/index/codes/code_kernels.h"
 #include "server/index/codes/sign_codes.h"
 #include "server/index/indexed_part.h"
+#include "server/index/search/row_reader.h"
 
 namespace attic {
 
@@ -43,6 +44,7 @@ struct ListedBlocks {
 struct NeedleStretchScratch {
   std::vector<std::vector<NeedleCandidate>> best;  // per query of the group; results
   ReadStatistics read;
+  RowReader rows;
 
   std::vector<uint32_t> supers;
   std::vector<ListedBlocks> listed;                       // (2, group): of this turn and the next
@@ -54,6 +56,8 @@ struct NeedleStretchScratch {
 // Buffers and results, reused between scans.
 struct NeedleScratch {
   std::vector<std::vector<NeedleCandidate>> best;  // per query of the group; results
+  absl::Status status;  // not OK when keys could not be read: then results are not complete
+  RowReader rows;
 
   std::vector<uint8_t> tables;  // (group) tables of a query each
   std::vector<float> rotated;

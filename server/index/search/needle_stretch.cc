@@ -25,7 +25,8 @@ NeedleStretch::NeedleStretch(const IndexedPart& part, const NeedleRequest& reque
 void NeedleStretch::AddQuery(const CodedQuery& query, std::atomic<float>& log_total, size_t count) {
   const size_t g = queries_.size();
   scratch_.best[g].clear();
-  queries_.emplace_back(part_, request_, query, log_total, count, scratch_.best[g], read_);
+  queries_.emplace_back(part_, request_, query, log_total, count, scratch_.best[g], scratch_.rows,
+                        read_);
 }
 
 void NeedleStretch::RaiseFloor(size_t g, const SuperRange& range, float bound) {

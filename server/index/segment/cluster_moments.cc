@@ -16,10 +16,10 @@ void Center(float* rows, size_t count, size_t dim) {
   for (size_t i = 0; i < count; ++i) AddScaled(-1.0f, mean.data(), dim, rows + i * dim);
 }
 
-ClusterMoments MomentsOf(const Segment& segment, const ClusterSums& groups,
-                         const std::vector<float>& values) {
+ClusterMoments MomentsOf(const Segment& segment, const VectorArrays& arrays,
+                         const ClusterSums& groups, const std::vector<float>& values) {
   const size_t head_dim = segment.head_dim, value_dim = segment.value_dim;
-  std::vector<float> residuals = Residuals(segment, groups);
+  std::vector<float> residuals = Residuals(segment, arrays, groups);
   for (size_t group = 0; group < groups.count; ++group) {
     Center(residuals.data() + groups.row_begin[group] * head_dim, groups.rows(group), head_dim);
   }
@@ -34,10 +34,11 @@ ClusterMoments MomentsOf(const Segment& segment, const ClusterSums& groups,
 
 }  // namespace
 
-std::vector<float> Residuals(const Segment& segment, const ClusterSums& groups) {
+std::vector<float> Residuals(const Segment& segment, const VectorArrays& arrays,
+                             const ClusterSums& groups) {
   const size_t head_dim = segment.head_dim;
   std::vector<float> residuals(segment.tokens * head_dim), centroids(groups.count * head_dim);
-  ToFloat32(segment.keys.data(), segment.element_type, residuals);
+  ToFloat32(arrays.keys.data(), segment.element_type, residuals);
   ToFloat32(groups.centroids.data(), ElementType::kBFloat16, centroids);
   for (size_t group = 0; group < groups.count; ++group) {
     for (size_t row = groups.row_begin[group]; row < groups.row_begin[group + 1]; ++row) {
@@ -48,11 +49,11 @@ std::vector<float> Residuals(const Segment& segment, const ClusterSums& groups) 
   return residuals;
 }
 
-SegmentMoments MeasureMoments(const Segment& segment) {
+SegmentMoments MeasureMoments(const Segment& segment, const VectorArrays& arrays) {
   std::vector<float> values(segment.tokens * segment.value_dim);
-  ToFloat32(segment.values.data(), segment.element_type, values);
-  return {.clusters = MomentsOf(segment, segment.clusters, values),
-          .super_clusters = MomentsOf(segment, segment.super_clusters, values)};
+  ToFloat32(arrays.values.data(), segment.element_type, values);
+  return {.clusters = MomentsOf(segment, arrays, segment.clusters, values),
+          .super_clusters = MomentsOf(segment, arrays, segment.super_clusters, values)};
 }
 
 }  // namespace attic

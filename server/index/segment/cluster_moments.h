@@ -20,12 +20,13 @@ struct SegmentMoments {
   ClusterMoments super_clusters;
 };
 
-// Reads all of the segment; some milliseconds.
-SegmentMoments MeasureMoments(const Segment& segment);
+// Reads all of the segment, whose vectors are `arrays`; some milliseconds.
+SegmentMoments MeasureMoments(const Segment& segment, const VectorArrays& arrays);
 
 // (rows, head_dim): every key less the stored (rounded) centroid of its group in `groups`, the
-// clusters or super-clusters of `segment`.
-std::vector<float> Residuals(const Segment& segment, const ClusterSums& groups);
+// clusters or super-clusters of `segment`, whose vectors are `arrays`.
+std::vector<float> Residuals(const Segment& segment, const VectorArrays& arrays,
+                             const ClusterSums& groups);
 
 }  // namespace attic
 

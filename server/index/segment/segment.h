@@ -1,19 +1,21 @@
 // A segment: an immutable run of positions of one head, with its vectors and its index together.
 //
 // Plain arrays without pointers between them, so that a segment can be written to disk section by
-// section and read back. Rows (one key and value each) are stored in cluster order, clusters in
+// section and read back; the vectors may be on disk only (segment_vectors.h). Rows (one key and value each) are stored in cluster order, clusters in
 // super-cluster order, rows of a cluster by ascending position.
 #ifndef ATTIC_SERVER_INDEX_SEGMENT_SEGMENT_H_
 #define ATTIC_SERVER_INDEX_SEGMENT_SEGMENT_H_
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "api/types.h"
 #include "attention/element_type.h"
 #include "server/index/codes/residual_codes.h"
 #include "server/index/codes/sign_codes.h"
+#include "server/index/segment/segment_vectors.h"
 
 namespace attic {
 
@@ -47,8 +49,8 @@ struct Segment {
   int64_t begin_position = 0;
   size_t tokens = 0;
 
-  std::vector<std::byte> keys;             // (tokens, head_dim), rows in cluster order
-  std::vector<std::byte> values;           // (tokens, value_dim), likewise
+  // Keys and values, rows in cluster order. Never null in a segment that is published.
+  std::shared_ptr<SegmentVectors> vectors;
   std::vector<uint16_t> row_position;  // (tokens): position of each row, from begin_position
 
   ClusterSums clusters;
@@ -62,8 +64,13 @@ struct Segment {
 
   int64_t end_position() const { return begin_position + static_cast<int64_t>(tokens); }
   PositionRange range() const { return {begin_position, end_position()}; }
-  VectorsView key_rows() const { return {keys.data(), element_type, tokens, head_dim}; }
-  VectorsView value_rows() const { return {values.data(), element_type, tokens, value_dim}; }
+  // Of arrays that are those of this segment.
+  VectorsView key_rows(const VectorArrays& arrays) const {
+    return {arrays.keys.data(), element_type, tokens, head_dim};
+  }
+  VectorsView value_rows(const VectorArrays& arrays) const {
+    return {arrays.values.data(), element_type, tokens, value_dim};
+  }
   int64_t position(size_t row) const { return begin_position + row_position[row]; }
   size_t cluster_of_row(size_t row) const;
 
@@ -83,7 +90,6 @@ struct Segment {
     return residuals.rows(cluster, clusters.row_begin[cluster], clusters.rows(cluster));
   }
 
-  uint64_t vectors_bytes() const { return keys.size() + values.size(); }
   uint64_t summaries_bytes() const;
   uint64_t codes_bytes() const { return codes.memory_bytes() + residuals.memory_bytes(); }
 };

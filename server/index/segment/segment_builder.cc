@@ -4,6 +4,7 @@
 #include <cstring>
 #include <numeric>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "attention/vector_kernels.h"
@@ -91,7 +92,8 @@ double Scatter(const std::vector<float>& rows, size_t dim) {
 
 std::shared_ptr<const Segment> BuildSegment(const VectorsView& keys, const VectorsView& values,
                                             int64_t begin_position, const SegmentOptions& options,
-                                            const SignRotation& rotation) {
+                                            const SignRotation& rotation,
+                                            std::shared_ptr<MemoryBudget> budget) {
   ATTIC_CHECK(keys.count > 0 && keys.count <= Segment::kTokensMax && keys.count == values.count);
   auto segment = std::make_shared<Segment>();
   segment->element_type = keys.type;
@@ -100,18 +102,20 @@ std::shared_ptr<const Segment> BuildSegment(const VectorsView& keys, const Vecto
   segment->begin_position = begin_position;
   segment->tokens = keys.count;
   Layout layout = MakeLayout(Widen(keys), keys.dim, options);
-  segment->keys = GatherRows(keys, layout.row_token);
-  segment->values = GatherRows(values, layout.row_token);
+  VectorArrays arrays{GatherRows(keys, layout.row_token), GatherRows(values, layout.row_token)};
   segment->row_position.assign(layout.row_token.begin(), layout.row_token.end());
-  FloatRows rows{Widen(segment->key_rows()), Widen(segment->value_rows()), keys.dim, values.dim};
+  FloatRows rows{Widen(segment->key_rows(arrays)), Widen(segment->value_rows(arrays)), keys.dim,
+                 values.dim};
   segment->clusters = MakeClusterSums(std::move(layout.cluster_row_begin), rows);
   segment->super_clusters = MakeClusterSums(std::move(layout.super_row_begin), rows);
   segment->super_cluster_begin = std::move(layout.super_cluster_begin);
   segment->value_scatter = Scatter(rows.values, rows.value_dim);
-  segment->codes = MakeSignCodes(rotation, Residuals(*segment, segment->super_clusters),
+  segment->codes = MakeSignCodes(rotation, Residuals(*segment, arrays, segment->super_clusters),
                                  segment->super_clusters.row_begin);
-  segment->residuals = MakeResidualCodes(rotation, Residuals(*segment, segment->clusters),
+  segment->residuals = MakeResidualCodes(rotation, Residuals(*segment, arrays, segment->clusters),
                                          segment->clusters.row_begin);
+  segment->vectors = std::make_shared<SegmentVectors>(std::move(arrays), segment->clusters.count,
+                                                      std::move(budget));
   return segment;
 }
 

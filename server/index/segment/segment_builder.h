@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "attention/element_type.h"
+#include "base/memory_budget.h"
 #include "server/index/segment/segment.h"
 
 namespace attic {
@@ -19,10 +20,11 @@ struct SegmentOptions {
 
 // A segment of keys.count tokens from `begin_position`; keys (tokens, head_dim) and values
 // (tokens, value_dim) of one type in order of position. Deterministic; uses one thread. `rotation`
-// is that of head_dim.
+// is that of head_dim. The vectors are charged to `budget`, which may be null.
 std::shared_ptr<const Segment> BuildSegment(const VectorsView& keys, const VectorsView& values,
                                             int64_t begin_position, const SegmentOptions& options,
-                                            const SignRotation& rotation);
+                                            const SignRotation& rotation,
+                                            std::shared_ptr<MemoryBudget> budget = nullptr);
 
 }  // namespace attic
 

@@ -107,8 +107,11 @@ class HeadFixture {
                     PositionRange range, AttendMode mode,
                     absl::Time deadline = absl::InfiniteFuture()) {
     HeadAnswer answer;
-    snapshot.Attend({.queries = queries, .range = range, .mode = mode, .deadline = deadline},
-                    *scratch_, answer);
+    EXPECT_TRUE(
+        snapshot
+            .Attend({.queries = queries, .range = range, .mode = mode, .deadline = deadline},
+                    *scratch_, answer)
+            .ok());
     return answer;
   }
 
@@ -116,8 +119,10 @@ class HeadFixture {
   HeadAnswer Attend(std::span<const float> queries, PositionRange range,
                     SelectionPolicy selection) {
     HeadAnswer answer;
-    head_->Snapshot()->Attend({.queries = queries, .range = range, .selection = selection},
-                              *scratch_, answer);
+    EXPECT_TRUE(head_->Snapshot()
+                    ->Attend({.queries = queries, .range = range, .selection = selection},
+                             *scratch_, answer)
+                    .ok());
     return answer;
   }
 

@@ -102,7 +102,7 @@ TEST(HeadIndexTest, TruncateForgetsAndGoesOn) {
   const std::vector<float> queries = f.Queries();
   const HeadAnswer old_answer = f.Attend(*before, queries, {}, AttendMode::kExact);
   for (int64_t position : {2650, 2560, 2300, 1024, 1}) {
-    f.head().Truncate(position);
+    ASSERT_TRUE(f.head().Truncate(position).ok());
     f.Forget(position);
     EXPECT_EQ(f.head().token_count(), position);
     EXPECT_LT(f.ErrorOf({}, AttendMode::kExact), kExactTolerance) << position;
@@ -120,7 +120,7 @@ TEST(HeadIndexTest, ForksGoTheirOwnWays) {
     Fixture f(9);
     f.Append(2700);
     f.BuildAll();
-    std::unique_ptr<HeadIndex> fork = f.head().Fork(position);
+    std::unique_ptr<HeadIndex> fork = f.head().Fork(position).value();
     f.Append(300);
     f.BuildAll();
     EXPECT_LT(f.ErrorOf({}, AttendMode::kExact), kExactTolerance);
@@ -142,11 +142,15 @@ TEST(HeadIndexTest, CopyVectorsFindsEveryPosition) {
   const auto snapshot = f.head().Snapshot();
   std::vector<std::byte> key(f.key_bytes()), value(f.value_bytes());
   for (int64_t position = 0; position < 700; ++position) {
-    snapshot->CopyVectors(position, key.data(), value.data());
+    ASSERT_TRUE(snapshot->CopyVectors({&position, 1}, key.data(), value.data()).ok());
     const auto row = static_cast<size_t>(position);
     EXPECT_EQ(std::memcmp(key.data(), f.keys().row(row), key.size()), 0) << position;
     EXPECT_EQ(std::memcmp(value.data(), f.values().row(row), value.size()), 0) << position;
   }
+  std::vector<std::byte> keys(600 * f.key_bytes()), values(600 * f.value_bytes());
+  ASSERT_TRUE(snapshot->CopyRange({50, 650}, keys.data(), values.data()).ok());
+  EXPECT_EQ(std::memcmp(keys.data(), f.keys().row(50), keys.size()), 0);
+  EXPECT_EQ(std::memcmp(values.data(), f.values().row(50), values.size()), 0);
 }
 
 TEST(HeadIndexTest, SearchFindsTheBestKeys) {
@@ -160,10 +164,10 @@ TEST(HeadIndexTest, SearchFindsTheBestKeys) {
     for (const PositionRange& range : {PositionRange{}, PositionRange{100, 4000}}) {
       std::vector<std::vector<SearchHit>> exact, indexed;
       ReadStatistics read;
-      f.head().Snapshot()->Search({.queries = queries, .range = range, .mode = AttendMode::kExact},
-                                  k, f.scratch(), exact, read);
-      f.head().Snapshot()->Search({.queries = queries, .range = range}, k, f.scratch(), indexed,
-                                  read);
+      ASSERT_TRUE(f.head().Snapshot()->Search({.queries = queries, .range = range, .mode = AttendMode::kExact},
+                                  k, f.scratch(), exact, read).ok());
+      ASSERT_TRUE(f.head().Snapshot()->Search({.queries = queries, .range = range}, k, f.scratch(), indexed,
+                                  read).ok());
       ASSERT_EQ(exact.size(), 2u);
       for (size_t g = 0; g < 2; ++g) {
         ASSERT_EQ(exact[g].size(), k);
@@ -271,7 +275,7 @@ TEST(HeadIndexTest, SearchesRunBesideAppendsAndBuilds) {
     do {
       const auto snapshot = f.head().Snapshot();
       HeadAnswer answer;
-      snapshot->Attend({.queries = queries, .mode = mode}, *scratch, answer);
+      ASSERT_TRUE(snapshot->Attend({.queries = queries, .mode = mode}, *scratch, answer).ok());
       const auto n = static_cast<size_t>(snapshot->token_count());
       const double expected =
           ReferenceAttention(std::span(queries).first(f.shape().head_dim), f.shape().logit_scale,
@@ -357,8 +361,8 @@ TEST(HeadNeedleTest, SearchesFindKeysThatSumsHide) {
   for (int i = 0; i < kNeedles; ++i) {
     std::vector<std::vector<SearchHit>> hits;
     ReadStatistics read;
-    f.head().Snapshot()->Search({.queries = queries[i], .range = {0, f.count()}}, 1, f.scratch(),
-                                hits, read);
+    ASSERT_TRUE(f.head().Snapshot()->Search({.queries = queries[i], .range = {0, f.count()}}, 1, f.scratch(),
+                                hits, read).ok());
     found += hits[0].size() == 1 && hits[0][0].position == positions[i];
     EXPECT_LT(read.exact_tokens, 8000u);
   }

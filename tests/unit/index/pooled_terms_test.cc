@@ -33,7 +33,7 @@ class PooledTermsTest : public testing::Test {
   PooledTerms Of(size_t count) const {
     PooledTerms pooled(kDim, kDim);
     for (size_t i = 0; i < count; ++i) {
-      pooled.Add(*segments_[i], MeasureMoments(*segments_[i]), TermErrors());
+      pooled.Add(*segments_[i], MeasureMoments(*segments_[i], *segments_[i]->vectors->arrays()), TermErrors());
     }
     return pooled;
   }
@@ -49,7 +49,7 @@ TEST_F(PooledTermsTest, AreRenewedWhenMuchOfWhatWasAddedIsGone) {
   EXPECT_FALSE(pooled.stale());
   pooled.Truncate(8);
   EXPECT_TRUE(pooled.stale());
-  const PooledTerms renewed = pooled.Renewed(std::span(segments_).first(8));
+  const PooledTerms renewed = pooled.Renewed(std::span(segments_).first(8)).value();
   EXPECT_FALSE(renewed.stale());
   const auto terms = renewed.Terms(), expected = Of(8).Terms(), before = Of(16).Terms();
   EXPECT_EQ(terms->clusters.covariance, expected->clusters.covariance);

@@ -94,8 +94,8 @@ TEST_F(SegmentBuilderTest, HoldsEveryPositionExactlyOnce) {
   std::set<size_t> seen;
   for (size_t row = 0; row < kTokens; ++row) {
     EXPECT_TRUE(seen.insert(token(row)).second);
-    EXPECT_EQ(std::memcmp(segment_->key_rows().row(row), key(token(row)), kHeadDim * 4), 0);
-    EXPECT_EQ(std::memcmp(segment_->value_rows().row(row), value(token(row)), kValueDim * 4), 0);
+    EXPECT_EQ(std::memcmp(segment_->key_rows(*segment_->vectors->arrays()).row(row), key(token(row)), kHeadDim * 4), 0);
+    EXPECT_EQ(std::memcmp(segment_->value_rows(*segment_->vectors->arrays()).row(row), value(token(row)), kValueDim * 4), 0);
     const size_t cluster = segment_->cluster_of_row(row);
     EXPECT_GE(row, segment_->clusters.row_begin[cluster]);
     EXPECT_LT(row, segment_->clusters.row_begin[cluster + 1]);
@@ -111,7 +111,7 @@ TEST_F(SegmentBuilderTest, HoldsEveryPositionExactlyOnce) {
 }
 
 TEST_F(SegmentBuilderTest, SumsAreRightAtBothLevels) {
-  const SegmentMoments moments = MeasureMoments(*segment_);
+  const SegmentMoments moments = MeasureMoments(*segment_, *segment_->vectors->arrays());
   CheckSums(segment_->clusters, moments.clusters);
   CheckSums(segment_->super_clusters, moments.super_clusters);
 }
@@ -134,7 +134,7 @@ TEST_F(SegmentBuilderTest, RowsInRangeAreThoseAndOnlyThose) {
 
 // With a query short enough for the expansion to hold, both levels predict the mass of the segment.
 TEST_F(SegmentBuilderTest, EstimatedMassIsCloseToTheTruth) {
-  const SegmentMoments moments = MeasureMoments(*segment_);
+  const SegmentMoments moments = MeasureMoments(*segment_, *segment_->vectors->arrays());
   for (int trial = 0; trial < 20; ++trial) {
     std::vector<float> query = source_->Query();
     for (float& x : query) x *= 0.02f;

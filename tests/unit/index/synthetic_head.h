@@ -34,6 +34,7 @@ class SyntheticHead {
 
   // A query about a random topic.
   std::vector<float> Query();
+  std::vector<float> QueryAbout(size_t topic);  // < topics
 
   // A query in a random direction and the key, of ordinary length, that it is for: unlike any other
   // key, with a logit far above theirs.

@@ -26,7 +26,7 @@ OpenSessionRequest Request(const std::string& id, const std::string& tenant) {
 }
 
 std::shared_ptr<Session> MakeSession(const OpenSessionRequest& request) {
-  return *Session::Create(request, IndexOptions(), Budget());
+  return *Session::Create(request, {.budget = Budget()});
 }
 
 // A chain over blocks that stand for themselves: the i'th hash depends on blocks [0, i].

@@ -12,7 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "tests/unit/session/session_model.h"
+#include "tests/unit/session/session_driver.h"
 #include "tests/unit/session/session_test_data.h"
 
 namespace attic {
@@ -20,213 +20,14 @@ namespace {
 
 using ::testing::HasSubstr;
 
-SessionStoreOptions SmallOptions() {
-  SessionStoreOptions options;
-  options.threads = 2;
-  options.build_threads = 1;
-  options.index.segment_tokens = 256;
-  options.index.exact_scan_tokens_max = 1024;
-  options.index.centroid_graph = true;
-  options.index.graph_clusters_min = 32;
-  return options;
-}
-
 std::string Message(const absl::Status& status) { return std::string(status.message()); }
-
-class Driver {
- public:
-  Driver(uint64_t seed, ElementType type)
-      : random_(seed), fingerprint_(SmallFingerprint(type)), layers_({0, 3}) {
-    store_ = SessionStore::Create(SmallOptions());
-  }
-
-  void Step() {
-    const uint64_t kind = random_() % 100;
-    if (models_.empty() || kind < 4) return Open();
-    Choose();
-    if (kind < 45) return Append();
-    if (kind < 55) return AppendHeld();
-    if (kind < 60) return AppendOther();
-    if (kind < 64) return AppendGap();
-    if (kind < 68) return Fork();
-    if (kind < 74) return Truncate();
-    if (kind < 75) return Close();
-    Attend();
-  }
-
-  void WaitForBuilds() { ASSERT_TRUE(store_->WaitForBuilds(absl::Now() + absl::Seconds(60)).ok()); }
-
- private:
-  SessionModel& model() { return models_.at(id_); }
-
-  void Choose() {
-    auto chosen = models_.begin();
-    std::advance(chosen, static_cast<int64_t>(random_() % models_.size()));
-    id_ = chosen->first;
-    layer_ = layers_[random_() % layers_.size()];
-  }
-
-  int64_t Below(int64_t bound) {
-    return bound <= 0 ? 0 : static_cast<int64_t>(random_() % static_cast<uint64_t>(bound));
-  }
-
-  void Open() {
-    if (models_.size() >= 6) return;
-    id_ = absl::StrCat("s", next_id_++);
-    const auto opened = store_->OpenSession(
-        {.session_id = id_, .fingerprint = fingerprint_, .stored_layers = layers_});
-    ASSERT_TRUE(opened.ok()) << opened.status().message();
-    models_.emplace(id_, SessionModel(fingerprint_, layers_));
-  }
-
-  absl::StatusOr<AppendAck> Send(const Tokens& tokens, int64_t begin) {
-    AppendBatch batch = tokens.Batch(id_, layer_, begin);
-    const std::vector<float> sample =
-        RandomFloats(2 * fingerprint_.q_heads * fingerprint_.head_dim, random_);
-    if (random_() % 2 == 0) batch.query_sample = sample;
-    return store_->Append(batch, absl::Now() + absl::Seconds(30));
-  }
-
-  // New tokens, sometimes after some that are held.
-  void Append() {
-    const int64_t watermark = model().watermark(layer_);
-    const int64_t overlap = std::min(watermark, random_() % 4 == 0 ? Below(40) : 0);
-    const Tokens added = Tokens::Random(fingerprint_, 1 + random_() % 300, random_);
-    Tokens sent = model().Held(layer_, watermark - overlap, watermark);
-    sent.count += added.count;
-    sent.keys.insert(sent.keys.end(), added.keys.begin(), added.keys.end());
-    sent.values.insert(sent.values.end(), added.values.begin(), added.values.end());
-    const auto ack = Send(sent, watermark - overlap);
-    ASSERT_TRUE(ack.ok()) << ack.status().message();
-    model().Append(layer_, added);
-    EXPECT_EQ(ack->watermark, model().watermark(layer_));
-  }
-
-  void AppendHeld() {
-    const int64_t watermark = model().watermark(layer_);
-    if (watermark == 0) return;
-    const int64_t begin = Below(watermark);
-    const int64_t end = begin + 1 + Below(std::min<int64_t>(watermark - begin, 200));
-    const auto ack = Send(model().Held(layer_, begin, end), begin);
-    ASSERT_TRUE(ack.ok()) << ack.status().message();
-    EXPECT_EQ(ack->watermark, watermark);
-  }
-
-  void AppendOther() {
-    const int64_t watermark = model().watermark(layer_);
-    if (watermark == 0) return;
-    const int64_t begin = Below(watermark);
-    Tokens sent = Tokens::Random(fingerprint_, 1 + random_() % 50, random_);
-    const auto ack = Send(sent, begin);
-    EXPECT_EQ(ack.status().code(), absl::StatusCode::kAlreadyExists);
-  }
-
-  void AppendGap() {
-    const int64_t watermark = model().watermark(layer_);
-    const auto ack = Send(Tokens::Random(fingerprint_, 3, random_), watermark + 1 + Below(9));
-    EXPECT_EQ(ack.status().code(), absl::StatusCode::kOutOfRange);
-  }
-
-  void Fork() {
-    const int64_t position = Below(model().lowest_watermark() + 20);
-    const std::string new_id = absl::StrCat("f", next_id_++);
-    const auto fork = store_->ForkSession(id_, {.position = position, .new_session_id = new_id});
-    if (position > model().lowest_watermark()) {
-      EXPECT_EQ(fork.status().code(), absl::StatusCode::kOutOfRange);
-      EXPECT_FALSE(store_->DescribeSession(new_id).ok());
-      return;
-    }
-    ASSERT_TRUE(fork.ok()) << fork.status().message();
-    EXPECT_EQ(fork->watermark, position);
-    SessionModel copy = model();
-    copy.Truncate(position);
-    if (models_.size() < 8) {
-      models_.emplace(new_id, std::move(copy));
-    } else {
-      EXPECT_TRUE(store_->CloseSession(new_id).ok());
-    }
-  }
-
-  void Truncate() {
-    const int64_t highest = model().highest_watermark();
-    const int64_t position = std::max<int64_t>(0, highest + 10 - Below(500));
-    const auto truncated = store_->TruncateSession(id_, position);
-    if (position > highest) {
-      EXPECT_EQ(truncated.status().code(), absl::StatusCode::kOutOfRange);
-      return;
-    }
-    ASSERT_TRUE(truncated.ok()) << truncated.status().message();
-    model().Truncate(position);
-    EXPECT_EQ(truncated->watermark, model().lowest_watermark());
-  }
-
-  void Close() {
-    EXPECT_TRUE(store_->CloseSession(id_).ok());
-    EXPECT_EQ(store_->CloseSession(id_).code(), absl::StatusCode::kNotFound);
-    models_.erase(id_);
-  }
-
-  void Attend() {
-    const std::vector<float> queries =
-        RandomFloats(fingerprint_.q_heads * fingerprint_.head_dim, random_);
-    AttendItem item = {.session_id = id_, .layer = layer_, .queries = queries};
-    item.mode = random_() % 2 == 0 ? AttendMode::kExact : AttendMode::kIndexed;
-    const int64_t watermark = model().watermark(layer_);
-    if (random_() % 2 == 0) {
-      item.range.begin = Below(watermark + 5);
-      item.range.end = item.range.begin + Below(watermark + 10);
-    }
-    const auto answers = store_->Attend({&item, 1}, absl::InfiniteFuture());
-    ASSERT_TRUE(answers.ok());
-    ASSERT_EQ(answers->size(), 1u);
-    const AttendAnswer& answer = answers->front();
-    ASSERT_TRUE(answer.status.ok()) << answer.status.message();
-    EXPECT_EQ(answer.range.end, std::min(item.range.end, watermark));
-    EXPECT_EQ(answer.range.begin, std::min(item.range.begin, answer.range.end));
-    Compare(answer, item);
-  }
-
-  void Compare(const AttendAnswer& answer, const AttendItem& item) {
-    const auto expected =
-        model().Attend(layer_, item.queries, answer.range.begin, answer.range.end);
-    const int64_t tokens = answer.range.end - answer.range.begin;
-    ASSERT_EQ(answer.log_sum_exp.size(), expected.log_sum_exp.size());
-    if (tokens == 0) {
-      for (const float lse : answer.log_sum_exp) EXPECT_EQ(lse, kEmptyLogSumExp);
-      return;
-    }
-    // Estimation over random keys is rough; the store's part is that every token counts.
-    const bool exact = item.mode == AttendMode::kExact || tokens <= 1024;
-    const double tolerance = exact ? 2e-4 : 0.1;
-    for (size_t q = 0; q < expected.log_sum_exp.size(); ++q) {
-      ASSERT_NEAR(answer.log_sum_exp[q], expected.log_sum_exp[q], tolerance);
-      EXPECT_GE(answer.coverage[q], 0.0f);
-      EXPECT_LE(answer.coverage[q], 1.0f);
-      EXPECT_GE(answer.estimated_error[q], 0.0f);
-    }
-    if (!exact) return;
-    EXPECT_EQ(answer.read.tokens, static_cast<uint64_t>(tokens) * fingerprint_.kv_heads);
-    for (size_t i = 0; i < expected.output.size(); ++i) {
-      ASSERT_NEAR(answer.output[i], expected.output[i], 2e-4);
-    }
-  }
-
-  std::mt19937_64 random_;
-  const Fingerprint fingerprint_;
-  const std::vector<uint32_t> layers_;
-  std::unique_ptr<SessionStore> store_;
-  std::map<std::string, SessionModel> models_;
-  std::string id_;
-  uint32_t layer_ = 0;
-  int next_id_ = 0;
-};
 
 class SessionStoreModelTest : public ::testing::TestWithParam<ElementType> {};
 
 TEST_P(SessionStoreModelTest, RandomOperationsAgreeWithTheModel) {
   const uint64_t seed = std::random_device()();
   SCOPED_TRACE(absl::StrCat("seed ", seed));
-  Driver driver(seed, GetParam());
+  SessionDriver driver(seed, GetParam(), SmallOptions());
   for (int step = 0; step < 400 && !::testing::Test::HasFatalFailure(); ++step) {
     SCOPED_TRACE(absl::StrCat("step ", step));
     driver.Step();
