@@ -46,22 +46,21 @@ constexpr int kDryRuns = 4;
 
 // What is done to which kind of file: numbers of files are left out.
 std::string KindOf(const std::string& name, const std::string& parent) {
-  std::string kind;
   std::string plain = name;
   if (const size_t at = plain.find(parent); at != std::string::npos) {
     plain.replace(at, parent.size(), "..");
   }
+  // Hexadecimal.
   constexpr std::string_view kSegments = "segments/";
   if (const size_t at = plain.find(kSegments); at != std::string::npos) {
     const size_t begin = at + kSegments.size();
-    plain.replace(begin, plain.find('.', begin) - begin, "0");  // hexadecimal
+    for (size_t i = begin; i < plain.size() && plain[i] != '.'; ++i) plain[i] = '0';
   }
+  std::string kind;
   for (const char c : plain) {
-    if (!std::isdigit(static_cast<unsigned char>(c))) {
-      kind += c;
-    } else if (kind.empty() || kind.back() != '#') {
-      kind += '#';
-    }
+    const bool digit = std::isdigit(static_cast<unsigned char>(c)) != 0;
+    if (!digit) kind += c;
+    if (digit && (kind.empty() || kind.back() != '#')) kind += '#';
   }
   return kind;
 }
