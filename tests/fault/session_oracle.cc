@@ -117,10 +117,12 @@ std::vector<SessionOracle::Held> SessionOracle::Candidates(const std::string& id
   if (!held->second.durable) return {};
   const bool its = in_flight_ && in_flight_->id == id;
   *may_be_missing = its && under_way == Kind::kClose;
-  std::vector<Held> candidates = {held->second};
+  // First: what is gone by truncation is not lost.
+  std::vector<Held> candidates;
   if (its && under_way == Kind::kTruncate) {
     candidates.push_back(Cut(held->second, in_flight_->position));
   }
+  candidates.push_back(held->second);
   return candidates;
 }
 
@@ -196,7 +198,10 @@ std::string SessionOracle::Check(SessionStore& store, uint64_t seed) {
     if (wrong.empty()) wrong = CheckContent(store, id, found.at(id).model);
     if (!wrong.empty()) return absl::StrCat("session ", id, ": ", wrong);
   }
-  if (first_lost_ < last_kept_) return "an append is there without one that was made before it";
+  if (first_lost_ < last_kept_) {
+    return absl::StrCat("the append with number ", last_kept_, " is there, but not that with number ",
+                        first_lost_);
+  }
   sessions_ = std::move(found);
   in_flight_.reset();
   return {};
