@@ -1,11 +1,13 @@
 #include "server/storage/records_db.h"
 
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "base/status_macros.h"
 #include "rocksdb/file_system.h"
+#include "server/storage/log_file_system.h"
 #include "server/storage/record_codec.h"
 #include "server/storage/rocksdb_status.h"
 
@@ -68,7 +70,7 @@ RecordsDb::RecordsDb(const std::string& directory,
       path_(absl::StrCat(directory, "/records")),
       file_system_(std::move(file_system)),
       rows_buffer_bytes_(rows_buffer_bytes),
-      env_(rocksdb::NewCompositeEnv(file_system_)),
+      env_(rocksdb::NewCompositeEnv(std::make_shared<LogFileSystem>(file_system_))),
       logger_(std::make_shared<ComplaintLogger>()),
       listener_(std::make_shared<ErrorListener>(broken_)),
       marker_(*file_system_, directory),
@@ -187,12 +189,19 @@ absl::StatusOr<uint64_t> RecordsDb::Write(rocksdb::WriteBatch& batch) {
 }
 
 absl::Status RecordsDb::SyncOnce() {
-  uint64_t target = last_write();
+  uint64_t target = 0;
   rocksdb::Status status;
-  const bool broken = broken_.load(std::memory_order_acquire);
-  if (!broken) {
-    if (target == durable_write()) return absl::OkStatus();
-    status = db_->SyncWAL();
+  bool broken = false;
+  {
+    // Until the sync is under way: see log_file_system.h.
+    std::optional<Turn> turn(std::in_place, *this);
+    target = last_write();
+    broken = broken_.load(std::memory_order_acquire);
+    if (!broken) {
+      if (target == durable_write()) return absl::OkStatus();
+      LogFileSystem::SyncScope scope([&turn] { turn.reset(); });
+      status = db_->SyncWAL();
+    }
   }
   // A log whose sync failed is never synced again: the kernel may have dropped what it could not
   // write, and would say OK. Recovery writes all of it to other files.
