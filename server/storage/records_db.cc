@@ -15,7 +15,6 @@ namespace {
 constexpr char kWriteCounter[] = "write";
 constexpr char kRecoverCounter[] = "recover";
 
-rocksdb::Slice SliceOf(std::string_view bytes) { return {bytes.data(), bytes.size()}; }
 std::string_view ViewOf(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
 
 }  // namespace
@@ -100,40 +99,31 @@ RecordsDb::~RecordsDb() {
   // Flushed, so that nothing is left in logs, which are read twice by the next Open.
   if (Sync().ok()) {
     marker_.Sync().IgnoreError();
-    db_->Flush(rocksdb::FlushOptions(), handles_).PermitUncheckedError();
+    db_->Flush(rocksdb::FlushOptions()).PermitUncheckedError();
   }
   CloseRocksDb();
 }
 
 rocksdb::Status RecordsDb::OpenRocksDb(bool create, bool read_only) {
-  rocksdb::DBOptions options = RecordsOptions(env_.get(), logger_, listener_);
+  rocksdb::Options options = RecordsOptions(env_.get(), rows_buffer_bytes_, logger_, listener_);
   options.create_if_missing = create;
-  options.create_missing_column_families = create;
   rocksdb::DB* db = nullptr;
   const rocksdb::Status status =
-      read_only
-          ? rocksdb::DB::OpenForReadOnly(options, path_, RecordFamilies(rows_buffer_bytes_), &handles_, &db)
-          : rocksdb::DB::Open(options, path_, RecordFamilies(rows_buffer_bytes_), &handles_, &db);
-  if (status.ok()) {
-    ATTIC_CHECK(handles_.size() == kRecordFamilies);
-    db_.reset(db);
-  }
+      read_only ? rocksdb::DB::OpenForReadOnly(options, path_, &db)
+                : rocksdb::DB::Open(options, path_, &db);
+  if (status.ok()) db_.reset(db);
   broken_ = false;
   return status;
 }
 
 void RecordsDb::CloseRocksDb() {
-  for (rocksdb::ColumnFamilyHandle* handle : handles_) {
-    db_->DestroyColumnFamilyHandle(handle).PermitUncheckedError();
-  }
-  handles_.clear();
   db_->Close().PermitUncheckedError();
   db_.reset();
 }
 
 absl::StatusOr<uint64_t> RecordsDb::ReadWriteCounter() {
   rocksdb::PinnableSlice value;
-  const absl::Status found = Get(RecordFamily::kCounters, kWriteCounter, &value);
+  const absl::Status found = Get(RecordSpace::kCounters, kWriteCounter, &value);
   if (absl::IsNotFound(found)) return 0;
   ATTIC_RETURN_IF_ERROR(found);
   return DecodeCounter(kWriteCounter, ViewOf(value));
@@ -164,19 +154,19 @@ absl::Status RecordsDb::Failed(const rocksdb::Status& status) const {
   return failed;
 }
 
-absl::StatusOr<uint64_t> RecordsDb::Write(rocksdb::WriteBatch& batch) {
+absl::StatusOr<uint64_t> RecordsDb::Write(RecordBatch& batch) {
   Turn turn(*this);
   const uint64_t number = tried_.fetch_add(1) + 1;
-  rocksdb::Status status = batch.Put(family(RecordFamily::kCounters), kWriteCounter,
-                                     EncodeCounter(kWriteCounter, number));
-  ATTIC_RETURN_IF_ERROR(Failed(status));
+  batch.Put(RecordSpace::kCounters, kWriteCounter, EncodeCounter(kWriteCounter, number));
+  rocksdb::Status status = batch.status_;
+  if (!status.ok()) return Failed(status);
   // Tried twice: the error may be an old one, whose cause is gone.
   for (int attempt = 0; attempt < 2; ++attempt) {
     if (broken_.load(std::memory_order_acquire)) {
       status = Recover();
       if (!status.ok()) return Failed(status);
     }
-    status = db_->Write(rocksdb::WriteOptions(), &batch);
+    status = db_->Write(rocksdb::WriteOptions(), &batch.batch_);
     if (status.ok()) {
       written_.store(number, std::memory_order_release);
       return number;
@@ -216,7 +206,7 @@ rocksdb::Status RecordsDb::Recover() {
   if (status.ok()) {
     rocksdb::WriteOptions in_memory;
     in_memory.disableWAL = true;
-    status = db_->Put(in_memory, family(RecordFamily::kCounters), kRecoverCounter,
+    status = db_->Put(in_memory, SpaceKey(RecordSpace::kCounters, kRecoverCounter),
                       EncodeCounter(kRecoverCounter, last_tried()));
   }
   if (status.ok()) status = db_->Resume();
@@ -224,39 +214,41 @@ rocksdb::Status RecordsDb::Recover() {
   return status;
 }
 
-absl::Status RecordsDb::Get(RecordFamily family, std::string_view key,
+absl::Status RecordsDb::Get(RecordSpace space, std::string_view key,
                             rocksdb::PinnableSlice* value) {
   rocksdb::ReadOptions options;
-  options.fill_cache = family != RecordFamily::kRowsData;
-  return Failed(db_->Get(options, this->family(family), SliceOf(key), value));
+  return Failed(db_->Get(options, db_->DefaultColumnFamily(), SpaceKey(space, key), value));
 }
 
 absl::Status RecordsDb::Scan(
-    RecordFamily family, std::string_view begin, std::string_view end,
+    RecordSpace space, std::string_view begin, std::string_view end,
     const std::function<absl::Status(std::string_view key, std::string_view value)>& visit) {
-  const rocksdb::Slice upper = SliceOf(end);
+  const std::string last = SpaceEnd(space, end);
+  const rocksdb::Slice upper = last;
   rocksdb::ReadOptions options;
-  if (!end.empty()) options.iterate_upper_bound = &upper;
-  const std::unique_ptr<rocksdb::Iterator> iterator(
-      db_->NewIterator(options, this->family(family)));
-  for (iterator->Seek(SliceOf(begin)); iterator->Valid(); iterator->Next()) {
-    ATTIC_RETURN_IF_ERROR(visit(ViewOf(iterator->key()), ViewOf(iterator->value())));
+  options.iterate_upper_bound = &upper;
+  const std::unique_ptr<rocksdb::Iterator> iterator(db_->NewIterator(options));
+  for (iterator->Seek(SpaceKey(space, begin)); iterator->Valid(); iterator->Next()) {
+    ATTIC_RETURN_IF_ERROR(visit(ViewOf(iterator->key()).substr(1), ViewOf(iterator->value())));
   }
   return Failed(iterator->status());
 }
 
 absl::Status RecordsDb::Last(
-    RecordFamily family, std::string_view begin, std::string_view end,
+    RecordSpace space, std::string_view begin, std::string_view end,
     const std::function<absl::Status(std::string_view key, std::string_view value)>& visit) {
-  const rocksdb::Slice lower = SliceOf(begin);
-  const rocksdb::Slice upper = SliceOf(end);
+  const std::string first = SpaceKey(space, begin);
+  const std::string last = SpaceEnd(space, end);
+  const rocksdb::Slice lower = first;
+  const rocksdb::Slice upper = last;
   rocksdb::ReadOptions options;
   options.iterate_lower_bound = &lower;
-  if (!end.empty()) options.iterate_upper_bound = &upper;
-  const std::unique_ptr<rocksdb::Iterator> iterator(
-      db_->NewIterator(options, this->family(family)));
+  options.iterate_upper_bound = &upper;
+  const std::unique_ptr<rocksdb::Iterator> iterator(db_->NewIterator(options));
   iterator->SeekToLast();
-  if (iterator->Valid()) return visit(ViewOf(iterator->key()), ViewOf(iterator->value()));
+  if (iterator->Valid()) {
+    return visit(ViewOf(iterator->key()).substr(1), ViewOf(iterator->value()));
+  }
   return Failed(iterator->status());
 }
 

@@ -15,9 +15,9 @@
 #include "absl/status/statusor.h"
 #include "base/mutex.h"
 #include "rocksdb/db.h"
-#include "rocksdb/write_batch.h"
 #include "server/storage/durable_marker.h"
 #include "server/storage/group_sync.h"
+#include "server/storage/record_batch.h"
 #include "server/storage/records_options.h"
 
 namespace attic {
@@ -42,14 +42,10 @@ class RecordsDb {
   RecordsDb(const RecordsDb&) = delete;
   RecordsDb& operator=(const RecordsDb&) = delete;
 
-  rocksdb::ColumnFamilyHandle* family(RecordFamily family) const {
-    return handles_[static_cast<size_t>(family)];
-  }
-
   // All of `batch` or nothing, in the order of the numbers that are returned; not durable yet. Adds
   // to `batch`. After an error it is not there, unless the process ends before another write or
   // sync succeeds: then it may be.
-  absl::StatusOr<uint64_t> Write(rocksdb::WriteBatch& batch);
+  absl::StatusOr<uint64_t> Write(RecordBatch& batch);
   // Makes every write that returned durable. Calls at the same time share one.
   absl::Status Sync() { return group_sync_.Sync(); }
 
@@ -59,15 +55,15 @@ class RecordsDb {
   uint64_t durable_write() const { return durable_.load(std::memory_order_acquire); }
 
   // NOT_FOUND if there is none.
-  absl::Status Get(RecordFamily family, std::string_view key, rocksdb::PinnableSlice* value);
+  absl::Status Get(RecordSpace space, std::string_view key, rocksdb::PinnableSlice* value);
   // Calls visit for the keys in [begin, end) in order, all from `begin` on if `end` is empty, until
   // it returns something else than OK, which is returned.
   absl::Status Scan(
-      RecordFamily family, std::string_view begin, std::string_view end,
+      RecordSpace space, std::string_view begin, std::string_view end,
       const std::function<absl::Status(std::string_view key, std::string_view value)>& visit);
   // The last record in [begin, end), for which visit is called once; or not at all.
   absl::Status Last(
-      RecordFamily family, std::string_view begin, std::string_view end,
+      RecordSpace space, std::string_view begin, std::string_view end,
       const std::function<absl::Status(std::string_view key, std::string_view value)>& visit);
 
  private:
@@ -98,7 +94,6 @@ class RecordsDb {
   GroupSync group_sync_;
 
   std::unique_ptr<rocksdb::DB> db_;
-  std::vector<rocksdb::ColumnFamilyHandle*> handles_;
 
   // Writes take turns: their numbers must be in the order of RocksDB's log.
   Mutex turn_mutex_;

@@ -12,7 +12,6 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "server/storage/record_codec.h"
-#include "server/storage/rocksdb_status.h"
 
 namespace attic {
 namespace {
@@ -24,22 +23,11 @@ rocksdb::Slice SliceOf(const void* data, size_t bytes) {
 }
 
 // Puts the data of rows into a batch without another copy of them.
-rocksdb::Status PutData(RecordsDb& db, const std::string& data_key, const RowsRecord& rows,
-                        rocksdb::WriteBatch& batch) {
-  const rocksdb::Slice key = data_key;
+void PutData(const std::string& data_key, const RowsRecord& rows, RecordBatch& batch) {
   const std::array<rocksdb::Slice, 3> parts = {
       SliceOf(rows.keys.data(), rows.keys.size()), SliceOf(rows.values.data(), rows.values.size()),
       SliceOf(rows.query_sample.data(), rows.query_sample.size_bytes())};
-  return batch.Put(db.family(RecordFamily::kRowsData), rocksdb::SliceParts(&key, 1),
-                   rocksdb::SliceParts(parts.data(), static_cast<int>(parts.size())));
-}
-
-// Deletes [begin, end) of both families.
-void DeleteRanges(RecordsDb& db, const std::string& begin, const std::string& end,
-                  rocksdb::WriteBatch& batch) {
-  for (RecordFamily family : {RecordFamily::kRows, RecordFamily::kRowsData}) {
-    batch.DeleteRange(db.family(family), begin, end).PermitUncheckedError();
-  }
+  batch.Put(RecordSpace::kRowsData, data_key, parts);
 }
 
 // The piece with the rows before `begin` cut off. Counts were checked: they divide the bytes.
@@ -82,14 +70,12 @@ absl::Status RowsRecords::Check(std::span<const RowsRecord> rows) {
   return absl::OkStatus();
 }
 
-absl::Status RowsRecords::Append(uint64_t session_key, uint32_t layer, const RowsRecord& rows,
-                                 rocksdb::WriteBatch& batch) {
+void RowsRecords::Append(uint64_t session_key, uint32_t layer, const RowsRecord& rows,
+                                 RecordBatch& batch) {
   const std::string key = RowsKey(session_key, layer, rows.begin_position);
   const RowsHeader header = HeaderOf(key, rows);
-  ATTIC_RETURN_IF_ERROR(FromRocksDb(
-      PutData(db_, RowsDataKey(key, header.data_checksum), rows, batch), "records"));
-  return FromRocksDb(batch.Put(db_.family(RecordFamily::kRows), key, EncodeRows(key, header)),
-                     "records");
+  PutData(RowsDataKey(key, header.data_checksum), rows, batch);
+  batch.Put(RecordSpace::kRows, key, EncodeRows(key, header));
 }
 
 absl::Status RowsRecords::Stage(uint64_t session_key, uint32_t layer,
@@ -98,7 +84,7 @@ absl::Status RowsRecords::Stage(uint64_t session_key, uint32_t layer,
     const std::string key = RowsKey(session_key, layer, piece.begin_position);
     const RowsHeader header = HeaderOf(key, piece);
     rocksdb::PinnableSlice held;
-    const absl::Status found = db_.Get(RecordFamily::kRows, key, &held);
+    const absl::Status found = db_.Get(RecordSpace::kRows, key, &held);
     if (found.ok()) {
       ATTIC_ASSIGN_OR_RETURN(const RowsHeader old,
                              DecodeRows(key, {held.data(), held.size()}));
@@ -106,51 +92,55 @@ absl::Status RowsRecords::Stage(uint64_t session_key, uint32_t layer,
     } else if (!absl::IsNotFound(found)) {
       return found;
     }
-    rocksdb::WriteBatch batch(header.data_bytes() + kBatchOverheadBytes);
-    ATTIC_RETURN_IF_ERROR(FromRocksDb(
-        PutData(db_, RowsDataKey(key, header.data_checksum), piece, batch), "records"));
+    RecordBatch batch(header.data_bytes() + kBatchOverheadBytes);
+    PutData(RowsDataKey(key, header.data_checksum), piece, batch);
     ATTIC_RETURN_IF_ERROR(db_.Write(batch).status());
   }
   return absl::OkStatus();
 }
 
 absl::Status RowsRecords::Replace(uint64_t session_key, uint32_t layer,
-                                  std::span<const RowsRecord> rows, rocksdb::WriteBatch& batch) {
+                                  std::span<const RowsRecord> rows, RecordBatch& batch) {
   // What goes, less what comes.
   std::vector<std::string> data_keys;
   const std::string begin = LayerKey(session_key, layer);
   const std::string end = EndOfPrefix(begin);
   ATTIC_RETURN_IF_ERROR(db_.Scan(
-      RecordFamily::kRows, begin, end, [&](std::string_view key, std::string_view value) {
+      RecordSpace::kRows, begin, end, [&](std::string_view key, std::string_view value) {
         ATTIC_ASSIGN_OR_RETURN(const RowsHeader header, DecodeRows(key, value));
         data_keys.push_back(RowsDataKey(key, header.data_checksum));
+        batch.Delete(RecordSpace::kRows, key);
         return absl::OkStatus();
       }));
-  batch.DeleteRange(db_.family(RecordFamily::kRows), begin, end).PermitUncheckedError();
   for (const RowsRecord& piece : rows) {
     const std::string key = RowsKey(session_key, layer, piece.begin_position);
     const RowsHeader header = HeaderOf(key, piece);
     std::erase(data_keys, RowsDataKey(key, header.data_checksum));
-    ATTIC_RETURN_IF_ERROR(FromRocksDb(
-        batch.Put(db_.family(RecordFamily::kRows), key, EncodeRows(key, header)), "records"));
+    batch.Put(RecordSpace::kRows, key, EncodeRows(key, header));
   }
   for (const std::string& key : data_keys) {
-    batch.Delete(db_.family(RecordFamily::kRowsData), key).PermitUncheckedError();
+    batch.Delete(RecordSpace::kRowsData, key);
   }
   return absl::OkStatus();
 }
 
-void RowsRecords::RemoveSession(uint64_t session_key, rocksdb::WriteBatch& batch) {
-  const std::string begin = SessionKey(session_key);
-  DeleteRanges(db_, begin, EndOfPrefix(begin), batch);
+absl::Status RowsRecords::Remove(const std::string& begin, const std::string& end,
+                                 RecordBatch& batch) {
+  return db_.Scan(RecordSpace::kRows, begin, end,
+                  [&](std::string_view key, std::string_view value) {
+                    ATTIC_ASSIGN_OR_RETURN(const RowsHeader header, DecodeRows(key, value));
+                    batch.Delete(RecordSpace::kRowsData, RowsDataKey(key, header.data_checksum));
+                    batch.Delete(RecordSpace::kRows, key);
+                    return absl::OkStatus();
+                  });
 }
 
 absl::Status RowsRecords::Drop(uint64_t session_key, uint32_t layer, int64_t position,
-                               rocksdb::WriteBatch& batch) {
+                               RecordBatch& batch) {
   if (position <= 0) return absl::OkStatus();
   const std::string begin = LayerKey(session_key, layer);
   std::string end;
-  ATTIC_RETURN_IF_ERROR(db_.Last(RecordFamily::kRows, begin,
+  ATTIC_RETURN_IF_ERROR(db_.Last(RecordSpace::kRows, begin,
                                  RowsKey(session_key, layer, position),
                                  [&](std::string_view key, std::string_view value) {
                                    ATTIC_ASSIGN_OR_RETURN(const RowsHeader header,
@@ -159,8 +149,7 @@ absl::Status RowsRecords::Drop(uint64_t session_key, uint32_t layer, int64_t pos
                                                  header.end() > position ? header.begin : position);
                                    return absl::OkStatus();
                                  }));
-  if (!end.empty() && end != RowsKey(session_key, layer, 0)) DeleteRanges(db_, begin, end, batch);
-  return absl::OkStatus();
+  return end.empty() ? absl::OkStatus() : Remove(begin, end, batch);
 }
 
 absl::Status RowsRecords::Read(uint64_t session_key, uint32_t layer, int64_t begin,
@@ -168,7 +157,7 @@ absl::Status RowsRecords::Read(uint64_t session_key, uint32_t layer, int64_t beg
   begin = std::max<int64_t>(begin, 0);
   // The piece that holds `begin` may start before it.
   std::string first = RowsKey(session_key, layer, begin);
-  ATTIC_RETURN_IF_ERROR(db_.Last(RecordFamily::kRows, LayerKey(session_key, layer), first,
+  ATTIC_RETURN_IF_ERROR(db_.Last(RecordSpace::kRows, LayerKey(session_key, layer), first,
                                  [&](std::string_view key, std::string_view) {
                                    first = std::string(key);
                                    return absl::OkStatus();
@@ -177,7 +166,7 @@ absl::Status RowsRecords::Read(uint64_t session_key, uint32_t layer, int64_t beg
   int64_t next = begin;
   bool gap = false;
   ATTIC_RETURN_IF_ERROR(
-      db_.Scan(RecordFamily::kRows, first, EndOfPrefix(LayerKey(session_key, layer)),
+      db_.Scan(RecordSpace::kRows, first, EndOfPrefix(LayerKey(session_key, layer)),
                [&](std::string_view key, std::string_view value) {
                  ATTIC_ASSIGN_OR_RETURN(const RowsHeader header, DecodeRows(key, value));
                  if (gap || header.end() <= begin) return absl::OkStatus();
@@ -195,7 +184,7 @@ absl::Status RowsRecords::Read(uint64_t session_key, uint32_t layer, int64_t beg
     const std::string key = RowsKey(session_key, layer, header.begin);
     rocksdb::PinnableSlice data;
     absl::Status read =
-        db_.Get(RecordFamily::kRowsData, RowsDataKey(key, header.data_checksum), &data);
+        db_.Get(RecordSpace::kRowsData, RowsDataKey(key, header.data_checksum), &data);
     if (absl::IsNotFound(read)) read = absl::DataLossError("records/: data of rows are missing");
     ATTIC_RETURN_IF_ERROR(read);
     ATTIC_RETURN_IF_ERROR(CheckRowsData(key, header, {data.data(), data.size()}));
@@ -211,36 +200,28 @@ absl::Status RowsRecords::Read(uint64_t session_key, uint32_t layer, int64_t beg
 }
 
 absl::Status RowsRecords::CheckAll() {
-  return db_.Scan(RecordFamily::kRows, {}, {}, [](std::string_view key, std::string_view value) {
+  return db_.Scan(RecordSpace::kRows, {}, {}, [](std::string_view key, std::string_view value) {
     return DecodeRows(key, value).status();
   });
 }
 
 absl::Status RowsRecords::RemoveOrphans(std::span<const uint64_t> session_keys) {
-  rocksdb::WriteBatch batch;
+  RecordBatch batch;
   uint64_t begin = 0;
   const auto remove = [&](uint64_t end) {  // data of sessions in [begin, end)
     if (begin >= end) return absl::OkStatus();
-    bool any = false;
-    const std::string first = SessionKey(begin);
-    const std::string last = SessionKey(end);
-    const absl::Status looked = db_.Scan(RecordFamily::kRowsData, first, last,
-                                         [&](std::string_view, std::string_view) {
-                                           any = true;
-                                           return absl::CancelledError();  // one is enough
-                                         });
-    if (!looked.ok() && !any) return looked;
-    if (any) {
-      batch.DeleteRange(db_.family(RecordFamily::kRowsData), first, last).PermitUncheckedError();
-    }
-    return absl::OkStatus();
+    return db_.Scan(RecordSpace::kRowsData, SessionKey(begin), SessionKey(end),
+                    [&](std::string_view key, std::string_view) {
+                      batch.Delete(RecordSpace::kRowsData, key);
+                      return absl::OkStatus();
+                    });
   };
   for (uint64_t key : session_keys) {
     ATTIC_RETURN_IF_ERROR(remove(key));
     begin = key + 1;
   }
   ATTIC_RETURN_IF_ERROR(remove(std::numeric_limits<uint64_t>::max()));
-  if (batch.Count() == 0) return absl::OkStatus();
+  if (batch.empty()) return absl::OkStatus();
   return db_.Write(batch).status();
 }
 
