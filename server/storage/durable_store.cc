@@ -84,14 +84,12 @@ absl::Status DurableStoreImpl::LoadSessions() {
                                     return absl::OkStatus();
                                   }));
   uint64_t last = keys.empty() ? 0 : keys.back();
-  rocksdb::PinnableSlice counter;
-  const absl::Status found = db_->Get(RecordSpace::kCounters, kSessionCounter, &counter);
-  if (found.ok()) {
-    ATTIC_ASSIGN_OR_RETURN(const uint64_t counted,
-                           DecodeCounter(kSessionCounter, {counter.data(), counter.size()}));
+  const absl::StatusOr<std::string> counter = db_->Get(RecordSpace::kCounters, kSessionCounter);
+  if (counter.ok()) {
+    ATTIC_ASSIGN_OR_RETURN(const uint64_t counted, DecodeCounter(kSessionCounter, *counter));
     last = std::max(last, counted);
-  } else if (!absl::IsNotFound(found)) {
-    return found;
+  } else if (!absl::IsNotFound(counter.status())) {
+    return counter.status();
   }
   ATTIC_RETURN_IF_ERROR(rows_->RemoveOrphans(keys));
   MutexLock lock(mutex_);
@@ -313,11 +311,10 @@ absl::Status DurableStoreImpl::PutHeadState(const HeadName& head, const std::str
 
 absl::StatusOr<std::string> DurableStoreImpl::HeadState(const HeadName& head) {
   const std::string key = HeadKey(head);
-  rocksdb::PinnableSlice value;
-  const absl::Status found = db_->Get(RecordSpace::kHeads, key, &value);
-  if (absl::IsNotFound(found)) return std::string();
-  ATTIC_RETURN_IF_ERROR(found);
-  return DecodeHeadState(key, {value.data(), value.size()});
+  const absl::StatusOr<std::string> value = db_->Get(RecordSpace::kHeads, key);
+  if (absl::IsNotFound(value.status())) return std::string();
+  ATTIC_RETURN_IF_ERROR(value.status());
+  return DecodeHeadState(key, *value);
 }
 
 std::vector<DamageReport> DurableStoreImpl::damage() const {

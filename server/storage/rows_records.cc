@@ -31,7 +31,7 @@ void PutData(const std::string& data_key, const RowsRecord& rows, RecordBatch& b
 }
 
 // The piece with the rows before `begin` cut off. Counts were checked: they divide the bytes.
-RowsRecord Cut(const RowsHeader& header, const rocksdb::Slice& data, int64_t begin,
+RowsRecord Cut(const RowsHeader& header, const std::string& data, int64_t begin,
                std::span<const float> query_sample) {
   const size_t skipped = begin > header.begin ? static_cast<size_t>(begin - header.begin) : 0;
   const auto* bytes = reinterpret_cast<const std::byte*>(data.data());
@@ -83,14 +83,12 @@ absl::Status RowsRecords::Stage(uint64_t session_key, uint32_t layer,
   for (const RowsRecord& piece : rows) {
     const std::string key = RowsKey(session_key, layer, piece.begin_position);
     const RowsHeader header = HeaderOf(key, piece);
-    rocksdb::PinnableSlice held;
-    const absl::Status found = db_.Get(RecordSpace::kRows, key, &held);
-    if (found.ok()) {
-      ATTIC_ASSIGN_OR_RETURN(const RowsHeader old,
-                             DecodeRows(key, {held.data(), held.size()}));
+    const absl::StatusOr<std::string> held = db_.Get(RecordSpace::kRows, key);
+    if (held.ok()) {
+      ATTIC_ASSIGN_OR_RETURN(const RowsHeader old, DecodeRows(key, *held));
       if (old.data_checksum == header.data_checksum) continue;
-    } else if (!absl::IsNotFound(found)) {
-      return found;
+    } else if (!absl::IsNotFound(held.status())) {
+      return held.status();
     }
     RecordBatch batch(header.data_bytes() + kBatchOverheadBytes);
     PutData(RowsDataKey(key, header.data_checksum), piece, batch);
@@ -182,19 +180,20 @@ absl::Status RowsRecords::Read(uint64_t session_key, uint32_t layer, int64_t beg
   std::vector<float> query_sample;
   for (const RowsHeader& header : pieces) {
     const std::string key = RowsKey(session_key, layer, header.begin);
-    rocksdb::PinnableSlice data;
-    absl::Status read =
-        db_.Get(RecordSpace::kRowsData, RowsDataKey(key, header.data_checksum), &data);
-    if (absl::IsNotFound(read)) read = absl::DataLossError("records/: data of rows are missing");
-    ATTIC_RETURN_IF_ERROR(read);
-    ATTIC_RETURN_IF_ERROR(CheckRowsData(key, header, {data.data(), data.size()}));
+    const absl::StatusOr<std::string> data =
+        db_.Get(RecordSpace::kRowsData, RowsDataKey(key, header.data_checksum));
+    if (absl::IsNotFound(data.status())) {
+      return absl::DataLossError("records/: data of rows are missing");
+    }
+    ATTIC_RETURN_IF_ERROR(data.status());
+    ATTIC_RETURN_IF_ERROR(CheckRowsData(key, header, *data));
     // Copied, because a value in RocksDB has no alignment.
     query_sample.resize(header.sample_floats);
     if (!query_sample.empty()) {
-      std::memcpy(query_sample.data(), data.data() + header.keys_bytes + header.values_bytes,
+      std::memcpy(query_sample.data(), data->data() + header.keys_bytes + header.values_bytes,
                   header.sample_floats * sizeof(float));
     }
-    ATTIC_RETURN_IF_ERROR(visit(Cut(header, data, begin, query_sample)));
+    ATTIC_RETURN_IF_ERROR(visit(Cut(header, *data, begin, query_sample)));
   }
   return absl::OkStatus();
 }

@@ -52,13 +52,11 @@ absl::StatusOr<std::vector<uint64_t>> SegmentRecords::Load(bool delete_orphans) 
         return absl::OkStatus();
       }));
   uint64_t number_max = 0;
-  rocksdb::PinnableSlice counter;
-  const absl::Status found = db_.Get(RecordSpace::kCounters, kFileCounter, &counter);
-  if (found.ok()) {
-    ATTIC_ASSIGN_OR_RETURN(number_max,
-                           DecodeCounter(kFileCounter, {counter.data(), counter.size()}));
-  } else if (!absl::IsNotFound(found)) {
-    return found;
+  const absl::StatusOr<std::string> counter = db_.Get(RecordSpace::kCounters, kFileCounter);
+  if (counter.ok()) {
+    ATTIC_ASSIGN_OR_RETURN(number_max, DecodeCounter(kFileCounter, *counter));
+  } else if (!absl::IsNotFound(counter.status())) {
+    return counter.status();
   }
   return registry_->Load(files, number_max, delete_orphans);
 }
