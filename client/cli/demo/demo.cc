@@ -157,7 +157,9 @@ absl::Status Demo::StartStore(const std::string& address) {
 }
 
 absl::Status Demo::StartProcesses() {
-  if (options_.durable) ATTIC_ASSIGN_OR_RETURN(data_, TemporaryFolder::Make("attic-demo-"));
+  if (options_.durable) {
+    ATTIC_ASSIGN_OR_RETURN(data_, TemporaryFolder::Make("attic-demo-"));
+  }
   ATTIC_RETURN_IF_ERROR(StartStore("127.0.0.1:0"));
   ATTIC_ASSIGN_OR_RETURN(store_, ConnectClient({.address = store_process_->address()}));
 
