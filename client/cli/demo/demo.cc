@@ -11,6 +11,7 @@
 #include "base/status_macros.h"
 #include "client/cli/demo/haystack.h"
 #include "client/cli/demo/processes.h"
+#include "client/cli/demo/temporary_folder.h"
 #include "client/cli/progress.h"
 #include "client/cli/text_format.h"
 #include "client/cpp/client.h"
@@ -19,19 +20,26 @@ namespace attic::cli {
 namespace {
 
 constexpr char kSession[] = "demo";
+constexpr char kSecondSession[] = "demo-second";
 constexpr int64_t kTokensMax = 16'777'216;   // of one Prefill
 constexpr size_t kTextPerNeedleBytes = 256;  // needles further apart than a worker's window
 constexpr uint32_t kAnswerTokens = 4;
 constexpr size_t kTimedRounds = 3;
 constexpr absl::Duration kStartTimeout = absl::Seconds(60);
 constexpr absl::Duration kIndexPollInterval = absl::Milliseconds(100);
+constexpr absl::Duration kRecoveryPollInterval = absl::Milliseconds(10);
 constexpr absl::Duration kIndexStallTimeout = absl::Minutes(5);
+
+std::string TextOf(const std::vector<DecodedToken>& tokens) {
+  std::string text;
+  for (const DecodedToken& token : tokens) text += static_cast<char>(token.token_id);
+  return text;
+}
 
 // Adds what one round said to the rounds before: a question counts as right when every round is.
 void AddAnswer(const Needle& needle, const std::vector<DecodedToken>& tokens, std::string& answer,
                std::vector<DecodedToken>& all) {
-  std::string text;
-  for (const DecodedToken& token : tokens) text += static_cast<char>(token.token_id);
+  const std::string text = TextOf(tokens);
   if (all.empty() || text != needle.digits) answer = text;
   all.insert(all.end(), tokens.begin(), tokens.end());
 }
@@ -50,7 +58,9 @@ class Demo {
     ATTIC_RETURN_IF_ERROR(Phase("start", &Demo::StartProcesses));
     ATTIC_RETURN_IF_ERROR(Phase("prefill", &Demo::Prefill));
     ATTIC_RETURN_IF_ERROR(Phase("index", &Demo::WaitForIndex));
+    if (options_.durable) ATTIC_RETURN_IF_ERROR(Phase("kill and restart", &Demo::CrashStore));
     ATTIC_RETURN_IF_ERROR(Phase("questions", &Demo::AskQuestions));
+    ATTIC_RETURN_IF_ERROR(Phase("second reader", &Demo::ReadAgain));
     ATTIC_ASSIGN_OR_RETURN(report_.store, store_->Status());
     return std::move(report_);
   }
@@ -62,9 +72,13 @@ class Demo {
   absl::Status StartProcesses();
   absl::Status Prefill();
   absl::Status WaitForIndex();
+  absl::Status CrashStore();
+  absl::Status StartStore(const std::string& address);
   absl::Status AskQuestions();
-  absl::StatusOr<std::vector<DecodedToken>> Answer(const Needle& needle, AttendMode mode,
-                                                   bool compare_exact);
+  absl::Status ReadAgain();
+  // Opens a sequence, reads the text and generates one token of the first answer.
+  absl::StatusOr<DemoReading> Read(const std::string& session_id);
+  absl::StatusOr<std::vector<DecodedToken>> Answer(DecodeCall call);
   void Say(const std::string& line) const {
     if (!options_.quiet) std::cerr << line << std::endl;
   }
@@ -73,7 +87,8 @@ class Demo {
   DemoReport report_;
   std::string text_;
   std::vector<Needle> needles_;
-  size_t asked_ = 0;  // questions, in all ways
+  size_t forks_ = 0;
+  std::unique_ptr<TemporaryFolder> data_;  // of a durable store
   // The worker uses the store: destroyed, and so stopped, in the opposite order.
   std::unique_ptr<ServerProcess> store_process_;
   std::unique_ptr<ServerProcess> worker_process_;
@@ -130,17 +145,25 @@ absl::Status Demo::HideNeedlesInText() {
   return absl::OkStatus();
 }
 
-absl::Status Demo::StartProcesses() {
-  std::vector<std::string> arguments = {"--listen", "127.0.0.1:0"};
+absl::Status Demo::StartStore(const std::string& address) {
+  std::vector<std::string> arguments = {"--listen", address};
+  if (data_ != nullptr) arguments.insert(arguments.end(), {"--data-dir", data_->path()});
   arguments.insert(arguments.end(), options_.store_arguments.begin(),
                    options_.store_arguments.end());
   ATTIC_ASSIGN_OR_RETURN(store_process_,
                          ServerProcess::Start(BesideThisBinary("attic-store"), arguments,
                                               "attic-store ready on", kStartTimeout));
+  return absl::OkStatus();
+}
+
+absl::Status Demo::StartProcesses() {
+  if (options_.durable) ATTIC_ASSIGN_OR_RETURN(data_, TemporaryFolder::Make("attic-demo-"));
+  ATTIC_RETURN_IF_ERROR(StartStore("127.0.0.1:0"));
   ATTIC_ASSIGN_OR_RETURN(store_, ConnectClient({.address = store_process_->address()}));
 
-  arguments = {"--listen", "127.0.0.1:0",     "--store", store_process_->address(),
-               "--model",  options_.model_dir};
+  std::vector<std::string> arguments = {"--listen", "127.0.0.1:0",     "--store",
+                                        store_process_->address(), "--model", options_.model_dir};
+  if (options_.durable) arguments.push_back("--durable");
   arguments.insert(arguments.end(), options_.worker_arguments.begin(),
                    options_.worker_arguments.end());
   ATTIC_ASSIGN_OR_RETURN(worker_process_,
@@ -161,19 +184,50 @@ absl::Status Demo::StartProcesses() {
   return absl::OkStatus();
 }
 
-absl::Status Demo::Prefill() {
-  ATTIC_RETURN_IF_ERROR(worker_->Open(kSession));
+absl::StatusOr<DemoReading> Demo::Read(const std::string& session_id) {
+  DemoReading reading;
+  ATTIC_RETURN_IF_ERROR(worker_->Open(session_id));
   const auto start = std::chrono::steady_clock::now();
+  const auto seconds = [&] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  };
   {
     ProgressBar progress("prefill", report_.tokens, "tokens", !options_.quiet);
-    ATTIC_RETURN_IF_ERROR(worker_->Prefill(
-        kSession, text_, [&](int64_t tokens, int64_t) { progress.Update(tokens); }));
+    ATTIC_ASSIGN_OR_RETURN(reading.prefill,
+                           worker_->Prefill(session_id, text_, [&](int64_t tokens, int64_t) {
+                             progress.Update(tokens);
+                           }));
   }
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  Say(absl::StrCat(
-      "prefill    ", FormatCount(report_.tokens), " tokens in ", FormatSeconds(seconds.count()),
-      ", ", FormatCount(static_cast<int64_t>(report_.tokens / seconds.count())), " tokens/s"));
+  const double read = seconds();
+  ATTIC_RETURN_IF_ERROR(Answer({.session_id = session_id,
+                                .prompt = needles_.front().Question(),
+                                .max_tokens = 1,
+                                .selection = options_.selection})
+                            .status());
+  reading.first_token_seconds = seconds();
+  Say(absl::StrCat("prefill    ", FormatCount(report_.tokens), " tokens in ", FormatSeconds(read),
+                   ", ", FormatCount(static_cast<int64_t>(report_.tokens / read)), " tokens/s, ",
+                   FormatCount(reading.prefill.reused_tokens), " found in the store"));
+  return reading;
+}
+
+absl::Status Demo::Prefill() {
+  ATTIC_ASSIGN_OR_RETURN(report_.first, Read(kSession));
   return absl::OkStatus();
+}
+
+// Another sequence of the same text, as of somebody else with other questions about it.
+absl::Status Demo::ReadAgain() {
+  ATTIC_ASSIGN_OR_RETURN(report_.second, Read(kSecondSession));
+  for (const Needle& needle : needles_) {
+    ATTIC_ASSIGN_OR_RETURN(const std::vector<DecodedToken> tokens,
+                           Answer({.session_id = kSecondSession,
+                                   .prompt = needle.Question(),
+                                   .max_tokens = kAnswerTokens,
+                                   .selection = options_.selection}));
+    report_.second_correct += TextOf(tokens) == needle.digits ? 1 : 0;
+  }
+  return worker_->Close(kSecondSession);
 }
 
 absl::Status Demo::WaitForIndex() {
@@ -196,20 +250,47 @@ absl::Status Demo::WaitForIndex() {
   return absl::OkStatus();
 }
 
+// What was read is durable, so a killed store knows it when it is back.
+absl::Status Demo::CrashStore() {
+  ATTIC_RETURN_IF_ERROR(store_->FlushSession(kSession, absl::Now() + kStartTimeout).status());
+  const std::string address = store_process_->address();
+  store_process_->Kill();
+  const auto start = std::chrono::steady_clock::now();
+  ATTIC_RETURN_IF_ERROR(StartStore(address));
+  const absl::Time deadline = absl::Now() + kIndexStallTimeout;
+  absl::StatusOr<StoreStatus> status = store_->Status();
+  while (!status.ok() || status->recovering_sessions > 0) {
+    if (absl::Now() >= deadline) return absl::DeadlineExceededError("the session is not back");
+    absl::SleepFor(kRecoveryPollInterval);
+    status = store_->Status();
+  }
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  report_.recovery_seconds = seconds.count();
+  ATTIC_ASSIGN_OR_RETURN(const SessionDescription back, store_->DescribeSession(kSession));
+  Say(absl::StrCat("restart    store killed and started again: ", FormatCount(back.watermark),
+                   " tokens are back after ", FormatSeconds(seconds.count())));
+  return absl::OkStatus();
+}
+
 // Each way of asking goes through all questions before the other begins: so it is timed as it runs
 // alone, with the caches that it leaves for itself. The two take turns, so that neither has the
 // machine's better moments.
 absl::Status Demo::AskQuestions() {
   for (const Needle& needle : needles_) report_.rows.push_back({.needle = needle});
-  asked_ = 0;
+  int64_t asked = 0;
   ProgressBar progress("questions", static_cast<int64_t>((2 * kTimedRounds + 1) * needles_.size()),
                        "answers", !options_.quiet);
   const auto ask = [&](AttendMode mode, bool compare_exact, auto take) {
     for (DemoRow& row : report_.rows) {
       ATTIC_ASSIGN_OR_RETURN(const std::vector<DecodedToken> tokens,
-                             Answer(row.needle, mode, compare_exact));
+                             Answer({.session_id = kSession,
+                                     .prompt = row.needle.Question(),
+                                     .max_tokens = kAnswerTokens,
+                                     .mode = mode,
+                                     .selection = options_.selection,
+                                     .compare_exact = compare_exact}));
       take(row, tokens);
-      progress.Update(static_cast<int64_t>(++asked_));
+      progress.Update(++asked);
     }
     return absl::OkStatus();
   };
@@ -225,17 +306,12 @@ absl::Status Demo::AskQuestions() {
              [](DemoRow& row, const auto& tokens) { row.compared = tokens; });
 }
 
-absl::StatusOr<std::vector<DecodedToken>> Demo::Answer(const Needle& needle, AttendMode mode,
-                                                       bool compare_exact) {
-  const std::string fork = absl::StrCat("question-", asked_);
-  ATTIC_RETURN_IF_ERROR(worker_->Fork(kSession, fork));
-  ATTIC_ASSIGN_OR_RETURN(std::vector<DecodedToken> tokens,
-                         worker_->Decode({.session_id = fork,
-                                          .prompt = needle.Question(),
-                                          .max_tokens = kAnswerTokens,
-                                          .mode = mode,
-                                          .selection = options_.selection,
-                                          .compare_exact = compare_exact}));
+// In a fork of the call's session, which knows nothing of the question afterwards.
+absl::StatusOr<std::vector<DecodedToken>> Demo::Answer(DecodeCall call) {
+  const std::string fork = absl::StrCat("question-", forks_++);
+  ATTIC_RETURN_IF_ERROR(worker_->Fork(call.session_id, fork));
+  call.session_id = fork;
+  ATTIC_ASSIGN_OR_RETURN(std::vector<DecodedToken> tokens, worker_->Decode(call));
   ATTIC_RETURN_IF_ERROR(worker_->Close(fork));
   return tokens;
 }
