@@ -50,28 +50,14 @@ LogFileSystem::SyncScope::SyncScope(std::function<void()> begun) : begun_(std::m
 
 LogFileSystem::SyncScope::~SyncScope() { sync_begun = nullptr; }
 
-void LogFileSystem::Wrap(const std::string& path,
-                         std::unique_ptr<rocksdb::FSWritableFile>* file) {
-  if (!path.ends_with(".log")) return;
-  const uint64_t number = newest_->fetch_add(1, std::memory_order_acq_rel) + 1;
-  *file = std::make_unique<LogFile>(std::move(*file), number, newest_);
-}
-
 IOStatus LogFileSystem::NewWritableFile(const std::string& path,
                                         const rocksdb::FileOptions& options,
                                         std::unique_ptr<rocksdb::FSWritableFile>* file,
                                         IODebugContext* debug) {
   const IOStatus status = FileSystemWrapper::NewWritableFile(path, options, file, debug);
-  if (status.ok()) Wrap(path, file);
-  return status;
-}
-
-IOStatus LogFileSystem::ReopenWritableFile(const std::string& path,
-                                           const rocksdb::FileOptions& options,
-                                           std::unique_ptr<rocksdb::FSWritableFile>* file,
-                                           IODebugContext* debug) {
-  const IOStatus status = FileSystemWrapper::ReopenWritableFile(path, options, file, debug);
-  if (status.ok()) Wrap(path, file);
+  if (!status.ok() || !path.ends_with(".log")) return status;
+  const uint64_t number = newest_->fetch_add(1, std::memory_order_acq_rel) + 1;
+  *file = std::make_unique<LogFile>(std::move(*file), number, newest_);
   return status;
 }
 

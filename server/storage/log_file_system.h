@@ -39,14 +39,8 @@ class LogFileSystem final : public rocksdb::FileSystemWrapper {
   rocksdb::IOStatus NewWritableFile(const std::string& path, const rocksdb::FileOptions& options,
                                     std::unique_ptr<rocksdb::FSWritableFile>* file,
                                     rocksdb::IODebugContext* debug) override;
-  rocksdb::IOStatus ReopenWritableFile(const std::string& path,
-                                       const rocksdb::FileOptions& options,
-                                       std::unique_ptr<rocksdb::FSWritableFile>* file,
-                                       rocksdb::IODebugContext* debug) override;
 
  private:
-  void Wrap(const std::string& path, std::unique_ptr<rocksdb::FSWritableFile>* file);
-
   const std::shared_ptr<std::atomic<uint64_t>> newest_;  // number of the last log; shared with logs
 };
 

@@ -12,6 +12,7 @@ namespace attic {
 namespace {
 
 constexpr absl::Duration kPatience = absl::Seconds(60);
+constexpr size_t kHistoryShown = 40;
 constexpr double kExactTolerance = 2e-4;
 constexpr double kIndexedTolerance = 0.2;  // of log-sum-exp; keys at random are hard to estimate
 constexpr int64_t kScannedTokens = 512;    // what is asked through the index is scanned up to here
@@ -41,7 +42,19 @@ SessionOracle::Held SessionOracle::Forked(const Held& held, const Operation& for
   return forked;
 }
 
+std::string SessionOracle::History(const std::string& id) const {
+  std::string about = "\nhistory:";
+  const size_t first = history_.size() - std::min(history_.size(), kHistoryShown);
+  for (size_t i = first; i < history_.size(); ++i) {
+    const std::string& line = history_[i];
+    const bool its = (line + " ").find(" " + id + " ") != std::string::npos;
+    absl::StrAppend(&about, "\n", its ? "* " : "  ", line);
+  }
+  return about;
+}
+
 void SessionOracle::Begin(const Operation& operation) {
+  history_.push_back(operation.Encode());
   in_flight_ = operation;
   if (operation.kind != Operation::Kind::kAppend) return;
   Held& held = sessions_.at(operation.id);
@@ -58,6 +71,7 @@ void SessionOracle::Begin(const Operation& operation) {
 
 void SessionOracle::Done(const Outcome& outcome) {
   const Operation done = *std::exchange(in_flight_, std::nullopt);
+  history_.back() += " -> " + outcome.Encode();
   switch (done.kind) {
     case Operation::Kind::kOpen: {
       Held& held = sessions_[done.id];
@@ -185,7 +199,7 @@ std::string SessionOracle::Check(SessionStore& store, uint64_t seed) {
     const std::vector<Held> candidates = Candidates(id, &may_be_missing);
     const auto description = there.find(id);
     if (description == there.end()) {
-      if (!may_be_missing) return "session " + id + " is lost";
+      if (!may_be_missing) return absl::StrCat("session ", id, " is lost", History(id));
       continue;
     }
     std::string wrong = "it must not be there";
@@ -196,12 +210,13 @@ std::string SessionOracle::Check(SessionStore& store, uint64_t seed) {
       break;
     }
     if (wrong.empty()) wrong = CheckContent(store, id, found.at(id).model);
-    if (!wrong.empty()) return absl::StrCat("session ", id, ": ", wrong);
+    if (!wrong.empty()) return absl::StrCat("session ", id, ": ", wrong, History(id));
   }
   if (first_lost_ < last_kept_) {
     return absl::StrCat("the append with number ", last_kept_, " is there, but not that with number ",
-                        first_lost_);
+                        first_lost_, History(""));
   }
+  history_.push_back("checked");
   sessions_ = std::move(found);
   in_flight_.reset();
   return {};

@@ -29,7 +29,8 @@ class SessionOracle : public WorkloadListener {
   //   after a truncation nothing of what was there before. All of it is durable.
   // - What was sent later is not there without what was sent before, over all sessions.
   // - Every byte is what was sent; answers in both modes and vectors of hits agree with it.
-  // What is wrong, empty if nothing. Goes on from what was found.
+  // What is wrong, with what was done to the session of late; empty if nothing is. Goes on from what
+  // was found.
   std::string Check(SessionStore& store, uint64_t seed);
 
   // Of all checks: positions of layers, and answers, that were compared.
@@ -52,6 +53,8 @@ class SessionOracle : public WorkloadListener {
   };
   using Sessions = std::map<std::string, Held>;
 
+  // What was done to a session of late.
+  std::string History(const std::string& id) const;
   static Held Cut(const Held& held, int64_t position);
   static Held Forked(const Held& held, const Operation& fork);
   void Note(const std::string& id, const Outcome& outcome, bool all_durable);
@@ -68,6 +71,7 @@ class SessionOracle : public WorkloadListener {
   Sessions sessions_;
   std::optional<Operation> in_flight_;
   std::string wrong_;  // in what was acknowledged
+  std::vector<std::string> history_;  // of operations and outcomes, as they are encoded
   uint64_t sent_ = 0;
   uint64_t last_kept_ = 0;            // by number, of the check under way
   uint64_t first_lost_ = UINT64_MAX;  // likewise
