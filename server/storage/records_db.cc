@@ -185,6 +185,7 @@ absl::StatusOr<uint64_t> RecordsDb::Write(RecordBatch& batch) {
   const rocksdb::Status status = db_->Write(rocksdb::WriteOptions(), &batch.batch_);
   if (status.ok()) {
     written_.store(number, std::memory_order_release);
+    FlushIfFull(batch.batch_.GetDataSize());
     return number;
   }
   // Only the log knows whether the write is in it. Opened again, RocksDB has read the log.
@@ -198,6 +199,20 @@ absl::StatusOr<uint64_t> RecordsDb::Write(RecordBatch& batch) {
   }
   if (reopened.ok()) broken_.store(true, std::memory_order_release);
   return Failed(status);
+}
+
+void RecordsDb::FlushIfFull(size_t bytes_written) {
+  unflushed_bytes_ += bytes_written;
+  if (unflushed_bytes_ < rows_buffer_bytes_) return;
+  unflushed_bytes_ = 0;
+  // The log must be durable before there is another one: were its end lost and not the beginning of
+  // the next, recovery would go on with that, and what came between would be missing unseen.
+  rocksdb::FlushOptions options;
+  options.wait = false;
+  options.allow_write_stall = true;  // the next write waits, if any has to
+  rocksdb::Status status = db_->SyncWAL();
+  if (status.ok()) status = db_->Flush(options);
+  if (!status.ok()) broken_.store(true, std::memory_order_release);
 }
 
 absl::Status RecordsDb::SyncOnce() {
@@ -269,6 +284,7 @@ absl::Status RecordsDb::Reopen(const absl::Status& probed) {
   if (read_only_ && !probed.ok()) return probed;
   CloseRocksDb();
   read_only_ = false;
+  unflushed_bytes_ = 0;
   if (status.ok()) {
     broken_.store(false, std::memory_order_release);
     status = Failed(OpenRocksDb(/*create=*/false, /*read_only=*/false));

@@ -88,6 +88,8 @@ class RecordsDb {
   // error there is still something to read, if the disk can be read.
   absl::Status Recover();
   absl::Status Reopen(const absl::Status& probed);
+  // Starts a new log and writes what is in memory to a file, under a Turn, when there is enough.
+  void FlushIfFull(size_t bytes_written);
   // Whether the disk can be written at all.
   absl::Status Probe();
   absl::Status Failed(const rocksdb::Status& status) const;
@@ -116,6 +118,7 @@ class RecordsDb {
   uint64_t turns_over_ ATTIC_GUARDED_BY(turn_mutex_) = 0;
 
   std::atomic<uint64_t> tried_{0};  // advanced under a Turn
+  uint64_t unflushed_bytes_ = 0;    // used under a Turn
   bool read_only_ = false;          // db_ is; used under a Turn
   bool lost_ = false;               // something written is gone; used under a Turn
   std::atomic<uint64_t> written_{0};

@@ -23,7 +23,8 @@ void SetFiles(rocksdb::Options& options, uint64_t buffer_bytes) {
   table.format_version = 5;
   options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
   options.compression = rocksdb::kNoCompression;
-  options.write_buffer_size = buffer_bytes;
+  // RecordsDb flushes when it has written buffer_bytes; RocksDB must not do so before.
+  options.write_buffer_size = 4 * buffer_bytes;
   options.max_write_buffer_number = kBuffersMax;
   // Without rows' data files are tiny, and their number says nothing about work left undone.
   options.level0_file_num_compaction_trigger = 2;
@@ -74,6 +75,7 @@ rocksdb::Options RecordsOptions(rocksdb::Env* env, uint64_t buffer_bytes,
   // A log is a new file each time: old records behind its end cannot pass for new ones.
   options.recycle_log_file_num = 0;
   options.manual_wal_flush = false;
+  options.max_total_wal_size = buffer_bytes;  // which is here the room set aside for a log
   // What was recovered is on disk before anything else is written.
   options.avoid_flush_during_recovery = false;
   // The kernel starts writing early: a sync then has little left to wait for.
