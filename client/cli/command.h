@@ -33,6 +33,7 @@ void AddSessionsCommand(CLI::App& app, SelectedCommand& selected);
 void AddPlanCommand(CLI::App& app, SelectedCommand& selected);
 void AddSearchCommand(CLI::App& app, SelectedCommand& selected);
 void AddBenchCommand(CLI::App& app, SelectedCommand& selected);
+void AddDoctorCommand(CLI::App& app, SelectedCommand& selected);
 void AddDemoCommand(CLI::App& app, SelectedCommand& selected);
 
 // Connects to global.server.

@@ -36,6 +36,7 @@ int RunCommandLine(int argc, const char* const* argv) {
   AddPlanCommand(app, selected);
   AddSearchCommand(app, selected);
   AddBenchCommand(app, selected);
+  AddDoctorCommand(app, selected);
   AddDemoCommand(app, selected);
 
   try {

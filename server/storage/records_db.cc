@@ -1,11 +1,17 @@
 #include "server/storage/records_db.h"
 
+#include <algorithm>
+#include <cstddef>
+#include <span>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "base/status_macros.h"
 #include "rocksdb/file_system.h"
+#include "rocksdb/metadata.h"
+#include "rocksdb/sst_file_reader.h"
+#include "server/storage/random_access_file.h"
 #include "server/storage/record_codec.h"
 #include "server/storage/rocksdb_status.h"
 
@@ -14,6 +20,7 @@ namespace {
 
 constexpr char kWriteCounter[] = "write";
 constexpr char kRecoverCounter[] = "recover";
+constexpr size_t kSearchBytes = 1u << 20;  // of a file, read at a time
 
 rocksdb::Slice SliceOf(std::string_view bytes) { return {bytes.data(), bytes.size()}; }
 std::string_view ViewOf(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
@@ -61,8 +68,7 @@ class RecordsDb::Turn {
   RecordsDb& db_;
 };
 
-RecordsDb::RecordsDb(const std::string& directory,
-                     std::shared_ptr<rocksdb::FileSystem> file_system,
+RecordsDb::RecordsDb(const std::string& directory, std::shared_ptr<rocksdb::FileSystem> file_system,
                      uint64_t rows_buffer_bytes)
     : directory_(directory),
       path_(absl::StrCat(directory, "/records")),
@@ -95,8 +101,32 @@ absl::StatusOr<RecordsDb::Opened> RecordsDb::Open(const std::string& directory,
   return opened;
 }
 
+absl::StatusOr<RecordsDb::Examined> RecordsDb::OpenToExamine(
+    const std::string& directory, std::shared_ptr<rocksdb::FileSystem> file_system) {
+  constexpr uint64_t kRowsBufferBytes = 64u << 20;  // without effect: nothing is written
+  Examined examined;
+  examined.db.reset(new RecordsDb(directory, std::move(file_system), kRowsBufferBytes));
+  RecordsDb& db = *examined.db;
+  db.read_only_ = true;
+  const absl::Status opened = db.Failed(db.OpenRocksDb(false, /*read_only=*/true));
+  examined.complaints = db.logger_->Complaints();
+  if (!opened.ok()) {
+    return absl::Status(
+        opened.code(),
+        absl::StrCat(std::string(opened.message()),
+                     examined.complaints.empty() ? "" : "; RocksDB: ", examined.complaints));
+  }
+  ATTIC_ASSIGN_OR_RETURN(examined.held, db.ReadWriteCounter());
+  ATTIC_ASSIGN_OR_RETURN(examined.durable, DurableMarker::Read(*db.file_system_, directory));
+  return examined;
+}
+
 RecordsDb::~RecordsDb() {
   if (db_ == nullptr) return;
+  if (read_only_) {
+    CloseRocksDb();
+    return;
+  }
   // Flushed, so that nothing is left in logs, which are read twice by the next Open.
   if (Sync().ok()) {
     marker_.Sync().IgnoreError();
@@ -112,7 +142,8 @@ rocksdb::Status RecordsDb::OpenRocksDb(bool create, bool read_only) {
   rocksdb::DB* db = nullptr;
   const rocksdb::Status status =
       read_only
-          ? rocksdb::DB::OpenForReadOnly(options, path_, RecordFamilies(rows_buffer_bytes_), &handles_, &db)
+          ? rocksdb::DB::OpenForReadOnly(options, path_, RecordFamilies(rows_buffer_bytes_),
+                                         &handles_, &db)
           : rocksdb::DB::Open(options, path_, RecordFamilies(rows_buffer_bytes_), &handles_, &db);
   if (status.ok()) {
     ATTIC_CHECK(handles_.size() == kRecordFamilies);
@@ -146,10 +177,10 @@ absl::Status RecordsDb::CheckDurable(std::vector<std::string>& complaints) {
   if (found.missing) complaints.push_back("it is missing: what is durable cannot be checked");
   if (found.damaged) complaints.push_back("it is damaged: what is durable cannot be checked");
   if (held < found.number) {
-    return absl::DataLossError(absl::StrCat(
-        path_, " holds writes up to ", held, ", but those up to ", found.number,
-        " were durable; without ", directory_, "/DURABLE it opens with what there is. RocksDB: ",
-        logger_->Complaints()));
+    return absl::DataLossError(
+        absl::StrCat(path_, " holds writes up to ", held, ", but those up to ", found.number,
+                     " were durable; without ", directory_,
+                     "/DURABLE it opens with what there is. RocksDB: ", logger_->Complaints()));
   }
   return absl::OkStatus();
 }
@@ -258,6 +289,49 @@ absl::Status RecordsDb::Last(
   iterator->SeekToLast();
   if (iterator->Valid()) return visit(ViewOf(iterator->key()), ViewOf(iterator->value()));
   return Failed(iterator->status());
+}
+
+absl::Status RecordsDb::VerifyTable(const std::shared_ptr<rocksdb::FileSystem>& file_system,
+                                    const std::string& path) {
+  const std::unique_ptr<rocksdb::Env> env = rocksdb::NewCompositeEnv(file_system);
+  rocksdb::Options options;
+  options.env = env.get();
+  rocksdb::SstFileReader reader(options);
+  rocksdb::Status status = reader.Open(path);
+  if (status.ok()) status = reader.VerifyChecksum();
+  return FromRocksDb(status, path);
+}
+
+std::vector<std::string> RecordsDb::Tables() const {
+  std::vector<rocksdb::LiveFileMetaData> files;
+  db_->GetLiveFilesMetaData(&files);
+  std::vector<std::string> paths;
+  for (const rocksdb::LiveFileMetaData& file : files) {
+    paths.push_back(absl::StrCat(file.db_path, file.name));
+  }
+  return paths;
+}
+
+std::string RecordsDb::FindValueFile(RecordFamily family, std::string_view key) const {
+  rocksdb::ColumnFamilyMetaData family_files;
+  db_->GetColumnFamilyMetaData(this->family(family), &family_files);
+  std::string buffer(kSearchBytes + key.size(), '\0');
+  for (const rocksdb::BlobMetaData& blob : family_files.blob_files) {
+    const std::string path = absl::StrCat(path_, "/", blob.blob_file_name);
+    const auto file = RandomAccessFile::Open(*file_system_, path, /*direct=*/false);
+    if (!file.ok()) return path;
+    // Pieces overlap by the length of the key.
+    for (uint64_t begin = 0; begin < (*file)->bytes(); begin += kSearchBytes) {
+      const size_t bytes = std::min<uint64_t>(buffer.size(), (*file)->bytes() - begin);
+      if (!(*file)->Read(begin, std::as_writable_bytes(std::span(buffer).first(bytes))).ok()) {
+        return path;
+      }
+      if (std::string_view(buffer).substr(0, bytes).find(key) != std::string_view::npos) {
+        return path;
+      }
+    }
+  }
+  return {};
 }
 
 }  // namespace attic

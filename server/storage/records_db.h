@@ -37,6 +37,17 @@ class RecordsDb {
   static absl::StatusOr<Opened> Open(const std::string& directory,
                                      std::shared_ptr<rocksdb::FileSystem> file_system,
                                      uint64_t rows_buffer_bytes, bool create);
+  // For reading only.
+  struct Examined {
+    std::unique_ptr<RecordsDb> db;
+    uint64_t held = 0;  // the last write that is there
+    DurableMarker::Found durable;
+    std::string complaints;  // of RocksDB, about what it left out
+  };
+  // Opens directory/records as it is and changes nothing. Less than was durable is no error here.
+  // Errors as of Open.
+  static absl::StatusOr<Examined> OpenToExamine(const std::string& directory,
+                                                std::shared_ptr<rocksdb::FileSystem> file_system);
   // Makes everything durable where that is possible.
   ~RecordsDb();
   RecordsDb(const RecordsDb&) = delete;
@@ -52,6 +63,15 @@ class RecordsDb {
   absl::StatusOr<uint64_t> Write(rocksdb::WriteBatch& batch);
   // Makes every write that returned durable. Calls at the same time share one.
   absl::Status Sync() { return group_sync_.Sync(); }
+
+  // Compares every checksum in one of RocksDB's tables. DATA_LOSS, UNAVAILABLE.
+  static absl::Status VerifyTable(const std::shared_ptr<rocksdb::FileSystem>& file_system,
+                                  const std::string& path);
+  // The paths of all tables in use.
+  std::vector<std::string> Tables() const;
+  // The path of the file beside the tables that holds the value of a key; empty when it is not
+  // found. Looks through all of them.
+  std::string FindValueFile(RecordFamily family, std::string_view key) const;
 
   uint64_t last_write() const { return written_.load(std::memory_order_acquire); }
   // Of the last write that was tried, whether it succeeded or not.
@@ -97,6 +117,7 @@ class RecordsDb {
   DurableMarker marker_;  // used by SyncOnce, and before and after all others
   GroupSync group_sync_;
 
+  bool read_only_ = false;
   std::unique_ptr<rocksdb::DB> db_;
   std::vector<rocksdb::ColumnFamilyHandle*> handles_;
 
