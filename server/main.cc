@@ -21,6 +21,7 @@ namespace {
 struct Flags {
   StoreServerOptions server;
   double drain_seconds = 5;
+  double sync_interval_ms = 5;
 };
 
 void AddFlags(CLI::App& app, Flags& flags) {
@@ -46,6 +47,19 @@ void AddFlags(CLI::App& app, Flags& flags) {
   app.add_option("--memory-limit", limits.memory_bytes_max,
                  "for keys, values and index, such as 64GiB; 0: three quarters of the machine's")
       ->transform(CLI::AsSizeValue(false));
+  app.add_option("--data-dir", server.store.disk.store.directory,
+                 "folder for durable sessions, and for vectors that memory has no room for; made if "
+                 "it does not exist; without it all sessions are in memory");
+  app.add_option("--sync-interval-ms", flags.sync_interval_ms,
+                 "pause between two syncs of what is appended to durable sessions")
+      ->check(CLI::Range(0.0, 60'000.0))
+      ->capture_default_str();
+  app.add_flag("--direct-io", server.store.disk.store.segment_files.direct_reads,
+               "read vectors past the page cache, which would keep them a second time; not on tmpfs");
+  app.add_option("--disk-read-threads", server.store.disk.store.cache.read_threads,
+                 "reads of vectors under way at a time")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
   app.add_option("--sessions-max", limits.sessions_max, "sessions open at once")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
@@ -78,9 +92,10 @@ sigset_t BlockEndSignals() {
   return signals;
 }
 
-int Serve(const Flags& flags) {
+int Serve(Flags flags) {
   const sigset_t signals = BlockEndSignals();
   CaptureLibraryLogs();
+  flags.server.store.disk.sync_interval = absl::Milliseconds(flags.sync_interval_ms);
   auto server = StoreServer::Start(flags.server);
   if (!server.ok()) {
     Log(LogLevel::kError, "start_failed", {{"error", std::string(server.status().message())}});
@@ -92,6 +107,8 @@ int Serve(const Flags& flags) {
        {"boot_id", status.boot_id},
        {"version", status.version},
        {"threads", absl::StrCat(status.threads)},
+       {"data_dir", flags.server.store.disk.store.directory},
+       {"recovering_sessions", absl::StrCat(status.recovering_sessions)},
        {"vector_target", status.vector_target}});
   if (!IsLoopbackAddress(flags.server.listen_address)) {
     Log(LogLevel::kWarning, "insecure_remote",

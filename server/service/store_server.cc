@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/mutex.h"
+#include "base/status_macros.h"
 #include "base/thread_pool.h"
 #include "server/service/attention_service.h"
 #include "server/service/executor.h"
@@ -32,10 +33,11 @@ StoreIdentity IdentityOf(SessionStore& store) {
 
 class GrpcStoreServer : public StoreServer {
  public:
-  explicit GrpcStoreServer(const StoreServerOptions& options)
-      : query_pool_(
-            std::make_shared<ThreadPool>(options.store.threads, ThreadPool::Placement::kOnePerCpu)),
-        store_(SessionStore::Create(options.store, query_pool_)),
+  // Requests run on the threads that share their work, so that no processor has two of them.
+  GrpcStoreServer(const StoreServerOptions& options, std::shared_ptr<ThreadPool> query_pool,
+                  std::unique_ptr<SessionStore> store)
+      : query_pool_(std::move(query_pool)),
+        store_(std::move(store)),
         identity_(IdentityOf(*store_)),
         query_executor_(query_pool_, options.store.limits.requests_queued_max),
         append_executor_(std::make_shared<ThreadPool>(options.append_threads),
@@ -59,7 +61,6 @@ class GrpcStoreServer : public StoreServer {
   void Drain(absl::Time deadline) override;
 
  private:
-  // Requests run on the threads that share their work, so that no processor has two of them.
   const std::shared_ptr<ThreadPool> query_pool_;
   const std::unique_ptr<SessionStore> store_;
   const StoreIdentity identity_;
@@ -142,7 +143,10 @@ absl::StatusOr<std::unique_ptr<StoreServer>> StoreServer::Start(const StoreServe
                      " is reachable from other machines, and connections are not secured; "
                      "--allow-insecure-remote permits it"));
   }
-  auto server = std::make_unique<GrpcStoreServer>(options);
+  auto query_pool =
+      std::make_shared<ThreadPool>(options.store.threads, ThreadPool::Placement::kOnePerCpu);
+  ATTIC_ASSIGN_OR_RETURN(auto store, SessionStore::Open(options.store, query_pool));
+  auto server = std::make_unique<GrpcStoreServer>(options, std::move(query_pool), std::move(store));
   if (const absl::Status status = server->Listen(options); !status.ok()) return status;
   return server;
 }

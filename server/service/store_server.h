@@ -23,8 +23,9 @@ struct StoreServerOptions {
 // Thread-safe.
 class StoreServer {
  public:
-  // Serves when it returns. INVALID_ARGUMENT for an address that is not allowed, UNAVAILABLE when
-  // it cannot be bound.
+  // Serves when it returns, while sessions are still read from the data directory. INVALID_ARGUMENT
+  // for an address that is not allowed, UNAVAILABLE when it cannot be bound; errors of
+  // SessionStore::Open.
   static absl::StatusOr<std::unique_ptr<StoreServer>> Start(const StoreServerOptions& options);
   // Drains without patience.
   virtual ~StoreServer() = default;

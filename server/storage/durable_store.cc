@@ -56,7 +56,8 @@ absl::Status DurableStoreImpl::Start() {
   }
   registry_ = std::make_shared<SegmentRegistry>(file_system_, directory_->segments_path());
   rows_ = std::make_unique<RowsRecords>(*db_);
-  segments_ = std::make_unique<SegmentRecords>(*db_, registry_, file_system_, cache_);
+  segments_ = std::make_unique<SegmentRecords>(*db_, registry_, file_system_, cache_,
+                                               options_.segment_files);
   ATTIC_RETURN_IF_ERROR(LoadSessions());
   ATTIC_RETURN_IF_ERROR(rows_->CheckAll());
   for (const std::string& complaint : opened.complaints) {

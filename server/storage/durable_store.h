@@ -39,6 +39,7 @@ namespace attic {
 struct DurableStoreOptions {
   std::string directory;  // made if it does not exist; its parent must
   ClusterCacheOptions cache;
+  SegmentFileOptions segment_files;
   // Rows kept in memory before they go from the log to a file; several times that while files are
   // being written.
   uint64_t rows_buffer_bytes = 64u << 20;

@@ -36,11 +36,13 @@ std::shared_ptr<const VectorSource> WithHold(std::shared_ptr<SegmentRegistry::Ho
 
 SegmentRecords::SegmentRecords(RecordsDb& db, std::shared_ptr<SegmentRegistry> registry,
                                std::shared_ptr<rocksdb::FileSystem> file_system,
-                               std::shared_ptr<ClusterCache> cache)
+                               std::shared_ptr<ClusterCache> cache,
+                               const SegmentFileOptions& files)
     : db_(db),
       registry_(std::move(registry)),
       file_system_(std::move(file_system)),
-      cache_(std::move(cache)) {}
+      cache_(std::move(cache)),
+      files_(files) {}
 
 absl::StatusOr<std::vector<uint64_t>> SegmentRecords::Load(bool delete_orphans) {
   std::map<uint64_t, SegmentRegistry::File> files;
@@ -88,7 +90,7 @@ absl::StatusOr<SegmentRecords::NewFile> SegmentRecords::WriteFile(const Segment&
   const uint64_t number = file.hold->number();
   const std::string path = registry_->Path(number);
   ATTIC_RETURN_IF_ERROR(WriteSegmentFile(*file_system_, path, segment, vectors).status());
-  ATTIC_ASSIGN_OR_RETURN(SegmentFile opened, OpenSegmentFile(file_system_, path, cache_));
+  ATTIC_ASSIGN_OR_RETURN(SegmentFile opened, OpenSegmentFile(file_system_, path, cache_, files_));
   registry_->Written(number, opened.file_bytes, opened.identity);
   file.reference = {number, segment.begin_position, static_cast<int64_t>(segment.tokens)};
   file.identity = opened.identity;
@@ -172,7 +174,7 @@ absl::StatusOr<SegmentFile> SegmentRecords::Open(const SegmentReference& referen
   std::shared_ptr<SegmentRegistry::Hold> hold = registry_->Find(reference.file);
   const std::string path = registry_->Path(reference.file);
   if (hold == nullptr) return absl::NotFoundError(absl::StrCat(path, ": no record refers to it"));
-  absl::StatusOr<SegmentFile> file = OpenSegmentFile(file_system_, path, cache_);
+  absl::StatusOr<SegmentFile> file = OpenSegmentFile(file_system_, path, cache_, files_);
   if (absl::IsNotFound(file.status())) {
     return absl::DataLossError(absl::StrCat(path, ": it is missing"));
   }

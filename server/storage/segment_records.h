@@ -22,7 +22,7 @@ class SegmentRecords {
  public:
   SegmentRecords(RecordsDb& db, std::shared_ptr<SegmentRegistry> registry,
                  std::shared_ptr<rocksdb::FileSystem> file_system,
-                 std::shared_ptr<ClusterCache> cache);
+                 std::shared_ptr<ClusterCache> cache, const SegmentFileOptions& files);
 
   // References that a batch adds and takes away. Commit or Abandon ends it.
   struct Change {
@@ -73,6 +73,7 @@ class SegmentRecords {
   const std::shared_ptr<SegmentRegistry> registry_;
   const std::shared_ptr<rocksdb::FileSystem> file_system_;
   const std::shared_ptr<ClusterCache> cache_;
+  const SegmentFileOptions files_;
 };
 
 }  // namespace attic

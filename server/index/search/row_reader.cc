@@ -9,7 +9,8 @@
 namespace attic {
 namespace {
 
-constexpr size_t kKeptTogether = 256;  // rows in one allocation
+constexpr uint64_t kPinnedBytesMax = 64u << 20;  // of clusters held for their values
+constexpr size_t kKeptTogether = 256;            // rows in one allocation
 
 }  // namespace
 
@@ -20,6 +21,8 @@ void RowReader::Begin(const IndexedPart& part) {
   segments_.assign(part.segments.size(), {});
   reads_.clear();
   nodes_.clear();
+  pins_.clear();
+  pinned_bytes_ = 0;
   kept_.clear();
   kept_left_ = 0;
   scanned_ = nullptr;
@@ -67,6 +70,7 @@ bool RowReader::Fetch(std::span<const ClusterRow> rows, ReadStatistics& read) {
     reads_.push_back({.source = sources.back().get(),
                       .cluster = static_cast<uint32_t>(node % per_segment)});
   }
+  pinned_.assign(reads_.size(), false);
   status_ = reads_.front().source->ReadClusters(reads_);
   for (const ClusterRead& done : reads_) read.disk_bytes_read += done.disk_bytes;
   return status_.ok();
@@ -85,9 +89,24 @@ RowReader::RowPointers RowReader::Rows(ClusterRow row) {
   return {rows.keys + row.offset * key_bytes_, rows.values + row.offset * value_bytes_};
 }
 
+// Holds a cluster that was read, if it is not too much to hold.
+bool RowReader::Pin(size_t read) {
+  if (pinned_[read]) return true;
+  const ClusterSums& clusters = part_->segment_of_node(nodes_[read]).clusters;
+  const size_t rows = clusters.rows(nodes_[read] % part_->clusters_per_segment);
+  const uint64_t bytes = rows * (key_bytes_ + value_bytes_);
+  if (pinned_bytes_ + bytes > kPinnedBytesMax) return false;
+  pinned_bytes_ += bytes;
+  pinned_[read] = true;
+  pins_.push_back(reads_[read].rows.owner);
+  return true;
+}
+
 const std::byte* RowReader::KeepValue(ClusterRow row) {
   const std::byte* value = Rows(row).values;
-  if (State(row.node / part_->clusters_per_segment).arrays != nullptr) return value;
+  const SegmentState& state = State(row.node / part_->clusters_per_segment);
+  if (state.arrays != nullptr) return value;
+  if (Pin(state.fetched[row.node % part_->clusters_per_segment] - 1)) return value;
   if (kept_left_ == 0) {
     kept_.emplace_back(new std::byte[kKeptTogether * value_bytes_]);
     kept_left_ = kKeptTogether;

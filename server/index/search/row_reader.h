@@ -54,6 +54,7 @@ class RowReader {
   };
 
   SegmentState& State(size_t segment);
+  bool Pin(size_t read);
   RowPointers Rows(ClusterRow row);
   void ForgetFetched();
 
@@ -62,6 +63,10 @@ class RowReader {
   std::vector<SegmentState> segments_;
   std::vector<ClusterRead> reads_;
   std::vector<uint32_t> nodes_;  // of reads_
+  std::vector<bool> pinned_;     // of reads_
+  // Clusters whose values are kept, and beyond kPinnedBytesMax copies of rows.
+  std::vector<std::shared_ptr<const void>> pins_;
+  uint64_t pinned_bytes_ = 0;
   std::vector<std::unique_ptr<std::byte[]>> kept_;
   size_t kept_left_ = 0;  // rows free in the last of kept_
   std::shared_ptr<const VectorArrays> scanned_;

@@ -51,11 +51,12 @@ void SyntheticHead::AppendTokens(size_t count, std::vector<float>& keys,
   }
 }
 
-std::vector<float> SyntheticHead::Query() {
+std::vector<float> SyntheticHead::Query() { return QueryAbout(random_() % options_.topics); }
+
+std::vector<float> SyntheticHead::QueryAbout(size_t topic, float weight) {
   std::vector<float> hidden(kHiddenDim);
-  const size_t topic = random_() % options_.topics;
   for (size_t i = 0; i < kHiddenDim; ++i) {
-    hidden[i] = 0.5f * topics_[topic * kHiddenDim + i] + Normal();
+    hidden[i] = weight * topics_[topic * kHiddenDim + i] + Normal();
   }
   std::vector<float> query = Project(key_matrix_, hidden, options_.head_dim);
   const float length = std::sqrt(Dot(query.data(), query.data(), query.size()));

@@ -34,6 +34,8 @@ class SyntheticHead {
 
   // A query about a random topic.
   std::vector<float> Query();
+  // About topic `topic` < topics, which has this weight in it beside noise of length 1 a dimension.
+  std::vector<float> QueryAbout(size_t topic, float weight = 0.5f);
 
   // A query in a random direction and the key, of ordinary length, that it is for: unlike any other
   // key, with a logit far above theirs.

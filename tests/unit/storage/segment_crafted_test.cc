@@ -45,8 +45,22 @@ void SealHeader(std::string& file) {
   Put<uint64_t>(file, kChecksumOffset, XXH3_64bits(file.data(), kChecksumOffset));
 }
 
-// Makes the checksums of clusters, sections and header right again, as far as what they say of
-// places is within the file.
+// Makes the checksums of sections and header right again, as far as what they say of places is
+// within the file.
+void SealSections(std::string& file) {
+  const auto identity = Get<uint64_t>(file, 16);
+  for (uint32_t i = 0; i + 1 < kSectionCount; ++i) {
+    const size_t at = kTableOffset + i * kTableEntryBytes;
+    const auto offset = Get<uint64_t>(file, at + 8), bytes = Get<uint64_t>(file, at + 16);
+    if (offset > file.size() || bytes > file.size() - offset) continue;
+    Put<uint64_t>(
+        file, at + 24,
+        BlockChecksum(Bytes(file, offset, bytes), identity, static_cast<SectionKind>(i + 1)));
+  }
+  SealHeader(file);
+}
+
+// The same, and the checksums of clusters.
 void Seal(std::string& file) {
   const auto identity = Get<uint64_t>(file, 16);
   const size_t clusters = SectionOffset(file, SectionKind::kClusterTable);
@@ -59,15 +73,7 @@ void Seal(std::string& file) {
         BlockChecksum(Bytes(file, entry.offset, entry.bytes), identity, SectionKind::kVectors, c);
     Put(file, clusters + c * sizeof(ClusterEntry), entry);
   }
-  for (uint32_t i = 0; i + 1 < kSectionCount; ++i) {
-    const size_t at = kTableOffset + i * kTableEntryBytes;
-    const auto offset = Get<uint64_t>(file, at + 8), bytes = Get<uint64_t>(file, at + 16);
-    if (offset > file.size() || bytes > file.size() - offset) continue;
-    Put<uint64_t>(
-        file, at + 24,
-        BlockChecksum(Bytes(file, offset, bytes), identity, static_cast<SectionKind>(i + 1)));
-  }
-  SealHeader(file);
+  SealSections(file);
 }
 
 // Touches all that searches read through.
@@ -316,6 +322,27 @@ TEST_F(SegmentCrafted, TheTableOfClusters) {
       ExpectRefused<uint64_t>(field, std::numeric_limits<uint64_t>::max());
     }
   }
+}
+
+// It is never read, so that only opening can notice.
+TEST_F(SegmentCrafted, TheChecksumOfAnEmptyCluster) {
+  Write(sample_);
+  std::string file = whole_;
+  const size_t table = SectionOffset(file, SectionKind::kClusterTable);
+  ASSERT_EQ(Get<uint64_t>(file, table + 24 + 8), 0u);
+  Put<uint64_t>(file, table + 24 + 16, Get<uint64_t>(file, table + 24 + 16) + 1);
+  SealSections(file);
+  const auto opened = Open(file);
+  EXPECT_EQ(opened.status().code(), absl::StatusCode::kDataLoss) << opened.status();
+}
+
+TEST(BlockChecksum, DiffersWithFileKindAndCluster) {
+  const std::vector<std::byte> bytes(100, std::byte{7});
+  const uint64_t sum = BlockChecksum(bytes, 1, SectionKind::kVectors, 2);
+  EXPECT_EQ(BlockChecksum(bytes, 1, SectionKind::kVectors, 2), sum);
+  EXPECT_NE(BlockChecksum(bytes, 2, SectionKind::kVectors, 2), sum);
+  EXPECT_NE(BlockChecksum(bytes, 1, SectionKind::kFacts, 2), sum);
+  EXPECT_NE(BlockChecksum(bytes, 1, SectionKind::kVectors, 3), sum);
 }
 
 TEST_F(SegmentCrafted, VectorsThatAreNoNumbers) {
