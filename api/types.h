@@ -106,6 +106,7 @@ struct SessionDescription {
   uint32_t ttl_seconds = 0;
   double lease_seconds_left = 0;  // 0: no lease, or it has ended
   bool pinned = false;
+  bool created = false;  // by the call that returns this
   bool operator==(const SessionDescription&) const = default;
 };
 

@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "base/status_macros.h"
@@ -19,15 +21,21 @@ uint64_t MachineBytes() {
 }  // namespace
 
 MemoryBudget::MemoryBudget(uint64_t bytes_max)
-    : bytes_max_(bytes_max > 0 ? bytes_max : MachineBytes() / 4 * 3) {}
+    : bytes_max_(bytes_max > 0 ? bytes_max : MachineBytes() / 4 * 3), limit_("memory_bytes_max") {}
+
+MemoryBudget::MemoryBudget(uint64_t bytes_max, const char* limit,
+                           std::shared_ptr<MemoryBudget> whole)
+    : bytes_max_(bytes_max), limit_(limit), whole_(std::move(whole)) {}
 
 absl::Status MemoryBudget::Reserve(uint64_t bytes) {
   MutexLock lock(mutex_);
   if (used_bytes_ > bytes_max_ || bytes > bytes_max_ - used_bytes_) {
-    return absl::ResourceExhaustedError(absl::StrCat("memory_bytes_max: ", used_bytes_, " of ",
-                                                     bytes_max_, " bytes are used and ", bytes,
+    return absl::ResourceExhaustedError(absl::StrCat(limit_, ": ", used_bytes_, " of ", bytes_max_,
+                                                     " bytes are used and ", bytes,
                                                      " more are needed"));
   }
+  // The lock of a part is taken before that of the whole, never the other way.
+  if (whole_ != nullptr) ATTIC_RETURN_IF_ERROR(whole_->Reserve(bytes));
   used_bytes_ += bytes;
   return absl::OkStatus();
 }
@@ -36,6 +44,7 @@ void MemoryBudget::Adjust(uint64_t held_bytes, uint64_t actual_bytes) {
   MutexLock lock(mutex_);
   ATTIC_CHECK(used_bytes_ >= held_bytes);
   used_bytes_ = used_bytes_ - held_bytes + actual_bytes;
+  if (whole_ != nullptr) whole_->Adjust(held_bytes, actual_bytes);
 }
 
 uint64_t MemoryBudget::used_bytes() const {

@@ -15,9 +15,12 @@ class MemoryBudget {
  public:
   // bytes_max == 0: three quarters of the machine's memory.
   explicit MemoryBudget(uint64_t bytes_max);
+  // A part of another budget: what is counted here is counted there too. `limit` names bytes_max in
+  // errors, and lives for ever.
+  MemoryBudget(uint64_t bytes_max, const char* limit, std::shared_ptr<MemoryBudget> whole);
 
-  // RESOURCE_EXHAUSTED naming memory_bytes_max when `bytes` more would be over it; then nothing is
-  // counted.
+  // RESOURCE_EXHAUSTED naming the limit, such as memory_bytes_max, when `bytes` more would be over
+  // it; then nothing is counted.
   absl::Status Reserve(uint64_t bytes);
   // Replaces a count that is already held; may go over the limit, because the memory is in use.
   void Adjust(uint64_t held_bytes, uint64_t actual_bytes);
@@ -27,6 +30,8 @@ class MemoryBudget {
 
  private:
   const uint64_t bytes_max_;
+  const char* const limit_;
+  const std::shared_ptr<MemoryBudget> whole_;  // null: this is all
   mutable Mutex mutex_;
   uint64_t used_bytes_ ATTIC_GUARDED_BY(mutex_) = 0;
 };

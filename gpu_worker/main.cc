@@ -30,6 +30,8 @@ struct Flags {
   size_t threads = 0;
   double drain_seconds = 5;
   bool allow_insecure_remote = false;
+  bool durable = false;
+  bool read_everything = false;
   DecoderOptions decoder;
   WorkerLimits limits;
 };
@@ -57,6 +59,14 @@ void AddFlags(CLI::App& app, Flags& flags) {
       ->capture_default_str();
   app.add_option("--sequences", flags.limits.sequences_max, "Sequences open at a time")
       ->capture_default_str();
+  app.add_flag("--durable", flags.durable, "Sequences outlive the store's process");
+  app.add_option("--tenant", flags.decoder.tenant, "Whose sessions the sequences are in the store")
+      ->capture_default_str();
+  app.add_option("--session-ttl", flags.decoder.ttl_seconds,
+                 "Seconds after which the store may close an unused sequence; 0: never")
+      ->capture_default_str();
+  app.add_flag("--read-everything", flags.read_everything,
+               "Also read tokens that a session of the store holds already");
   app.add_option("--drain-seconds", flags.drain_seconds,
                  "How long calls may run on after SIGTERM or SIGINT")
       ->check(CLI::Range(0.0, 3600.0))
@@ -117,6 +127,8 @@ absl::Status Serve(Flags& flags) {
                          ConnectClient({.address = flags.store}));
   flags.decoder.prefill_mode =
       flags.prefill_mode == "exact" ? AttendMode::kExact : AttendMode::kIndexed;
+  if (flags.durable) flags.decoder.durability = Durability::kDurable;
+  flags.decoder.reuse_prefixes = !flags.read_everything;
   ATTIC_ASSIGN_OR_RETURN(const std::unique_ptr<Decoder> decoder,
                          Decoder::Create(*model, *backend, pool, *client, flags.decoder));
   const std::unique_ptr<grpc::Service> service = MakeWorkerService(*decoder, flags.limits);

@@ -63,6 +63,12 @@ void AddFlags(CLI::App& app, Flags& flags) {
   app.add_option("--sessions-max", limits.sessions_max, "sessions open at once")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  app.add_option("--tenant-sessions-max", limits.tenant_sessions_max,
+                 "sessions of one tenant open at once; 0: no limit of its own")
+      ->capture_default_str();
+  app.add_option("--tenant-memory-limit", limits.tenant_bytes_max,
+                 "for one tenant's sessions, such as 8GiB; 0: no limit of its own")
+      ->transform(CLI::AsSizeValue(false));
   app.add_option("--segment-tokens", index.segment_tokens, "tokens of a segment")
       ->check(CLI::Range(int64_t{256}, Segment::kTokensMax))
       ->capture_default_str();

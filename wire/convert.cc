@@ -217,6 +217,7 @@ v1::SessionDescription ToWire(const SessionDescription& description) {
   out.set_ttl_seconds(description.ttl_seconds);
   out.set_lease_seconds_left(description.lease_seconds_left);
   out.set_pinned(description.pinned);
+  out.set_created(description.created);
   return out;
 }
 
@@ -242,6 +243,7 @@ absl::StatusOr<SessionDescription> FromWire(const v1::SessionDescription& descri
   out.ttl_seconds = description.ttl_seconds();
   out.lease_seconds_left = description.lease_seconds_left();
   out.pinned = description.pinned();
+  out.created = description.created();
   return out;
 }
 

@@ -73,6 +73,10 @@ class LocalCache {
   // position <= window_begin().
   virtual void DropWindowBefore(int64_t position) = 0;
 
+  // Goes on at `position` as if the tokens from the sink up to it had been appended and dropped:
+  // the window is empty and begins there. Every layer must hold exactly the sink.
+  virtual void SkipTo(int64_t position) = 0;
+
   // First position of the window, at least sink_tokens.
   virtual int64_t window_begin() const = 0;
   // Tokens appended to `layer` so far, dropped ones included: the position of the next.

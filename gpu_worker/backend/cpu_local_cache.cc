@@ -162,6 +162,16 @@ void CpuLocalCache::DropWindowBefore(int64_t position) {
   ATTIC_CHECK(window_row_ <= capacity_);
 }
 
+void CpuLocalCache::SkipTo(int64_t position) {
+  ATTIC_CHECK(position >= options_.sink_tokens);
+  for (Layer& layer : layers_) {
+    ATTIC_CHECK(layer.tokens == options_.sink_tokens);
+    layer.tokens = position;
+  }
+  window_begin_ = position;
+  window_row_ = 0;
+}
+
 absl::StatusOr<std::unique_ptr<LocalCache>> CpuLocalCache::Fork() const {
   auto copy = std::make_unique<CpuLocalCache>(options_, pool_);
   copy->window_row_ = window_row_;

@@ -26,6 +26,7 @@ class CpuLocalCache : public LocalCache {
   absl::Status StartAttend(size_t layer, size_t count, const float* queries) override;
   absl::Status FinishAttend(const PartialView& other, float* output, float* log_sum_exp) override;
   void DropWindowBefore(int64_t position) override;
+  void SkipTo(int64_t position) override;
   int64_t window_begin() const override { return window_begin_; }
   int64_t token_count(size_t layer) const override { return layers_[layer].tokens; }
   absl::StatusOr<std::unique_ptr<LocalCache>> Fork() const override;

@@ -167,6 +167,16 @@ void CudaLocalCache::DropWindowBefore(int64_t position) {
   ATTIC_CHECK(window_row_ <= capacity_);
 }
 
+void CudaLocalCache::SkipTo(int64_t position) {
+  ATTIC_CHECK(position >= options_.sink_tokens);
+  for (Layer& layer : layers_) {
+    ATTIC_CHECK(layer.tokens == options_.sink_tokens);
+    layer.tokens = position;
+  }
+  window_begin_ = position;
+  window_row_ = 0;
+}
+
 absl::StatusOr<std::unique_ptr<LocalCache>> CudaLocalCache::Fork() const {
   ATTIC_RETURN_IF_ERROR(stream_->Synchronize());
   ATTIC_ASSIGN_OR_RETURN(std::unique_ptr<CudaLocalCache> copy, Create(options_));

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/status_macros.h"
+#include "gpu_worker/model/prefix_rebuild.h"
 
 namespace attic::worker {
 namespace {
@@ -64,7 +65,11 @@ Fingerprint Decoder::fingerprint() const {
 absl::StatusOr<std::unique_ptr<Sequence>> Decoder::Open(const std::string& session_id) const {
   const ModelConfig& config = model_.config;
   SequenceState state;
-  OpenSessionRequest request{.session_id = session_id, .fingerprint = fingerprint()};
+  OpenSessionRequest request{.session_id = session_id,
+                             .fingerprint = fingerprint(),
+                             .durability = options_.durability,
+                             .tenant = options_.tenant,
+                             .ttl_seconds = options_.ttl_seconds};
   for (size_t i = 0; i < config.layers.size(); ++i) {
     if (config.layers[i].full_attention) {
       request.stored_layers.push_back(static_cast<uint32_t>(i));
@@ -113,7 +118,41 @@ absl::Status Sequence::CheckTokens(std::span<const uint32_t> tokens, const char*
 
 absl::Status Sequence::Pass(const ForwardRequest& request, ForwardResult& result) {
   broken_ = forward_.Run(request, state_, result);
+  if (broken_.ok() && decoder_.options_.reuse_prefixes) {
+    hasher_.Add(request.tokens, unregistered_);
+  }
   return broken_;
+}
+
+absl::Status Sequence::StartWithPrefix(std::span<const uint32_t> tokens,
+                                       const ForwardRequest& how) {
+  // The last token is read with what follows it, and hashes beyond the limit would be refused.
+  const size_t blocks_max = decoder_.options_.store.limits.prefix_hashes_max;
+  const auto hashed = tokens.first(std::min(tokens.size() - 1, blocks_max * kPrefixBlockTokens));
+  std::vector<PrefixHash> hashes = PrefixHashes(hashed);
+  const size_t blocks = hashes.size();
+  ATTIC_RETURN_IF_ERROR(state_.store->Reopen(std::move(hashes)));
+  registered_blocks_ = blocks;
+  const auto reused = tokens.first(static_cast<size_t>(state_.store->reused_tokens()));
+  ATTIC_RETURN_IF_ERROR(RebuildPrefix(decoder_.model_.config, decoder_.options_.forward,
+                                      decoder_.options_.chunk_tokens, reused, how, forward_,
+                                      state_));
+  hasher_.Add(reused, unregistered_);
+  return absl::OkStatus();
+}
+
+void Sequence::RegisterBlocks() {
+  // What was registered when the sequence began need not be told again.
+  const size_t first = hasher_.blocks() - unregistered_.size();
+  const size_t known = registered_blocks_ > first ? registered_blocks_ - first : 0;
+  const size_t told = std::min(unregistered_.size(), known);
+  const size_t blocks_max = decoder_.options_.store.limits.prefix_hashes_max;
+  const std::span<const PrefixHash> added = std::span(unregistered_).subspan(told);
+  if (!added.empty() && hasher_.blocks() <= blocks_max) {
+    // Others read these blocks themselves when the store was not told: no reason to fail.
+    if (state_.store->ExtendPrefix(first + told, added).ok()) registered_blocks_ = hasher_.blocks();
+  }
+  unregistered_.clear();
 }
 
 absl::Status Sequence::Read(std::span<const uint32_t> tokens, const ForwardRequest& how,
@@ -144,9 +183,22 @@ absl::Status Sequence::Prefill(std::span<const uint32_t> tokens,
   ATTIC_RETURN_IF_ERROR(CheckUsable());
   ATTIC_RETURN_IF_ERROR(CheckTokens(tokens, "token_ids"));
   const DecoderOptions& options = decoder_.options_;
-  ATTIC_RETURN_IF_ERROR(
-      Read(tokens, {.mode = options.prefill_mode, .budget = options.attend_budget}, progress));
+  const ForwardRequest how{.mode = options.prefill_mode, .budget = options.attend_budget};
+  if (options.reuse_prefixes && this->tokens() == 0 && tokens.size() > kPrefixBlockTokens) {
+    broken_ = StartWithPrefix(tokens, how);
+    ATTIC_RETURN_IF_ERROR(broken_);
+    tokens = tokens.subspan(static_cast<size_t>(reused_tokens()));
+  }
+  if (const absl::Status read = Read(tokens, how, progress); !read.ok()) {
+    // Other tokens may follow than those whose hashes the store was told.
+    if (broken_.ok() && registered_blocks_ > hasher_.blocks()) {
+      broken_ = state_.store->WithdrawHashes();
+      registered_blocks_ = hasher_.blocks();
+    }
+    return read;
+  }
   broken_ = state_.store->Flush();
+  if (broken_.ok()) RegisterBlocks();
   return broken_;
 }
 
@@ -171,6 +223,7 @@ absl::Status Sequence::Decode(std::span<const uint32_t> prompt, const DecodeOpti
     ATTIC_RETURN_IF_ERROR(Generate(options, budget, token));
     ATTIC_RETURN_IF_ERROR(emit(token));
   }
+  if (!unregistered_.empty()) RegisterBlocks();
   return absl::OkStatus();
 }
 
@@ -216,6 +269,9 @@ absl::StatusOr<std::unique_ptr<Sequence>> Sequence::Fork(const std::string& new_
   ATTIC_ASSIGN_OR_RETURN(copy.store, state_.store->Fork(new_session_id));
   std::unique_ptr<Sequence> fork(new Sequence(decoder_, std::move(copy)));
   fork->pending_ = pending_;
+  fork->hasher_ = hasher_;
+  fork->unregistered_ = unregistered_;
+  fork->registered_blocks_ = std::min(registered_blocks_, hasher_.blocks());
   return fork;
 }
 

@@ -52,7 +52,7 @@ absl::Status Forward::Run(const ForwardRequest& request, SequenceState& state,
     }
   }
   state.position += static_cast<int64_t>(count_);
-  if (state.local != nullptr) {
+  if (state.local != nullptr && request.keep != Keep::kNowhere) {
     state.local->DropWindowBefore(state.position - options_.window_tokens);
   }
   if (!request.logits) return absl::OkStatus();
@@ -176,8 +176,8 @@ absl::Status Forward::FullLayer(size_t layer, size_t slot, size_t first,
                                 const ForwardRequest& request, SequenceState& state,
                                 ForwardResult& result) {
   ATTIC_RETURN_IF_ERROR(Project(layer, first, keys_.data(), values_.data()));
-  ATTIC_RETURN_IF_ERROR(SampleQueries(layer));
-  ATTIC_RETURN_IF_ERROR(StoreKeys(layer, slot, state));
+  if (request.keep == Keep::kEverywhere) ATTIC_RETURN_IF_ERROR(SampleQueries(layer));
+  ATTIC_RETURN_IF_ERROR(StoreKeys(layer, slot, request.keep, state));
   if (first == count_) return absl::OkStatus();
 
   const FullAttentionCall call{.slot = slot,
@@ -187,8 +187,12 @@ absl::Status Forward::FullLayer(size_t layer, size_t slot, size_t first,
                                .selection = request.selection,
                                .budget = request.budget};
   FullAttentionResult attended;
-  ATTIC_RETURN_IF_ERROR(
-      AttendFull(shape_, options_.sink_tokens, call, *state.local, state.store.get(), attended));
+  if (request.keep == Keep::kNowhere) {
+    ATTIC_RETURN_IF_ERROR(AttendHeld(position_, call, *state.store, attended));
+  } else {
+    ATTIC_RETURN_IF_ERROR(
+        AttendFull(shape_, options_.sink_tokens, call, *state.local, state.store.get(), attended));
+  }
   result.attend_ms += attended.milliseconds;
   result.coverage = std::min(result.coverage, attended.coverage);
   result.estimated_error = std::max(result.estimated_error, attended.estimated_error);
@@ -219,13 +223,14 @@ absl::Status Forward::SampleQueries(size_t layer) {
 }
 
 // The worker keeps exactly what the store holds, so both round to the same element type.
-absl::Status Forward::StoreKeys(size_t layer, size_t slot, SequenceState& state) {
+absl::Status Forward::StoreKeys(size_t layer, size_t slot, Keep keep, SequenceState& state) {
   ATTIC_CHECK(model_.config.layers[layer].full_attention);
+  if (keep == Keep::kNowhere) return absl::OkStatus();
   const size_t floats = count_ * shape_.key_floats();
   FromFloat32({keys_.data(), floats}, options_.element_type, stored_keys_.data());
   FromFloat32({values_.data(), floats}, options_.element_type, stored_values_.data());
   ATTIC_RETURN_IF_ERROR(state.local->Append(slot, count_, stored_keys_, stored_values_));
-  if (state.store == nullptr) return absl::OkStatus();
+  if (state.store == nullptr || keep == Keep::kLocally) return absl::OkStatus();
   return state.store->Append(slot, count_, stored_keys_, stored_values_, samples_);
 }
 

@@ -36,6 +36,15 @@ struct ForwardOptions {
   int64_t sample_stride = 64;  // every such position's queries are sent to the store
 };
 
+// Where the keys and values of full-attention layers go that a pass computes.
+enum class Keep {
+  kEverywhere,  // to sink or window, and to the store
+  kLocally,     // to sink or window; the store holds them already
+  // Nowhere: the store holds them, and the tokens will be in no window. Tokens attend all positions
+  // up to their own through the store; only sliding layers remember the pass.
+  kNowhere,
+};
+
 struct ForwardRequest {
   std::span<const uint32_t> tokens;  // each below vocab_size
   bool logits = false;               // of every token; otherwise the pass only fills the caches
@@ -43,6 +52,7 @@ struct ForwardRequest {
   SelectionPolicy selection;
   absl::Duration budget = absl::Seconds(30);  // for each answer of the store
   bool compare_exact = false;                 // see ForwardResult; needs logits of one token
+  Keep keep = Keep::kEverywhere;
 };
 
 struct ForwardResult {
@@ -83,7 +93,7 @@ class Forward {
   absl::Status SlidingLayer(size_t layer, size_t first, SlidingCache& cache);
   absl::Status FullLayer(size_t layer, size_t slot, size_t first, const ForwardRequest& request,
                          SequenceState& state, ForwardResult& result);
-  absl::Status StoreKeys(size_t layer, size_t slot, SequenceState& state);
+  absl::Status StoreKeys(size_t layer, size_t slot, Keep keep, SequenceState& state);
   absl::Status SampleQueries(size_t layer);
   absl::Status CompareExact(size_t layer, const FullAttentionCall& call,
                             const FullAttentionResult& indexed, SequenceState& state,

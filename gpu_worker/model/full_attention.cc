@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "absl/time/clock.h"
 #include "base/check.h"
@@ -24,12 +25,13 @@ double SmallestCoverage(const StoreAnswer& answer, const std::vector<float>& mer
 
 // Asks within the call's budget. An answer that is late or lost is asked for once more with time to
 // spare: a slow store costs time, never the sequence.
-absl::Status AskStore(const FullAttentionCall& call, const PositionRange& range,
+absl::Status AskStore(const FullAttentionCall& call, const PositionRange& range, bool growing,
                       StoreSession& store, StoreAnswer& answer) {
   const StoreQuestion question{.slot = call.slot,
                                .count = call.count,
                                .queries = call.queries,
                                .range = range,
+                               .growing = growing,
                                .mode = call.mode,
                                .selection = call.selection};
   const absl::Status first = store.Attend(question, absl::Now() + call.budget, answer);
@@ -52,7 +54,7 @@ absl::Status AttendFull(const AttentionShape& shape, int64_t sink_tokens,
   ATTIC_RETURN_IF_ERROR(local.StartAttend(call.slot, call.count, call.queries));
   StoreAnswer answer;
   absl::Status asked;
-  if (ask) asked = AskStore(call, remote, *store, answer);
+  if (ask) asked = AskStore(call, remote, /*growing=*/false, *store, answer);
   PartialView other;
   if (ask && asked.ok()) other = {answer.output.data(), answer.log_sum_exp.data()};
   result.output.resize(call.count * shape.query_floats());
@@ -67,6 +69,21 @@ absl::Status AttendFull(const AttentionShape& shape, int64_t sink_tokens,
   result.estimated_error = answer.estimated_error;
   result.degraded = answer.degraded;
   result.bytes_read = answer.bytes_read;
+  return absl::OkStatus();
+}
+
+absl::Status AttendHeld(int64_t first_position, const FullAttentionCall& call, StoreSession& store,
+                        FullAttentionResult& result) {
+  const absl::Time start = absl::Now();
+  StoreAnswer answer;
+  ATTIC_RETURN_IF_ERROR(AskStore(call, {0, first_position + 1}, /*growing=*/true, store, answer));
+  result.milliseconds = absl::ToDoubleMilliseconds(absl::Now() - start);
+  result.coverage = SmallestCoverage(answer, answer.log_sum_exp);
+  result.estimated_error = answer.estimated_error;
+  result.degraded = answer.degraded;
+  result.bytes_read = answer.bytes_read;
+  result.output = std::move(answer.output);
+  result.log_sum_exp = std::move(answer.log_sum_exp);
   return absl::OkStatus();
 }
 

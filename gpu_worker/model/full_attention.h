@@ -45,6 +45,11 @@ absl::Status AttendFull(const AttentionShape& shape, int64_t sink_tokens,
                         const FullAttentionCall& call, LocalCache& local, StoreSession* store,
                         FullAttentionResult& result);
 
+// The same with nothing on the worker: every token attends the store's positions [0, its own],
+// where `first_position` is that of the first token. The store must hold them.
+absl::Status AttendHeld(int64_t first_position, const FullAttentionCall& call, StoreSession& store,
+                        FullAttentionResult& result);
+
 // |a - b| / |b| over all elements (Euclidean norms); 0 when both are zero.
 double RelativeError(const std::vector<float>& a, const std::vector<float>& b);
 

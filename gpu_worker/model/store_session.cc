@@ -26,26 +26,55 @@ size_t BatchTokens(const Fingerprint& fingerprint, const StoreSessionOptions& op
 
 }  // namespace
 
-StoreSession::StoreSession(Client& client, std::string id, Fingerprint fingerprint,
-                           std::vector<uint32_t> layers, const StoreSessionOptions& options)
+StoreSession::StoreSession(Client& client, OpenSessionRequest request,
+                           const StoreSessionOptions& options)
     : client_(client),
-      id_(std::move(id)),
-      fingerprint_(std::move(fingerprint)),
-      layers_(std::move(layers)),
+      request_(std::move(request)),
       options_(options),
       batch_tokens_(BatchTokens(fingerprint_, options)),
       batches_(layers_.size()) {}
 
 absl::StatusOr<std::unique_ptr<StoreSession>> StoreSession::Open(
     Client& client, const OpenSessionRequest& request, const StoreSessionOptions& options) {
-  ATTIC_ASSIGN_OR_RETURN(const SessionDescription description, client.OpenSession(request));
-  if (description.watermark > 0) {
+  std::unique_ptr<StoreSession> session(new StoreSession(client, request, options));
+  ATTIC_RETURN_IF_ERROR(session->OpenInStore());
+  return session;
+}
+
+absl::Status StoreSession::OpenInStore() {
+  ATTIC_ASSIGN_OR_RETURN(const SessionDescription description, client_.OpenSession(request_));
+  if (description.watermark > 0 && !description.created) {
     return absl::AlreadyExistsError(absl::StrCat("session_id: the store already holds ",
                                                  description.watermark, " tokens of session ",
                                                  description.session_id));
   }
-  return std::unique_ptr<StoreSession>(new StoreSession(
-      client, description.session_id, request.fingerprint, request.stored_layers, options));
+  request_.session_id = description.session_id;
+  const int64_t reused = description.reused_tokens;
+  const auto known = static_cast<int64_t>(request_.prefix_hashes.size() * kPrefixBlockTokens);
+  if (reused < 0 || reused > known || reused != description.watermark) {
+    return absl::InternalError(absl::StrCat("the store says that ", reused,
+                                            " tokens of a new session are a prefix's, of ", known));
+  }
+  reused_tokens_ = acknowledged_ = reused;
+  for (Batch& batch : batches_) batch.begin = reused;
+  return absl::OkStatus();
+}
+
+absl::Status StoreSession::Reopen(std::vector<PrefixHash> hashes) {
+  for (const Batch& batch : batches_) ATTIC_CHECK(batch.begin == 0 && batch.count == 0);
+  ATTIC_RETURN_IF_ERROR(client_.CloseSession(id()));
+  request_.prefix_hashes = std::move(hashes);
+  request_.reuse_prefix = true;
+  return OpenInStore();
+}
+
+absl::Status StoreSession::WithdrawHashes() {
+  ATTIC_RETURN_IF_ERROR(Flush());
+  return client_.TruncateSession(id(), acknowledged_).status();
+}
+
+absl::Status StoreSession::ExtendPrefix(size_t first_block, std::span<const PrefixHash> hashes) {
+  return client_.ExtendPrefix(id(), static_cast<uint32_t>(first_block), hashes).status();
 }
 
 absl::Status StoreSession::Append(size_t slot, size_t count, std::span<const std::byte> keys,
@@ -77,7 +106,7 @@ absl::Status StoreSession::Send(size_t slot) {
   if (stream_ == nullptr) {
     ATTIC_ASSIGN_OR_RETURN(stream_, client_.OpenAppendStream());
   }
-  const AppendBatch message{.session_id = id_,
+  const AppendBatch message{.session_id = id(),
                             .layer = layers_[slot],
                             .begin_position = batch.begin,
                             .count = batch.count,
@@ -85,6 +114,8 @@ absl::Status StoreSession::Send(size_t slot) {
                             .values = batch.values,
                             .query_sample = batch.query_sample};
   ATTIC_RETURN_IF_ERROR(stream_->Append(message));
+  appended_bytes_ +=
+      batch.keys.size() + batch.values.size() + batch.query_sample.size() * sizeof(float);
   batch.begin += static_cast<int64_t>(batch.count);
   batch.count = 0;
   batch.keys.clear();
@@ -135,10 +166,12 @@ absl::Status StoreSession::AttendBatch(const StoreQuestion& question, size_t fir
   const size_t query_floats = size_t{fingerprint_.q_heads} * fingerprint_.head_dim;
   std::vector<AttendItem> items(count);
   for (size_t i = 0; i < count; ++i) {
-    items[i] = {.session_id = id_,
+    PositionRange range = question.range;
+    if (question.growing) range.end += static_cast<int64_t>(first + i);
+    items[i] = {.session_id = id(),
                 .layer = layers_[question.slot],
-                .range = question.range,
-                .min_watermark = question.range.end,
+                .range = range,
+                .min_watermark = range.end,
                 .mode = question.mode,
                 .selection = question.selection,
                 .queries = {question.queries + (first + i) * query_floats, query_floats}};
@@ -148,11 +181,12 @@ absl::Status StoreSession::AttendBatch(const StoreQuestion& question, size_t fir
     return absl::InternalError(
         absl::StrCat("the store answered ", answers.size(), " of ", count, " items"));
   }
-  for (const AttendAnswer& one : answers) {
+  for (size_t i = 0; i < count; ++i) {
+    const AttendAnswer& one = answers[i];
     ATTIC_RETURN_IF_ERROR(one.status);
     if (one.output.size() != size_t{fingerprint_.q_heads} * fingerprint_.value_dim ||
         one.log_sum_exp.size() != fingerprint_.q_heads ||
-        one.coverage.size() != fingerprint_.q_heads || one.range != question.range) {
+        one.coverage.size() != fingerprint_.q_heads || one.range != items[i].range) {
       return absl::InternalError("the store's answer has the wrong shape or range");
     }
     answer.output.insert(answer.output.end(), one.output.begin(), one.output.end());
@@ -173,9 +207,10 @@ absl::StatusOr<std::unique_ptr<StoreSession>> StoreSession::Fork(
   ATTIC_RETURN_IF_ERROR(Flush());
   ATTIC_ASSIGN_OR_RETURN(
       const SessionDescription description,
-      client_.ForkSession(id_, {.position = acknowledged_, .new_session_id = new_session_id}));
-  std::unique_ptr<StoreSession> fork(
-      new StoreSession(client_, description.session_id, fingerprint_, layers_, options_));
+      client_.ForkSession(id(), {.position = acknowledged_, .new_session_id = new_session_id}));
+  OpenSessionRequest request = request_;
+  request.session_id = description.session_id;
+  std::unique_ptr<StoreSession> fork(new StoreSession(client_, std::move(request), options_));
   for (Batch& batch : fork->batches_) batch.begin = acknowledged_;
   fork->acknowledged_ = acknowledged_;
   return fork;
@@ -183,7 +218,7 @@ absl::StatusOr<std::unique_ptr<StoreSession>> StoreSession::Fork(
 
 absl::Status StoreSession::Close() {
   stream_.reset();
-  return client_.CloseSession(id_);
+  return client_.CloseSession(id());
 }
 
 }  // namespace attic::worker

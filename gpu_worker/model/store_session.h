@@ -29,7 +29,8 @@ struct StoreQuestion {
   size_t slot = 0;  // of the stored layers
   size_t count = 0;
   const float* queries = nullptr;  // (count, q_heads, head_dim)
-  PositionRange range;             // all of which the store must hold
+  PositionRange range;             // of the first query; all of which the store must hold
+  bool growing = false;  // each query's range ends one position after that of the one before
   AttendMode mode = AttendMode::kIndexed;
   SelectionPolicy selection;
 };
@@ -47,15 +48,33 @@ struct StoreAnswer {
 // Not thread-safe.
 class StoreSession {
  public:
-  // Opens a new session; ALREADY_EXISTS when the store holds one of this id with tokens in it.
-  // `client` must outlive the session.
+  // Opens a new session; ALREADY_EXISTS when the store holds one of this id with tokens in it. With
+  // reuse_prefix it may start with tokens: acknowledged() says how many. `client` must outlive the
+  // session.
   static absl::StatusOr<std::unique_ptr<StoreSession>> Open(Client& client,
                                                             const OpenSessionRequest& request,
                                                             const StoreSessionOptions& options);
 
-  const std::string& id() const { return id_; }
+  StoreSession(const StoreSession&) = delete;
+  StoreSession& operator=(const StoreSession&) = delete;
+
+  const std::string& id() const { return request_.session_id; }
   // Positions below it are held by the store in every layer.
   int64_t acknowledged() const { return acknowledged_; }
+  int64_t reused_tokens() const { return reused_tokens_; }
+  // Keys, values and samples sent so far.
+  uint64_t appended_bytes() const { return appended_bytes_; }
+
+  // Opens the session, which must be empty, once more under its id: with the hashes of the tokens
+  // that will be appended, starting with the longest prefix that the store holds. The same errors
+  // as Open; after one the object is of no further use.
+  absl::Status Reopen(std::vector<PrefixHash> hashes);
+
+  // Withdraws what was said of blocks that are not appended yet. Flushes first.
+  absl::Status WithdrawHashes();
+
+  // Tells the store the hashes of blocks that were appended, from the first_block'th on.
+  absl::Status ExtendPrefix(size_t first_block, std::span<const PrefixHash> hashes);
 
   // Adds the next `count` tokens of the slot'th stored layer to its batch, and sends the batch when
   // it is full. keys and values: (count, kv_heads, head_dim) in the fingerprint's element type;
@@ -75,7 +94,8 @@ class StoreSession {
   // Attention of every query over the question's range, in as many calls as the limits ask for.
   absl::Status Attend(const StoreQuestion& question, absl::Time deadline, StoreAnswer& answer);
 
-  // A copy of everything appended, in a new store session. Flushes first.
+  // A copy of everything appended, its appended_bytes() from 0, in a new store session. Flushes
+  // first.
   absl::StatusOr<std::unique_ptr<StoreSession>> Fork(const std::string& new_session_id);
 
   // Closes the store's session. The object is of no further use.
@@ -89,22 +109,24 @@ class StoreSession {
     std::vector<float> query_sample;
   };
 
-  StoreSession(Client& client, std::string id, Fingerprint fingerprint,
-               std::vector<uint32_t> layers, const StoreSessionOptions& options);
+  StoreSession(Client& client, OpenSessionRequest request, const StoreSessionOptions& options);
+  absl::Status OpenInStore();
   absl::Status Send(size_t slot);
   // Adds the answers to `count` queries from the first'th.
   absl::Status AttendBatch(const StoreQuestion& question, size_t first, size_t count,
                            absl::Time deadline, StoreAnswer& answer);
 
   Client& client_;
-  std::string id_;
-  const Fingerprint fingerprint_;
-  const std::vector<uint32_t> layers_;
+  OpenSessionRequest request_;  // with the id that the store chose
+  const Fingerprint& fingerprint_ = request_.fingerprint;
+  const std::vector<uint32_t>& layers_ = request_.stored_layers;
   const StoreSessionOptions options_;
   const size_t batch_tokens_;
   std::vector<Batch> batches_;  // per stored layer
   std::unique_ptr<AppendStream> stream_;
   int64_t acknowledged_ = 0;
+  int64_t reused_tokens_ = 0;
+  uint64_t appended_bytes_ = 0;
 };
 
 }  // namespace attic::worker

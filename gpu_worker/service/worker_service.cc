@@ -157,6 +157,8 @@ class WorkerServiceImpl : public v1::WorkerService::Service {
       progress.set_acknowledged(sequence->acknowledged());
       progress.set_done(done);
       progress.set_seconds(absl::ToDoubleSeconds(absl::Now() - start));
+      progress.set_appended_bytes(sequence->appended_bytes());
+      progress.set_reused_tokens(sequence->reused_tokens());
       reported = sequence->tokens();
       writer.Write(progress);
     };

@@ -10,8 +10,17 @@
 
 namespace attic {
 
+SessionResources SessionResources::Of(const std::string& tenant) const {
+  SessionResources resources = *this;
+  if (tenants == nullptr) return resources;
+  resources.budget = tenants->Of(tenant);
+  resources.index.vectors_budget = resources.budget;
+  return resources;
+}
+
 absl::StatusOr<std::shared_ptr<Session>> Session::Create(const OpenSessionRequest& request,
-                                                         const SessionResources& resources) {
+                                                         const SessionResources& of_all) {
+  const SessionResources resources = of_all.Of(request.tenant);
   std::vector<uint32_t> layers = request.stored_layers;
   std::sort(layers.begin(), layers.end());
   std::shared_ptr<Session> session(new Session(request.session_id, request.fingerprint,
@@ -25,7 +34,7 @@ absl::StatusOr<std::shared_ptr<Session>> Session::Create(const OpenSessionReques
     session->layers_.push_back(std::move(created));
   }
   if (!session->durable()) return session;
-  SessionRecord record = session->Record();
+  SessionRecord record = session->Record({});
   ATTIC_RETURN_IF_ERROR(resources.disk->CreateSession(record, {}));
   session->disk_key_ = record.key;
   session->AttachDisks({});
@@ -33,11 +42,13 @@ absl::StatusOr<std::shared_ptr<Session>> Session::Create(const OpenSessionReques
 }
 
 absl::StatusOr<std::shared_ptr<Session>> Session::Recover(const SessionRecord& record,
-                                                          const SessionResources& resources) {
-  ATTIC_ASSIGN_OR_RETURN(const SessionAttributes attributes,
-                         DecodeSessionAttributes(record.attributes));
+                                                          const SessionResources& of_all) {
+  ATTIC_ASSIGN_OR_RETURN(RecordedAttributes recorded, DecodeSessionAttributes(record.attributes));
+  const SessionResources resources = of_all.Of(recorded.attributes.tenant);
   std::shared_ptr<Session> session(
-      new Session(record.session_id, record.fingerprint, attributes, resources));
+      new Session(record.session_id, record.fingerprint, recorded.attributes, resources));
+  session->lease_.SetPinned(recorded.pinned);
+  session->recovered_hashes_ = std::move(recorded.prefix_hashes);
   for (const uint32_t layer : record.stored_layers) {
     ATTIC_ASSIGN_OR_RETURN(auto created, StoredLayer::Create(record.fingerprint, layer,
                                                              resources.index, resources.budget));
@@ -49,10 +60,10 @@ absl::StatusOr<std::shared_ptr<Session>> Session::Recover(const SessionRecord& r
   return session;
 }
 
-SessionRecord Session::Record() const {
+SessionRecord Session::Record(const std::vector<PrefixHash>& hashes) const {
   SessionRecord record{.key = disk_key_, .session_id = id_, .fingerprint = fingerprint_};
   for (const auto& layer : layers_) record.stored_layers.push_back(layer->layer());
-  record.attributes = EncodeSessionAttributes(attributes_);
+  record.attributes = EncodeSessionAttributes({attributes_, lease_.pinned(), hashes});
   return record;
 }
 
@@ -62,8 +73,8 @@ void Session::AttachDisks(const std::vector<std::vector<size_t>>& disk_segments)
     StoredLayer& layer = *layers_[i];
     auto disk = std::make_shared<LayerDisk>(resources_.disk, disk_key_, layer.layer(),
                                             layer.kv_heads(), resources_.on_disk_write);
-    layer.AttachDisk(disk, disk_segments.empty() ? std::vector<size_t>(layer.kv_heads(), 0)
-                                                 : disk_segments[i]);
+    layer.AttachDisk(
+        disk, disk_segments.empty() ? std::vector<size_t>(layer.kv_heads(), 0) : disk_segments[i]);
     disk->NoteDurable(layer.watermark());
   }
 }
@@ -194,11 +205,18 @@ absl::StatusOr<std::shared_ptr<Session>> Session::Fork(int64_t position, const s
       disk_segments.back().push_back(segments.size());
     }
   }
-  SessionRecord record = fork->Record();
+  SessionRecord record = fork->Record({});
   ATTIC_RETURN_IF_ERROR(resources_.disk->CreateSession(record, states));
   fork->disk_key_ = record.key;
   fork->AttachDisks(disk_segments);
   return fork;
+}
+
+absl::Status Session::Save(const std::function<std::vector<PrefixHash>()>& hashes) {
+  if (disk_key_ == 0) return absl::OkStatus();
+  // Asked for in turn, so that the last to write has the latest.
+  const Turn::Holder structure = structure_turn_.Take();
+  return resources_.disk->UpdateSession(Record(hashes()));
 }
 
 absl::Status Session::RemoveFromDisk() {
@@ -209,6 +227,12 @@ absl::Status Session::RemoveFromDisk() {
   ATTIC_RETURN_IF_ERROR(resources_.disk->RemoveSession(disk_key_));
   for (const auto& layer : layers_) layer->Close();
   return absl::OkStatus();
+}
+
+int64_t Session::watermark() const {
+  int64_t lowest = std::numeric_limits<int64_t>::max();
+  for (const auto& layer : layers_) lowest = std::min(lowest, layer->watermark());
+  return lowest;
 }
 
 std::vector<HeadPlan> Session::Plan() const {
@@ -225,6 +249,7 @@ SessionDescription Session::Describe() const {
   description.tenant = attributes_.tenant;
   description.ttl_seconds = attributes_.ttl_seconds;
   description.reused_tokens = attributes_.reused_tokens;
+  description.pinned = lease_.pinned();
   description.watermark = std::numeric_limits<int64_t>::max();
   int64_t durable = std::numeric_limits<int64_t>::max();
   for (const auto& layer : layers_) {

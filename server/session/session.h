@@ -14,8 +14,10 @@
 #include "base/mutex.h"
 #include "base/turn.h"
 #include "server/index/head_index.h"
+#include "server/session/lease.h"
 #include "server/session/session_attributes.h"
 #include "server/session/stored_layer.h"
+#include "server/session/tenant_budgets.h"
 #include "server/storage/durable_store.h"
 
 namespace attic {
@@ -24,8 +26,12 @@ namespace attic {
 struct SessionResources {
   IndexOptions index;
   std::shared_ptr<MemoryBudget> budget;
-  std::shared_ptr<DurableStore> disk;  // null: sessions in memory only
-  std::function<void()> on_disk_write;  // something was written that is not durable yet
+  std::shared_ptr<DurableStore> disk;      // null: sessions in memory only
+  std::function<void()> on_disk_write;     // something was written that is not durable yet
+  std::shared_ptr<TenantBudgets> tenants;  // null: all are charged to `budget`
+
+  // The same with the tenant's budget.
+  SessionResources Of(const std::string& tenant) const;
 };
 
 // Thread-safe. Lives as long as a call holds it, even after it left the catalogue.
@@ -54,6 +60,10 @@ class Session {
   const std::string& id() const { return id_; }
   const Fingerprint& fingerprint() const { return fingerprint_; }
   const SessionAttributes& attributes() const { return attributes_; }
+  Lease& lease() { return lease_; }
+  const Lease& lease() const { return lease_; }
+  // As Save wrote them last, of a session that was recovered.
+  const std::vector<PrefixHash>& recovered_hashes() const { return recovered_hashes_; }
   const std::vector<std::unique_ptr<StoredLayer>>& layers() const { return layers_; }
 
   // FAILED_PRECONDITION naming what differs from this session.
@@ -71,9 +81,14 @@ class Session {
   absl::StatusOr<std::shared_ptr<Session>> Fork(int64_t position, const std::string& new_id,
                                                 const SessionAttributes& attributes);
 
+  // Records whether the session is pinned, and the hashes of its blocks, which hashes() returns.
+  // Nothing to do in memory. Durable when it returns; errors of the disk.
+  absl::Status Save(const std::function<std::vector<PrefixHash>()>& hashes);
+
   // Forgets what is on disk; nothing is written any more. Errors of DurableStore::RemoveSession.
   absl::Status RemoveFromDisk();
 
+  int64_t watermark() const;  // smallest over layers
   SessionDescription Describe() const;
   std::vector<HeadPlan> Plan() const;  // in order of layer, then of kv head
 
@@ -83,16 +98,19 @@ class Session {
       : id_(std::move(id)),
         fingerprint_(fingerprint),
         attributes_(attributes),
+        lease_(attributes.ttl_seconds),
         resources_(resources) {}
 
   bool durable() const { return attributes_.durability == Durability::kDurable; }
-  SessionRecord Record() const;
+  SessionRecord Record(const std::vector<PrefixHash>& hashes) const;
   void AttachDisks(const std::vector<std::vector<size_t>>& disk_segments);
   absl::Status CutOnDisk(int64_t position);
 
   const std::string id_;
   const Fingerprint fingerprint_;
   const SessionAttributes attributes_;
+  Lease lease_;
+  std::vector<PrefixHash> recovered_hashes_;  // constant after construction
   const SessionResources resources_;
   uint64_t disk_key_ = 0;  // 0: not on disk
   // In order of layer; constant after construction.

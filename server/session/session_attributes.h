@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "api/types.h"
@@ -20,9 +21,18 @@ struct SessionAttributes {
 };
 
 // As bytes in a form of its own, for the session's record on disk.
-std::string EncodeSessionAttributes(const SessionAttributes& attributes);
+// What the record of a durable session says beside: attributes, and what may change.
+struct RecordedAttributes {
+  SessionAttributes attributes;
+  bool pinned = false;
+  std::vector<PrefixHash> prefix_hashes;  // of blocks that are held, or are to come
+
+  bool operator==(const RecordedAttributes&) const = default;
+};
+
+std::string EncodeSessionAttributes(const RecordedAttributes& recorded);
 // DATA_LOSS when the bytes make no sense.
-absl::StatusOr<SessionAttributes> DecodeSessionAttributes(const std::string& bytes);
+absl::StatusOr<RecordedAttributes> DecodeSessionAttributes(const std::string& bytes);
 
 }  // namespace attic
 

@@ -1,6 +1,7 @@
 #include "server/session/session_store.h"
 
 #include <algorithm>
+#include <atomic>
 #include <thread>
 #include <utility>
 
@@ -12,9 +13,13 @@
 #include "base/status_macros.h"
 #include "server/session/build_scheduler.h"
 #include "server/session/catalogue.h"
+#include "server/session/eviction.h"
+#include "server/session/periodic_thread.h"
+#include "server/session/prefix_index.h"
 #include "server/session/query_executor.h"
 #include "server/session/random_id.h"
 #include "server/session/session.h"
+#include "server/session/tenant_budgets.h"
 #include "server/session/validation.h"
 
 namespace attic {
@@ -27,6 +32,12 @@ size_t BuildThreads(size_t requested) {
   return std::max(1u, std::thread::hardware_concurrency() / 2);
 }
 
+const absl::Status& StatusOf(const absl::Status& status) { return status; }
+template <typename T>
+const absl::Status& StatusOf(const absl::StatusOr<T>& result) {
+  return result.status();
+}
+
 class SessionStoreImpl : public SessionStore {
  public:
   SessionStoreImpl(const SessionStoreOptions& options, std::shared_ptr<ThreadPool> query_pool)
@@ -34,9 +45,11 @@ class SessionStoreImpl : public SessionStore {
         boot_id_(RandomId()),
         start_(absl::Now()),
         budget_(std::make_shared<MemoryBudget>(options.limits.memory_bytes_max)),
-        catalogue_(options.limits.sessions_max),
+        catalogue_(options.limits.sessions_max, options.limits.tenant_sessions_max),
         executor_(std::move(query_pool)),
-        scheduler_(BuildThreads(options.build_threads)) {
+        scheduler_(BuildThreads(options.build_threads)),
+        sweeper_(options.sweep_interval, [this] { CloseEndedSessions(); }) {
+    resources_.tenants = std::make_shared<TenantBudgets>(budget_, options.limits.tenant_bytes_max);
     resources_.index = options.index;
     resources_.index.vectors_budget = budget_;
     resources_.budget = budget_;
@@ -68,9 +81,40 @@ class SessionStoreImpl : public SessionStore {
                                                    absl::Time deadline) override;
   absl::StatusOr<SearchAnswer> Search(const SearchRequest& request, absl::Time deadline) override;
   StoreStatus Status() override;
+  size_t CloseEndedSessions() override;
   absl::Status WaitForBuilds(absl::Time deadline) override;
 
  private:
+  // The session for a call that renews its lease.
+  absl::StatusOr<std::shared_ptr<Session>> Use(const std::string& session_id) const;
+  absl::StatusOr<std::shared_ptr<Session>> Create(const OpenSessionRequest& request);
+  // A new session that starts with the longest prefix another one holds; null when there is none.
+  // RESOURCE_EXHAUSTED when memory is short.
+  absl::StatusOr<std::shared_ptr<Session>> ForkPrefix(const OpenSessionRequest& request);
+  // Puts a new session where others find it, or forgets it.
+  absl::Status Publish(const std::shared_ptr<Session>& session, std::vector<PrefixHash> hashes);
+  // For a session that was read from disk.
+  void TakeUp(const std::shared_ptr<Session>& session);
+  // False when the session was closed already; errors of the disk.
+  absl::StatusOr<bool> Forget(const std::shared_ptr<Session>& session);
+  // Records what changed beside the tokens.
+  absl::Status Save(Session& session) const {
+    return session.Save([&] { return prefixes_.Registered(session).hashes; });
+  }
+  SessionDescription Describe(const Session& session) const;
+  SessionDescription DescribeCreated(const Session& session) const;
+
+  // Closes a session whose lease has ended if that may help against `error`; false when there is
+  // none.
+  bool MakeRoom(const absl::Status& error, const std::string& tenant);
+  // What call() returns, called again for as long as there was room to make.
+  template <typename Call>
+  auto WithRoom(const std::string& tenant, const Call& call) {
+    auto result = call();
+    while (!result.ok() && MakeRoom(StatusOf(result), tenant)) result = call();
+    return result;
+  }
+
   absl::StatusOr<PreparedQuery> Prepare(const AttendItem& item) const;
   absl::Status CheckDurability(Durability durability) const {
     if (durability == Durability::kMemory || disk_ != nullptr) return absl::OkStatus();
@@ -82,20 +126,42 @@ class SessionStoreImpl : public SessionStore {
   const absl::Time start_;
   const std::shared_ptr<MemoryBudget> budget_;
   SessionResources resources_;
+  PrefixIndex prefixes_;
   Catalogue catalogue_;
+  std::atomic<uint64_t> evicted_sessions_{0};
   QueryExecutor executor_;
   std::unique_ptr<StoreDisk> disk_;  // null without a data directory
   // Builds stop before what they use goes away.
   BuildScheduler scheduler_;
+  PeriodicThread sweeper_;
 };
 
 absl::Status SessionStoreImpl::OpenDisk(const std::shared_ptr<ThreadPool>& query_pool) {
   ATTIC_ASSIGN_OR_RETURN(disk_, StoreDisk::Open(options_.disk, budget_, catalogue_));
   resources_.disk = disk_->store();
   resources_.on_disk_write = [disk = disk_.get()] { disk->NotifyWrite(); };
-  return disk_->StartRecovery(resources_, query_pool, [this](const std::shared_ptr<Session>& s) {
-    for (const auto& layer : s->layers()) layer->ScheduleBuilds(scheduler_);
-  });
+  ATTIC_RETURN_IF_ERROR(disk_->StartRecovery(
+      resources_, query_pool, [this](const std::shared_ptr<Session>& s) { TakeUp(s); }));
+  // Leases run anew.
+  for (const auto& session : catalogue_.All()) session->lease().Renew(options_.clock());
+  return absl::OkStatus();
+}
+
+void SessionStoreImpl::TakeUp(const std::shared_ptr<Session>& session) {
+  std::vector<PrefixHash> hashes = session->recovered_hashes();
+  // Tokens that were lost, or had not come yet, may come as others.
+  const size_t held = static_cast<size_t>(session->watermark()) / kPrefixBlockTokens;
+  const bool cut = hashes.size() > held;
+  if (cut) hashes.resize(held);
+  prefixes_.Add(session, std::move(hashes));
+  if (cut && !Save(*session).ok()) prefixes_.Truncate(*session, 0);
+  // Closed in the meantime: whoever did so found nothing to remove yet.
+  if (const auto found = catalogue_.Find(session->id()); !found.ok() || *found != session) {
+    prefixes_.Remove(*session);
+    return;
+  }
+  if (session->state() != Session::State::kServing) return;
+  for (const auto& layer : session->layers()) layer->ScheduleBuilds(scheduler_);
 }
 
 absl::StatusOr<SessionDescription> SessionStoreImpl::OpenSession(
@@ -108,107 +174,230 @@ absl::StatusOr<SessionDescription> SessionStoreImpl::OpenSession(
   for (;;) {
     if (auto held = catalogue_.Find(named.session_id); held.ok()) {
       ATTIC_RETURN_IF_ERROR((*held)->CheckSame(named));
-      return (*held)->Describe();
+      if ((*held)->lease().Renew(options_.clock())) return Describe(**held);
+      // As somebody is about to who ended its lease.
+      ATTIC_RETURN_IF_ERROR(Forget(*held).status());
     }
-    ATTIC_RETURN_IF_ERROR(catalogue_.CheckRoom());
-    ATTIC_ASSIGN_OR_RETURN(auto created, Session::Create(named, resources_));
-    const absl::Status added = catalogue_.Add(created);
-    if (added.ok()) return created->Describe();
-    ATTIC_RETURN_IF_ERROR(created->RemoveFromDisk());
+    ATTIC_RETURN_IF_ERROR(
+        WithRoom(named.tenant, [&] { return catalogue_.CheckRoom(named.tenant); }));
+    ATTIC_ASSIGN_OR_RETURN(const auto created,
+                           WithRoom(named.tenant, [&] { return Create(named); }));
+    created->lease().SetPinned(named.pinned);
+    const absl::Status added = Publish(created, named.prefix_hashes);
+    if (added.ok()) return DescribeCreated(*created);
     if (!absl::IsAlreadyExists(added)) return added;
   }
+}
+
+absl::StatusOr<std::shared_ptr<Session>> SessionStoreImpl::Create(
+    const OpenSessionRequest& request) {
+  if (request.reuse_prefix) {
+    ATTIC_ASSIGN_OR_RETURN(auto fork, ForkPrefix(request));
+    if (fork != nullptr) return fork;
+  }
+  return Session::Create(request, resources_);
+}
+
+absl::StatusOr<std::shared_ptr<Session>> SessionStoreImpl::ForkPrefix(
+    const OpenSessionRequest& request) {
+  std::vector<PrefixMatch> matches = prefixes_.Find(request);
+  // Of what matches, what is held.
+  for (PrefixMatch& match : matches) {
+    const size_t held = static_cast<size_t>(match.session->watermark()) / kPrefixBlockTokens;
+    match.blocks = std::min(match.blocks, held);
+  }
+  std::stable_sort(matches.begin(), matches.end(),
+                   [](const auto& a, const auto& b) { return a.blocks > b.blocks; });
+  for (const PrefixMatch& match : matches) {
+    if (match.blocks == 0) break;
+    Session& source = *match.session;
+    if (!source.lease().Renew(options_.clock())) continue;
+    const int64_t position = static_cast<int64_t>(match.blocks * kPrefixBlockTokens);
+    auto fork = source.Fork(position, request.session_id,
+                            {.durability = request.durability,
+                             .tenant = request.tenant,
+                             .ttl_seconds = request.ttl_seconds,
+                             .reused_tokens = position});
+    if (absl::IsResourceExhausted(fork.status())) return fork.status();
+    if (!fork.ok()) continue;
+    if (prefixes_.StillHolds(source, match.truncations)) return *std::move(fork);
+    // Truncated or closed in the meantime: the next best may still be there.
+    ATTIC_RETURN_IF_ERROR((*fork)->RemoveFromDisk());
+  }
+  return nullptr;
+}
+
+absl::Status SessionStoreImpl::Publish(const std::shared_ptr<Session>& session,
+                                       std::vector<PrefixHash> hashes) {
+  session->lease().Renew(options_.clock());
+  const bool save = !hashes.empty() || session->lease().pinned();
+  prefixes_.Add(session, std::move(hashes));
+  absl::Status published = save ? Save(*session) : absl::OkStatus();
+  if (published.ok()) published = catalogue_.Add(session);
+  if (!published.ok()) {
+    prefixes_.Remove(*session);
+    ATTIC_RETURN_IF_ERROR(session->RemoveFromDisk());
+    return published;
+  }
+  for (const auto& layer : session->layers()) layer->ScheduleBuilds(scheduler_);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> SessionStoreImpl::Forget(const std::shared_ptr<Session>& session) {
+  ATTIC_RETURN_IF_ERROR(session->RemoveFromDisk());
+  const bool removed = catalogue_.Remove(session);
+  prefixes_.Remove(*session);
+  return removed;
+}
+
+absl::StatusOr<std::shared_ptr<Session>> SessionStoreImpl::Use(
+    const std::string& session_id) const {
+  ATTIC_ASSIGN_OR_RETURN(auto session, catalogue_.Find(session_id));
+  if (!session->lease().Renew(options_.clock())) return NoSuchSession(session_id);
+  return session;
+}
+
+SessionDescription SessionStoreImpl::Describe(const Session& session) const {
+  SessionDescription description = session.Describe();
+  description.lease_seconds_left = absl::ToDoubleSeconds(session.lease().left(options_.clock()));
+  return description;
+}
+
+SessionDescription SessionStoreImpl::DescribeCreated(const Session& session) const {
+  SessionDescription description = Describe(session);
+  description.created = true;
+  return description;
+}
+
+bool SessionStoreImpl::MakeRoom(const absl::Status& error, const std::string& tenant) {
+  const Shortage shortage = ShortageOf(error);
+  if (shortage == Shortage::kNone) return false;
+  const auto victim = ChooseVictim(
+      catalogue_.All(), shortage == Shortage::kOfTenant ? &tenant : nullptr, options_.clock());
+  if (victim == nullptr) return false;
+  const absl::StatusOr<bool> forgotten = Forget(victim);
+  if (!forgotten.ok()) return false;
+  if (*forgotten) ++evicted_sessions_;
+  return true;
+}
+
+size_t SessionStoreImpl::CloseEndedSessions() {
+  size_t closed = 0;
+  for (const auto& session : EndLeases(catalogue_.All(), options_.clock())) {
+    if (Forget(session).value_or(false)) ++closed;
+  }
+  evicted_sessions_ += closed;
+  return closed;
 }
 
 absl::StatusOr<SessionDescription> SessionStoreImpl::DescribeSession(
     const std::string& session_id) {
   ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
-  return session->Describe();
+  return Describe(*session);
 }
 
-absl::StatusOr<std::vector<HeadPlan>> SessionStoreImpl::PlanSession(
-    const std::string& session_id) {
+absl::StatusOr<std::vector<HeadPlan>> SessionStoreImpl::PlanSession(const std::string& session_id) {
   ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
   return session->Plan();
 }
 
-std::vector<SessionDescription> SessionStoreImpl::ListSessions(
-    const std::string& after_session_id, size_t page_size) {
+std::vector<SessionDescription> SessionStoreImpl::ListSessions(const std::string& after_session_id,
+                                                               size_t page_size) {
   std::vector<SessionDescription> descriptions;
   for (const auto& session : catalogue_.After(after_session_id, page_size)) {
-    descriptions.push_back(session->Describe());
+    descriptions.push_back(Describe(*session));
   }
   return descriptions;
 }
 
 absl::StatusOr<SessionDescription> SessionStoreImpl::ForkSession(const std::string& session_id,
-                                                                   const ForkOptions& options) {
+                                                                 const ForkOptions& options) {
   if (options.position < 0) return absl::InvalidArgumentError("position: must not be negative");
   const std::string new_id = options.new_session_id.empty() ? RandomId() : options.new_session_id;
   ATTIC_RETURN_IF_ERROR(ValidateSessionId(new_id, "new_session_id", options_.limits));
-  ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
+  ATTIC_ASSIGN_OR_RETURN(const auto session, Use(session_id));
   if (catalogue_.Contains(new_id)) {
     return absl::AlreadyExistsError(absl::StrCat("new_session_id: ", new_id, " is taken"));
   }
-  ATTIC_RETURN_IF_ERROR(catalogue_.CheckRoom());
+  const std::string& tenant = session->attributes().tenant;
+  ATTIC_RETURN_IF_ERROR(WithRoom(tenant, [&] { return catalogue_.CheckRoom(tenant); }));
   SessionAttributes attributes = session->attributes();
   attributes.durability = options.durability.value_or(attributes.durability);
   attributes.reused_tokens = 0;
   ATTIC_RETURN_IF_ERROR(CheckDurability(attributes.durability));
-  ATTIC_ASSIGN_OR_RETURN(const auto fork, session->Fork(options.position, new_id, attributes));
-  if (const absl::Status added = catalogue_.Add(fork); !added.ok()) {
-    ATTIC_RETURN_IF_ERROR(fork->RemoveFromDisk());
-    return added;
-  }
-  for (const auto& layer : fork->layers()) layer->ScheduleBuilds(scheduler_);
-  return fork->Describe();
+  RegisteredPrefix prefix = prefixes_.Registered(*session);
+  ATTIC_ASSIGN_OR_RETURN(const auto fork, WithRoom(tenant, [&] {
+                           return session->Fork(options.position, new_id, attributes);
+                         }));
+  const size_t blocks = static_cast<size_t>(options.position) / kPrefixBlockTokens;
+  prefix.hashes.resize(std::min(prefix.hashes.size(), blocks));
+  // Truncated in the meantime, the fork may hold other tokens than these.
+  if (!prefixes_.StillHolds(*session, prefix.truncations)) prefix.hashes.clear();
+  ATTIC_RETURN_IF_ERROR(Publish(fork, std::move(prefix.hashes)));
+  return DescribeCreated(*fork);
 }
 
-absl::StatusOr<SessionDescription> SessionStoreImpl::TruncateSession(
-    const std::string& session_id, int64_t position) {
+absl::StatusOr<SessionDescription> SessionStoreImpl::TruncateSession(const std::string& session_id,
+                                                                     int64_t position) {
   if (position < 0) return absl::InvalidArgumentError("position: must not be negative");
-  ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
-  ATTIC_RETURN_IF_ERROR(session->Truncate(position));
+  ATTIC_ASSIGN_OR_RETURN(const auto session, Use(session_id));
+  const std::vector<PrefixHash> hashes = prefixes_.Registered(*session).hashes;
+  prefixes_.Truncate(*session, position);
+  // Recorded first, so that a crash leaves no hash of what is gone.
+  const bool cut = hashes.size() > static_cast<size_t>(position) / kPrefixBlockTokens;
+  absl::Status truncated = cut ? Save(*session) : absl::OkStatus();
+  if (truncated.ok()) truncated = session->Truncate(position);
+  if (!truncated.ok()) {
+    // Nothing was forgotten. A hash that is not recorded again is one less to be found by.
+    if (cut && prefixes_.Extend(*session, 0, hashes).ok()) Save(*session).IgnoreError();
+    return truncated;
+  }
   for (const auto& layer : session->layers()) layer->ScheduleBuilds(scheduler_);
-  return session->Describe();
+  return Describe(*session);
 }
 
 absl::StatusOr<SessionDescription> SessionStoreImpl::FlushSession(const std::string& session_id,
                                                                   absl::Time) {
-  ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
+  ATTIC_ASSIGN_OR_RETURN(const auto session, Use(session_id));
   if (session->attributes().durability != Durability::kDurable) {
     return absl::FailedPreconditionError("session_id: the session is in memory");
   }
   ATTIC_RETURN_IF_ERROR(disk_->store()->Sync());
-  return session->Describe();
+  return Describe(*session);
 }
 
 absl::StatusOr<SessionDescription> SessionStoreImpl::ExtendPrefix(
     const std::string& session_id, uint32_t first_block, std::span<const PrefixHash> hashes) {
   ATTIC_RETURN_IF_ERROR(ValidatePrefix(first_block, hashes.size(), options_.limits));
-  ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
-  return session->Describe();
+  ATTIC_ASSIGN_OR_RETURN(const auto session, Use(session_id));
+  ATTIC_RETURN_IF_ERROR(session->CheckChangeable());
+  ATTIC_RETURN_IF_ERROR(prefixes_.Extend(*session, first_block, hashes));
+  ATTIC_RETURN_IF_ERROR(Save(*session));
+  return Describe(*session);
 }
 
 absl::StatusOr<SessionDescription> SessionStoreImpl::RenewLease(const std::string& session_id) {
-  ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
-  return session->Describe();
+  ATTIC_ASSIGN_OR_RETURN(const auto session, Use(session_id));
+  return Describe(*session);
 }
 
 absl::StatusOr<SessionDescription> SessionStoreImpl::PinSession(const std::string& session_id,
-                                                                  bool) {
+                                                                bool pinned) {
   ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
-  return session->Describe();
+  ATTIC_RETURN_IF_ERROR(session->CheckChangeable());
+  if (!session->lease().SetPinned(pinned)) return NoSuchSession(session_id);
+  ATTIC_RETURN_IF_ERROR(Save(*session));
+  return Describe(*session);
 }
 
 absl::Status SessionStoreImpl::CloseSession(const std::string& session_id) {
   ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
-  ATTIC_RETURN_IF_ERROR(session->RemoveFromDisk());
-  return catalogue_.Remove(session_id);
+  ATTIC_ASSIGN_OR_RETURN(const bool removed, Forget(session));
+  return removed ? absl::OkStatus() : NoSuchSession(session_id);
 }
 
-absl::StatusOr<AppendAck> SessionStoreImpl::Append(const AppendBatch& batch,
-                                                     absl::Time deadline) {
-  ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(batch.session_id));
+absl::StatusOr<AppendAck> SessionStoreImpl::Append(const AppendBatch& batch, absl::Time deadline) {
+  ATTIC_ASSIGN_OR_RETURN(const auto session, Use(batch.session_id));
   ATTIC_ASSIGN_OR_RETURN(StoredLayer* const layer, session->FindLayer(batch.layer));
   ATTIC_RETURN_IF_ERROR(session->CheckChangeable());
   ATTIC_RETURN_IF_ERROR(ValidateAppendShape(batch, session->fingerprint(), options_.limits));
@@ -224,7 +413,9 @@ absl::StatusOr<AppendAck> SessionStoreImpl::Append(const AppendBatch& batch,
   if (disk_ != nullptr) {
     ATTIC_RETURN_IF_ERROR(disk_->MakeRoom(batch.keys.size() + batch.values.size(), deadline));
   }
-  ATTIC_ASSIGN_OR_RETURN(const AppendAck ack, layer->Append(batch, deadline));
+  ATTIC_ASSIGN_OR_RETURN(const AppendAck ack, WithRoom(session->attributes().tenant, [&] {
+                           return layer->Append(batch, deadline);
+                         }));
   layer->ScheduleBuilds(scheduler_);
   return ack;
 }
@@ -233,7 +424,7 @@ absl::StatusOr<PreparedQuery> SessionStoreImpl::Prepare(const AttendItem& item) 
   ATTIC_RETURN_IF_ERROR(ValidateRange(item.range));
   ATTIC_RETURN_IF_ERROR(ValidateSelection(item.selection, options_.limits));
   PreparedQuery prepared;
-  ATTIC_ASSIGN_OR_RETURN(prepared.session, catalogue_.Find(item.session_id));
+  ATTIC_ASSIGN_OR_RETURN(prepared.session, Use(item.session_id));
   ATTIC_ASSIGN_OR_RETURN(const StoredLayer* stored, prepared.session->FindLayer(item.layer));
   ATTIC_RETURN_IF_ERROR(ValidateQueries(item.queries, prepared.session->fingerprint()));
   prepared.layer = stored->Snapshot();
@@ -284,7 +475,7 @@ absl::StatusOr<std::vector<AttendAnswer>> SessionStoreImpl::Attend(
 }
 
 absl::StatusOr<SearchAnswer> SessionStoreImpl::Search(const SearchRequest& request,
-                                                        absl::Time deadline) {
+                                                      absl::Time deadline) {
   ATTIC_ASSIGN_OR_RETURN(const PreparedQuery query, Prepare({.session_id = request.session_id,
                                                              .layer = request.layer,
                                                              .range = request.range,
@@ -303,6 +494,7 @@ StoreStatus SessionStoreImpl::Status() {
   status.threads = executor_.thread_count();
   status.uptime_seconds = absl::ToDoubleSeconds(absl::Now() - start_);
   status.vector_target = VectorTargetName();
+  status.evicted_sessions = evicted_sessions_;
   for (const auto& session : catalogue_.All()) {
     ++status.sessions;
     for (const auto& layer : session->layers()) {

@@ -2,12 +2,14 @@
 #ifndef ATTIC_SERVER_SESSION_SESSION_STORE_H_
 #define ATTIC_SERVER_SESSION_SESSION_STORE_H_
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "api/limits.h"
 #include "api/types.h"
@@ -22,9 +24,12 @@ struct SessionStoreOptions {
   IndexOptions index;
   size_t threads = 0;        // for queries; 0: one per hardware thread
   size_t build_threads = 0;  // background builders; 0: half the hardware threads, at least one
-  // Durable sessions, and memory beyond that of the machine, need a directory: disk.store.directory,
-  // empty for none.
+  // Durable sessions, and memory beyond that of the machine, need a directory:
+  // disk.store.directory, empty for none.
   StoreDiskOptions disk;
+  // For leases; called by any thread.
+  std::function<absl::Time()> clock = [] { return absl::Now(); };
+  absl::Duration sweep_interval = absl::Seconds(1);  // between looks for leases that have ended
 };
 
 // Thread-safe. Checks every argument: errors name the field or the limit, and nothing is
@@ -80,6 +85,10 @@ class SessionStore {
                                               absl::Time deadline) = 0;
 
   virtual StoreStatus Status() = 0;
+
+  // Closes the sessions in memory whose lease has ended, and returns how many. The store does so by
+  // itself every sweep_interval.
+  virtual size_t CloseEndedSessions() = 0;
 
   // Returns when every session was read from disk and no segment is waiting to be built or written,
   // or DEADLINE_EXCEEDED.

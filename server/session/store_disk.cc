@@ -31,8 +31,7 @@ absl::StatusOr<std::unique_ptr<StoreDisk>> StoreDisk::Open(
     const StoreDiskOptions& options, const std::shared_ptr<MemoryBudget>& budget,
     Catalogue& catalogue) {
   ATTIC_ASSIGN_OR_RETURN(auto store, DurableStore::Open(options.store));
-  return std::unique_ptr<StoreDisk>(
-      new StoreDisk(options, std::move(store), budget, catalogue));
+  return std::unique_ptr<StoreDisk>(new StoreDisk(options, std::move(store), budget, catalogue));
 }
 
 StoreDisk::StoreDisk(const StoreDiskOptions& options, std::shared_ptr<DurableStore> store,
@@ -40,7 +39,8 @@ StoreDisk::StoreDisk(const StoreDiskOptions& options, std::shared_ptr<DurableSto
     : store_(std::move(store)),
       catalogue_(catalogue),
       sync_(store_, options.sync_interval),
-      tier_(store_, budget, [this] { return SegmentsOf(catalogue_); }, options.tier) {}
+      tier_(
+          store_, budget, [this] { return SegmentsOf(catalogue_); }, options.tier) {}
 
 StoreDisk::~StoreDisk() {
   stopping_ = true;
@@ -65,8 +65,8 @@ absl::Status StoreDisk::StartRecovery(
     MutexLock lock(mutex_);
     recovering_ = sessions.size();
   }
-  recovery_ = std::thread([this, sessions = std::move(sessions), resources,
-                           pool = std::move(pool), recovered = std::move(recovered)]() mutable {
+  recovery_ = std::thread([this, sessions = std::move(sessions), resources, pool = std::move(pool),
+                           recovered = std::move(recovered)]() mutable {
     Recover(std::move(sessions), resources, pool, recovered);
   });
   return absl::OkStatus();
@@ -77,9 +77,12 @@ void StoreDisk::Recover(std::vector<ToRecover> sessions, const SessionResources&
                         const std::function<void(const std::shared_ptr<Session>&)>& recovered) {
   for (ToRecover& next : sessions) {
     if (stopping_) return;
-    RecoverSession(next.record, resources, *pool, stopping_, *next.session);
+    const SessionResources own = resources.Of(next.session->attributes().tenant);
+    RecoverSession(next.record, own, *pool, stopping_, *next.session);
     const Session::State state = next.session->state();
-    if (state == Session::State::kServing) recovered(next.session);
+    if (state == Session::State::kServing || state == Session::State::kDamaged) {
+      recovered(next.session);
+    }
     if (state == Session::State::kDamaged || state == Session::State::kFailed) {
       NoteDamage({absl::StrCat("session ", next.record.session_id),
                   std::string(next.session->CheckChangeable().message())});

@@ -32,9 +32,9 @@ struct StoreDiskOptions {
 class StoreDisk {
  public:
   // Opens the directory; errors of DurableStore::Open. `catalogue` and `budget` must outlive it.
-  static absl::StatusOr<std::unique_ptr<StoreDisk>> Open(const StoreDiskOptions& options,
-                                                         const std::shared_ptr<MemoryBudget>& budget,
-                                                         Catalogue& catalogue);
+  static absl::StatusOr<std::unique_ptr<StoreDisk>> Open(
+      const StoreDiskOptions& options, const std::shared_ptr<MemoryBudget>& budget,
+      Catalogue& catalogue);
   // Stops all threads; what was written is durable then.
   ~StoreDisk();
   StoreDisk(const StoreDisk&) = delete;
@@ -45,7 +45,8 @@ class StoreDisk {
   void NotifyWrite() { sync_.Notify(); }
 
   // Puts the sessions of the directory into the catalogue and starts to read them, one after the
-  // other, on `pool`. `recovered` is called for each that can be changed. To be called once.
+  // other, on `pool`. `recovered` is called for each that was read, or was until damage was
+  // met. To be called once.
   absl::Status StartRecovery(const SessionResources& resources, std::shared_ptr<ThreadPool> pool,
                              std::function<void(const std::shared_ptr<Session>&)> recovered);
   // Returns when no session is being read any more; DEADLINE_EXCEEDED.

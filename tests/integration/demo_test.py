@@ -91,6 +91,10 @@ def test_every_needle_is_found(start_demo):
     assert 0 < report["coverage_median"] <= 1
     assert report["ms_per_token_retrieval"] > 0
     assert report["ms_per_token_exact"] > 0
+    assert report["reused_tokens_second_reader"] == (TOKENS - 1) // 256 * 256
+    assert report["correct_second_reader"] == QUESTIONS
+    assert report["appended_bytes_second_reader"] < report["appended_bytes"] / 100
+    assert report["first_token_ratio"] > 3
     demo.wait_until_gone()
 
 

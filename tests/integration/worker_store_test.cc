@@ -31,10 +31,11 @@ class WorkerStoreTest : public testing::Test {
     client_ = MakeLocalClient(options);
   }
 
-  std::unique_ptr<Decoder> Create(int64_t window) {
+  std::unique_ptr<Decoder> Create(int64_t window, bool reuse_prefixes = false) {
     DecoderOptions options{.forward = {.window_tokens = window},
                            .chunk_tokens = 200,
-                           .prefill_mode = AttendMode::kExact};
+                           .prefill_mode = AttendMode::kExact,
+                           .reuse_prefixes = reuse_prefixes};
     options.store.batch_tokens = 300;
     return *Decoder::Create(*model_, *backend_, pool_, *client_, options);
   }
@@ -105,6 +106,86 @@ TEST_F(WorkerStoreTest, IndexedAnswersAreComparedWithExactOnes) {
   ASSERT_TRUE(sequence->Close().ok());
   EXPECT_FALSE(client_->DescribeSession("s").ok());
   EXPECT_TRUE(client_->DescribeSession("t").ok());
+}
+
+std::vector<uint32_t> Ids(const std::vector<DecodedToken>& tokens) {
+  std::vector<uint32_t> ids;
+  for (const DecodedToken& token : tokens) ids.push_back(token.token_id);
+  return ids;
+}
+
+// A sequence whose first nine tenths the store holds already costs a tenth to append, and
+// generates what one does that was read as a whole.
+TEST_F(WorkerStoreTest, AKnownPrefixIsNotAppendedAgain) {
+  const auto reading = Create(100);
+  const auto decoder = Create(100, /*reuse_prefixes=*/true);
+  const auto first = *decoder->Open("first");
+  ASSERT_TRUE(first->Prefill(tokens_, Go).ok());
+  EXPECT_EQ(first->reused_tokens(), 0);
+
+  std::vector<uint32_t> other = tokens_;
+  const std::vector<uint32_t> end = RandomTokens(300, 64, kSeed + 1);
+  std::copy(end.begin(), end.end(), other.begin() + 2700);
+  const auto whole = *reading->Open("whole");
+  ASSERT_TRUE(whole->Prefill(other, Go).ok());
+  EXPECT_EQ(whole->reused_tokens(), 0);
+  const auto second = *decoder->Open("second");
+  ASSERT_TRUE(second->Prefill(other, Go).ok());
+  EXPECT_EQ(second->reused_tokens(), 2560);  // whole blocks of 256
+  EXPECT_EQ(second->tokens(), 3000);
+  EXPECT_EQ(second->acknowledged(), 2999);
+  const double share = double(second->appended_bytes()) / double(whole->appended_bytes());
+  EXPECT_NEAR(share, 439.0 / 2999.0, 0.01);
+  EXPECT_EQ(client_->DescribeSession("second")->reused_tokens, 2560);
+
+  const DecodeOptions options{.max_tokens = 4, .mode = AttendMode::kExact};
+  EXPECT_EQ(Ids(Decode(*second, options)), Ids(Decode(*whole, options)));
+}
+
+// What a sequence generated, and what its forks read, are prefixes for others too.
+TEST_F(WorkerStoreTest, GeneratedTokensAndForksArePrefixes) {
+  const auto decoder = Create(100, /*reuse_prefixes=*/true);
+  const auto first = *decoder->Open("first");
+  const std::span<const uint32_t> all(tokens_);
+  ASSERT_TRUE(first->Prefill(all.first(500), Go).ok());
+  ASSERT_TRUE(first->Prefill(all.subspan(500, 200), Go).ok());
+  std::vector<uint32_t> text(all.begin(), all.begin() + 700);
+  for (const uint32_t id : Ids(Decode(*first, {.max_tokens = 400, .mode = AttendMode::kExact}))) {
+    text.push_back(id);
+  }
+  const auto fork = *first->Fork("fork");
+  const std::vector<uint32_t> more = RandomTokens(600, 64, kSeed + 2);
+  ASSERT_TRUE(fork->Prefill(more, Go).ok());
+  text.push_back(1);
+  const auto second = *decoder->Open("second");
+  ASSERT_TRUE(second->Prefill(text, Go).ok());
+  EXPECT_EQ(second->reused_tokens(), 1024);  // of 1,099 that were read
+  text.pop_back();
+  text.insert(text.end(), more.begin(), more.end());
+  const auto third = *decoder->Open("third");
+  ASSERT_TRUE(third->Prefill(text, Go).ok());
+  EXPECT_EQ(third->reused_tokens(), 1536);  // of 1,699
+}
+
+// A prefill that is ended early has told the store of blocks that it did not append; what comes
+// then is something else.
+TEST_F(WorkerStoreTest, APrefillEndedEarlyLeavesNoFalsePrefix) {
+  const auto decoder = Create(100, /*reuse_prefixes=*/true);
+  const auto first = *decoder->Open("first");
+  int chunks = 0;
+  const auto stop = [&] { return ++chunks == 4 ? absl::CancelledError("") : absl::OkStatus(); };
+  EXPECT_EQ(first->Prefill(tokens_, stop).code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(first->tokens(), 800);
+  const std::vector<uint32_t> other = RandomTokens(2000, 64, kSeed + 3);
+  ASSERT_TRUE(first->Prefill(other, Go).ok());
+  const auto second = *decoder->Open("second");
+  ASSERT_TRUE(second->Prefill(tokens_, Go).ok());
+  EXPECT_EQ(second->reused_tokens(), 768);
+  std::vector<uint32_t> text(tokens_.begin(), tokens_.begin() + 800);
+  text.insert(text.end(), other.begin(), other.end());
+  const auto third = *decoder->Open("third");
+  ASSERT_TRUE(third->Prefill(text, Go).ok());
+  EXPECT_EQ(third->reused_tokens(), 2560);
 }
 
 }  // namespace

@@ -19,6 +19,7 @@ namespace attic::cli {
 namespace {
 
 constexpr char kSession[] = "demo";
+constexpr char kSecondSession[] = "demo-second";
 constexpr int64_t kTokensMax = 16'777'216;   // of one Prefill
 constexpr size_t kTextPerNeedleBytes = 256;  // needles further apart than a worker's window
 constexpr uint32_t kAnswerTokens = 4;
@@ -27,11 +28,16 @@ constexpr absl::Duration kStartTimeout = absl::Seconds(60);
 constexpr absl::Duration kIndexPollInterval = absl::Milliseconds(100);
 constexpr absl::Duration kIndexStallTimeout = absl::Minutes(5);
 
+std::string TextOf(const std::vector<DecodedToken>& tokens) {
+  std::string text;
+  for (const DecodedToken& token : tokens) text += static_cast<char>(token.token_id);
+  return text;
+}
+
 // Adds what one round said to the rounds before: a question counts as right when every round is.
 void AddAnswer(const Needle& needle, const std::vector<DecodedToken>& tokens, std::string& answer,
                std::vector<DecodedToken>& all) {
-  std::string text;
-  for (const DecodedToken& token : tokens) text += static_cast<char>(token.token_id);
+  const std::string text = TextOf(tokens);
   if (all.empty() || text != needle.digits) answer = text;
   all.insert(all.end(), tokens.begin(), tokens.end());
 }
@@ -51,6 +57,7 @@ class Demo {
     ATTIC_RETURN_IF_ERROR(Phase("prefill", &Demo::Prefill));
     ATTIC_RETURN_IF_ERROR(Phase("index", &Demo::WaitForIndex));
     ATTIC_RETURN_IF_ERROR(Phase("questions", &Demo::AskQuestions));
+    ATTIC_RETURN_IF_ERROR(Phase("second reader", &Demo::ReadAgain));
     ATTIC_ASSIGN_OR_RETURN(report_.store, store_->Status());
     return std::move(report_);
   }
@@ -63,8 +70,10 @@ class Demo {
   absl::Status Prefill();
   absl::Status WaitForIndex();
   absl::Status AskQuestions();
-  absl::StatusOr<std::vector<DecodedToken>> Answer(const Needle& needle, AttendMode mode,
-                                                   bool compare_exact);
+  absl::Status ReadAgain();
+  // Opens a sequence, reads the text and generates one token of the first answer.
+  absl::StatusOr<DemoReading> Read(const std::string& session_id);
+  absl::StatusOr<std::vector<DecodedToken>> Answer(DecodeCall call);
   void Say(const std::string& line) const {
     if (!options_.quiet) std::cerr << line << std::endl;
   }
@@ -73,7 +82,7 @@ class Demo {
   DemoReport report_;
   std::string text_;
   std::vector<Needle> needles_;
-  size_t asked_ = 0;  // questions, in all ways
+  size_t forks_ = 0;
   // The worker uses the store: destroyed, and so stopped, in the opposite order.
   std::unique_ptr<ServerProcess> store_process_;
   std::unique_ptr<ServerProcess> worker_process_;
@@ -161,19 +170,50 @@ absl::Status Demo::StartProcesses() {
   return absl::OkStatus();
 }
 
-absl::Status Demo::Prefill() {
-  ATTIC_RETURN_IF_ERROR(worker_->Open(kSession));
+absl::StatusOr<DemoReading> Demo::Read(const std::string& session_id) {
+  DemoReading reading;
+  ATTIC_RETURN_IF_ERROR(worker_->Open(session_id));
   const auto start = std::chrono::steady_clock::now();
+  const auto seconds = [&] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  };
   {
     ProgressBar progress("prefill", report_.tokens, "tokens", !options_.quiet);
-    ATTIC_RETURN_IF_ERROR(worker_->Prefill(
-        kSession, text_, [&](int64_t tokens, int64_t) { progress.Update(tokens); }));
+    ATTIC_ASSIGN_OR_RETURN(reading.prefill,
+                           worker_->Prefill(session_id, text_, [&](int64_t tokens, int64_t) {
+                             progress.Update(tokens);
+                           }));
   }
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  Say(absl::StrCat(
-      "prefill    ", FormatCount(report_.tokens), " tokens in ", FormatSeconds(seconds.count()),
-      ", ", FormatCount(static_cast<int64_t>(report_.tokens / seconds.count())), " tokens/s"));
+  const double read = seconds();
+  ATTIC_RETURN_IF_ERROR(Answer({.session_id = session_id,
+                                .prompt = needles_.front().Question(),
+                                .max_tokens = 1,
+                                .selection = options_.selection})
+                            .status());
+  reading.first_token_seconds = seconds();
+  Say(absl::StrCat("prefill    ", FormatCount(report_.tokens), " tokens in ", FormatSeconds(read),
+                   ", ", FormatCount(static_cast<int64_t>(report_.tokens / read)), " tokens/s, ",
+                   FormatCount(reading.prefill.reused_tokens), " found in the store"));
+  return reading;
+}
+
+absl::Status Demo::Prefill() {
+  ATTIC_ASSIGN_OR_RETURN(report_.first, Read(kSession));
   return absl::OkStatus();
+}
+
+// Another sequence of the same text, as of somebody else with other questions about it.
+absl::Status Demo::ReadAgain() {
+  ATTIC_ASSIGN_OR_RETURN(report_.second, Read(kSecondSession));
+  for (const Needle& needle : needles_) {
+    ATTIC_ASSIGN_OR_RETURN(const std::vector<DecodedToken> tokens,
+                           Answer({.session_id = kSecondSession,
+                                   .prompt = needle.Question(),
+                                   .max_tokens = kAnswerTokens,
+                                   .selection = options_.selection}));
+    report_.second_correct += TextOf(tokens) == needle.digits ? 1 : 0;
+  }
+  return worker_->Close(kSecondSession);
 }
 
 absl::Status Demo::WaitForIndex() {
@@ -201,15 +241,20 @@ absl::Status Demo::WaitForIndex() {
 // machine's better moments.
 absl::Status Demo::AskQuestions() {
   for (const Needle& needle : needles_) report_.rows.push_back({.needle = needle});
-  asked_ = 0;
+  int64_t asked = 0;
   ProgressBar progress("questions", static_cast<int64_t>((2 * kTimedRounds + 1) * needles_.size()),
                        "answers", !options_.quiet);
   const auto ask = [&](AttendMode mode, bool compare_exact, auto take) {
     for (DemoRow& row : report_.rows) {
       ATTIC_ASSIGN_OR_RETURN(const std::vector<DecodedToken> tokens,
-                             Answer(row.needle, mode, compare_exact));
+                             Answer({.session_id = kSession,
+                                     .prompt = row.needle.Question(),
+                                     .max_tokens = kAnswerTokens,
+                                     .mode = mode,
+                                     .selection = options_.selection,
+                                     .compare_exact = compare_exact}));
       take(row, tokens);
-      progress.Update(static_cast<int64_t>(++asked_));
+      progress.Update(++asked);
     }
     return absl::OkStatus();
   };
@@ -225,17 +270,12 @@ absl::Status Demo::AskQuestions() {
              [](DemoRow& row, const auto& tokens) { row.compared = tokens; });
 }
 
-absl::StatusOr<std::vector<DecodedToken>> Demo::Answer(const Needle& needle, AttendMode mode,
-                                                       bool compare_exact) {
-  const std::string fork = absl::StrCat("question-", asked_);
-  ATTIC_RETURN_IF_ERROR(worker_->Fork(kSession, fork));
-  ATTIC_ASSIGN_OR_RETURN(std::vector<DecodedToken> tokens,
-                         worker_->Decode({.session_id = fork,
-                                          .prompt = needle.Question(),
-                                          .max_tokens = kAnswerTokens,
-                                          .mode = mode,
-                                          .selection = options_.selection,
-                                          .compare_exact = compare_exact}));
+// In a fork of the call's session, which knows nothing of the question afterwards.
+absl::StatusOr<std::vector<DecodedToken>> Demo::Answer(DecodeCall call) {
+  const std::string fork = absl::StrCat("question-", forks_++);
+  ATTIC_RETURN_IF_ERROR(worker_->Fork(call.session_id, fork));
+  call.session_id = fork;
+  ATTIC_ASSIGN_OR_RETURN(std::vector<DecodedToken> tokens, worker_->Decode(call));
   ATTIC_RETURN_IF_ERROR(worker_->Close(fork));
   return tokens;
 }

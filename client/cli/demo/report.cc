@@ -85,6 +85,25 @@ void PrintSummary(const DemoReport& report, const DemoSummary& summary, std::ost
       << " of its bytes.\n";
 }
 
+void PrintReadings(const DemoReport& report, const DemoSummary& summary, std::ostream& out) {
+  Table table({{"reading the text", Align::kLeft}, {"first reader"}, {"second reader"}});
+  const DemoReading& first = report.first;
+  const DemoReading& second = report.second;
+  table.AddRow({"from the text to the first token of an answer",
+                FormatFixed(first.first_token_seconds, 2) + " s",
+                FormatFixed(second.first_token_seconds, 2) + " s"});
+  table.AddRow({"tokens found in the store", FormatCount(first.prefill.reused_tokens),
+                FormatCount(second.prefill.reused_tokens)});
+  table.AddRow({"appended to the store", FormatBytes(first.prefill.appended_bytes),
+                FormatBytes(second.prefill.appended_bytes)});
+  const std::string questions = "/" + std::to_string(summary.questions);
+  table.AddRow({"answered right", std::to_string(summary.correct) + questions,
+                std::to_string(report.second_correct) + questions});
+  table.Print(out);
+  out << "\nA second reader of the same text answers " << FormatFixed(summary.first_token_ratio, 0)
+      << " times as soon: it finds the text in the store.\n";
+}
+
 void PrintPhases(const DemoReport& report, std::ostream& out) {
   Table table({{"phase", Align::kLeft}, {"time"}});
   double total = 0;
@@ -121,6 +140,10 @@ DemoSummary Summarize(const DemoReport& report) {
   summary.exact_token_ms = Median(exact(&DecodedToken::token_ms));
   summary.bytes_read = Mean(indexed(&DecodedToken::bytes_read));
   summary.exact_bytes_read = Mean(exact(&DecodedToken::bytes_read));
+  if (report.second.first_token_seconds > 0) {
+    summary.first_token_ratio =
+        report.first.first_token_seconds / report.second.first_token_seconds;
+  }
   if (summary.exact_bytes_read > 0) {
     summary.bytes_read_ratio = summary.bytes_read / summary.exact_bytes_read;
   }
@@ -132,6 +155,8 @@ void PrintReport(const DemoReport& report, std::ostream& out) {
   PrintRows(report, out);
   out << '\n';
   PrintSummary(report, summary, out);
+  out << '\n';
+  PrintReadings(report, summary, out);
   out << '\n';
   PrintMemoryTable(report.store.memory, out);
   out << '\n';
@@ -179,6 +204,13 @@ nlohmann::ordered_json ToJson(const DemoReport& report) {
           {"bytes_read_per_token_retrieval", summary.bytes_read},
           {"bytes_read_per_token_exact", summary.exact_bytes_read},
           {"bytes_read_ratio", summary.bytes_read_ratio},
+          {"first_token_seconds", report.first.first_token_seconds},
+          {"first_token_seconds_second_reader", report.second.first_token_seconds},
+          {"first_token_ratio", summary.first_token_ratio},
+          {"appended_bytes", report.first.prefill.appended_bytes},
+          {"appended_bytes_second_reader", report.second.prefill.appended_bytes},
+          {"reused_tokens_second_reader", report.second.prefill.reused_tokens},
+          {"correct_second_reader", report.second_correct},
           {"seed", report.seed},
           {"selection", ToJson(report.selection)},
           {"text_files", report.text_files},

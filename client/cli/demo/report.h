@@ -29,6 +29,13 @@ struct DemoRow {
   bool exact_correct() const { return exact_answer == needle.digits; }
 };
 
+// A sequence that reads the whole text.
+struct DemoReading {
+  double first_token_seconds =
+      0;  // from the first byte of the text to the first token of an answer
+  PrefillSummary prefill;
+};
+
 struct DemoReport {
   int64_t tokens = 0;  // of the text with the needles
   size_t text_files = 0;
@@ -36,6 +43,9 @@ struct DemoReport {
   SelectionPolicy selection;  // of the answers through the index
   WorkerModel model;
   std::vector<DemoRow> rows;
+  DemoReading first;
+  DemoReading second;         // of the same text, when the store holds it
+  size_t second_correct = 0;  // questions answered right by it
   std::vector<std::pair<std::string, double>> phase_seconds;  // in order
   StoreStatus store;                                          // after the questions
 };
@@ -57,6 +67,9 @@ struct DemoSummary {
   double bytes_read = 0;  // mean of a token, by the store
   double exact_bytes_read = 0;
   double bytes_read_ratio = 0;
+
+  // Times to the first token of an answer: of the first reader over that of the second.
+  double first_token_ratio = 0;
 
   double speed_ratio() const { return attend_ms > 0 ? exact_attend_ms / attend_ms : 0; }
   // At least 95% of the questions answered right.

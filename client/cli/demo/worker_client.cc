@@ -64,8 +64,9 @@ class GrpcWorkerClient final : public WorkerClient {
     return Call<v1::WorkerSequence>(request, &v1::WorkerService::Stub::Open).status();
   }
 
-  absl::Status Prefill(const std::string& session_id, std::string_view text,
-                       const std::function<void(int64_t, int64_t)>& on_progress) override {
+  absl::StatusOr<PrefillSummary> Prefill(
+      const std::string& session_id, std::string_view text,
+      const std::function<void(int64_t, int64_t)>& on_progress) override {
     v1::PrefillRequest request;
     request.set_session_id(session_id);
     request.set_token_ids(TokenIds(text));
@@ -79,7 +80,9 @@ class GrpcWorkerClient final : public WorkerClient {
       done = done || progress.done();
     }
     ATTIC_RETURN_IF_ERROR(FromGrpc(reader->Finish()));
-    return done ? absl::OkStatus() : absl::InternalError("the worker ended Prefill early");
+    if (!done) return absl::InternalError("the worker ended Prefill early");
+    return PrefillSummary{.reused_tokens = progress.reused_tokens(),
+                          .appended_bytes = progress.appended_bytes()};
   }
 
   absl::Status Fork(const std::string& session_id, const std::string& new_session_id) override {

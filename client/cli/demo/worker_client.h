@@ -40,6 +40,12 @@ struct DecodedToken {
   uint64_t exact_bytes_read = 0;
 };
 
+// The last v1::PrefillProgress.
+struct PrefillSummary {
+  int64_t reused_tokens = 0;  // of the text, held by the store already
+  uint64_t appended_bytes = 0;
+};
+
 // The fields of v1::DecodeRequest.
 struct DecodeCall {
   std::string session_id;
@@ -61,8 +67,9 @@ class WorkerClient {
   virtual absl::StatusOr<WorkerModel> GetModel() = 0;
   virtual absl::Status Open(const std::string& session_id) = 0;
   // on_progress(tokens read, tokens held by the store) is called in between.
-  virtual absl::Status Prefill(const std::string& session_id, std::string_view text,
-                               const std::function<void(int64_t, int64_t)>& on_progress) = 0;
+  virtual absl::StatusOr<PrefillSummary> Prefill(
+      const std::string& session_id, std::string_view text,
+      const std::function<void(int64_t, int64_t)>& on_progress) = 0;
   virtual absl::Status Fork(const std::string& session_id, const std::string& new_session_id) = 0;
   virtual absl::StatusOr<std::vector<DecodedToken>> Decode(const DecodeCall& call) = 0;
   virtual absl::Status Close(const std::string& session_id) = 0;

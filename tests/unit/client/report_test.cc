@@ -30,6 +30,10 @@ DemoReport MakeReport(size_t questions, size_t wrong) {
                            .exact_tokens = {Token(8, 1000), Token(16, 1000)},
                            .compared = {Token(20, 100)}});
   }
+  report.first = {.first_token_seconds = 60, .prefill = {.appended_bytes = 5000}};
+  report.second = {.first_token_seconds = 0.5,
+                   .prefill = {.reused_tokens = 768, .appended_bytes = 50}};
+  report.second_correct = questions - wrong;
   report.phase_seconds = {{"text", 0.5}, {"prefill", 61}};
   report.store.memory = {.vectors_bytes = 1000, .codes_bytes = 30};
   return report;
@@ -46,6 +50,7 @@ TEST(ReportTest, SummaryIsOverAllTokens) {
   EXPECT_DOUBLE_EQ(summary.bytes_read_ratio, 0.2);
   EXPECT_DOUBLE_EQ(summary.speed_ratio(), 4);
   EXPECT_DOUBLE_EQ(summary.exact_token_ms, 9);
+  EXPECT_DOUBLE_EQ(summary.first_token_ratio, 120);
   EXPECT_DOUBLE_EQ(summary.estimated_error_worst, 0.02);  // of the compared answers
 }
 
@@ -71,6 +76,13 @@ TEST(ReportTest, JsonHasOneRowAQuestion) {
   EXPECT_EQ(json["bytes_read_ratio"], 0.2);
   EXPECT_EQ(json["memory"]["total_bytes"], 1030);
   EXPECT_EQ(json["seconds"]["prefill"], 61);
+  EXPECT_EQ(json["first_token_seconds"], 60);
+  EXPECT_EQ(json["first_token_seconds_second_reader"], 0.5);
+  EXPECT_EQ(json["first_token_ratio"], 120);
+  EXPECT_EQ(json["appended_bytes"], 5000);
+  EXPECT_EQ(json["appended_bytes_second_reader"], 50);
+  EXPECT_EQ(json["reused_tokens_second_reader"], 768);
+  EXPECT_EQ(json["correct_second_reader"], 2);
   ASSERT_EQ(json["rows"].size(), 3u);
   EXPECT_EQ(json["rows"][0]["answer"], "4712");
   EXPECT_EQ(json["rows"][0]["correct_retrieval"], false);
@@ -87,6 +99,7 @@ TEST(ReportTest, TableShowsWrongAnswersAndUnprintableOnes) {
   EXPECT_THAT(out.str(), HasSubstr("0.02000"));
   EXPECT_THAT(out.str(), HasSubstr("0/2"));
   EXPECT_THAT(out.str(), HasSubstr("4.0 times as fast"));
+  EXPECT_THAT(out.str(), HasSubstr("120 times as soon"));
 }
 
 TEST(ReportTest, NoRowsAreNoCrash) {

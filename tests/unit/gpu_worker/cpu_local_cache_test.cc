@@ -49,6 +49,23 @@ TEST_F(CpuLocalCacheApiTest, RefusesStepsOverTheLimit) {
   EXPECT_THAT(std::string(status.message()), testing::HasSubstr("step_tokens_max (8)"));
 }
 
+TEST_F(CpuLocalCacheApiTest, SkipsAsIfTokensHadComeAndGone) {
+  CpuLocalCache read(options_, pool_);
+  ASSERT_TRUE(Append(read, 7, 1.0f).ok());
+  read.DropWindowBefore(7);
+  CpuLocalCache skipped(options_, pool_);
+  ASSERT_TRUE(Append(skipped, 1, 1.0f).ok());
+  skipped.SkipTo(7);
+  for (CpuLocalCache* cache : {&read, &skipped}) {
+    EXPECT_EQ(cache->token_count(0), 7);
+    EXPECT_EQ(cache->window_begin(), 7);
+    ASSERT_TRUE(Append(*cache, 3, 5.0f).ok());
+    EXPECT_EQ(cache->token_count(0), 10);
+  }
+  EXPECT_NEAR(Attend(skipped, {}), Attend(read, {}), 1e-6);
+  EXPECT_GT(Attend(skipped, {}), 1.0f);
+}
+
 TEST_F(CpuLocalCacheApiTest, MergesTheOtherPart) {
   CpuLocalCache cache(options_, pool_);
   ASSERT_TRUE(Append(cache, 1, 1.0f).ok());

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "gpu_worker/model/prefix_rebuild.h"
 #include "tests/unit/gpu_worker/memory_client.h"
 #include "tests/unit/gpu_worker/tiny_model.h"
 
@@ -39,6 +40,18 @@ class Reader {
                                        .step_tokens_max = static_cast<int64_t>(chunk_max),
                                        .element_type = options.element_type});
     if (client != nullptr) state_.store = *StoreSession::Open(*client, request, {});
+  }
+
+  // Starts with `tokens`, which `other`, and so the store, has read.
+  Reader(const Model& model, Backend& backend, ThreadPool& pool, Reader& other,
+         std::span<const uint32_t> tokens, const ForwardOptions& options, size_t chunk)
+      : Reader(model, backend, pool, nullptr, options, chunk) {
+    state_.store = *other.state_.store->Fork("");
+    const absl::Status status = RebuildPrefix(model.config, options, chunk, tokens,
+                                              {.mode = AttendMode::kExact}, forward_, state_);
+    EXPECT_TRUE(status.ok()) << status;
+    EXPECT_EQ(state_.position, static_cast<int64_t>(tokens.size()));
+    EXPECT_EQ(state_.store->appended_bytes(), 0u);
   }
 
   // Reads all tokens, `chunk` at a time.
@@ -121,6 +134,60 @@ TEST_F(ForwardTest, StoreAndWindowMakeDenseAttention) {
       }
     }
   }
+}
+
+// A sequence that starts with tokens the store holds goes on as one that read them: sliding layers
+// and windows are as right as the layers before them are.
+TEST_F(ForwardTest, ARebuiltPrefixIsAsGoodAsOneThatWasRead) {
+  const std::vector<std::vector<LayerConfig>> shapes = {
+      {{.full_attention = false}, {.full_attention = true, .rotary = false, .dense = false}},
+      {{.full_attention = true}, {.full_attention = false}, {.full_attention = true}},
+      {{.full_attention = false},
+       {.full_attention = true},
+       {.full_attention = false},
+       {.full_attention = false},
+       {.full_attention = true}},
+      {{.full_attention = true}, {.full_attention = true}},
+  };
+  for (size_t i = 0; i < shapes.size(); ++i) {
+    const uint64_t seed = 41 + i;
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    const auto model = MakeRandomModel({.layers = shapes[i]}, seed, *backend_);
+    const auto tokens = RandomTokens(300, model->config.vocab_size, seed);
+    const std::span<const uint32_t> all(tokens);
+    for (const int64_t sink : {0, 3}) {
+      // Of 299 tokens, and of so few that all are read again.
+      for (const size_t prefix : {250, 20, 2}) {
+        SCOPED_TRACE(testing::Message() << "sink " << sink << " prefix " << prefix);
+        const ForwardOptions options{
+            .sink_tokens = sink, .window_tokens = 16, .element_type = ElementType::kFloat32};
+        MemoryClient client;
+        Reader read(*model, *backend_, pool_, &client, options, 64);
+        read.Logits(all.first(prefix), 50);
+        Reader rebuilt(*model, *backend_, pool_, read, all.first(prefix), options, 64);
+        const size_t asked = client.items_answered;
+        const auto rest = all.subspan(prefix);
+        const std::vector<float> expected = read.Logits(rest, 40);
+        EXPECT_LT(LargestDifference(rebuilt.Logits(rest, 40), expected), 1e-3);
+        EXPECT_GT(client.items_answered, asked);
+      }
+    }
+  }
+}
+
+TEST(TokensToRebuildTest, IsWhatReachesTheWindowsThroughSlidingLayers) {
+  ModelConfig config;
+  config.sliding_window = 24;
+  const LayerConfig sliding{.full_attention = false}, full{.full_attention = true};
+  config.layers = {full, full};
+  EXPECT_EQ(TokensToRebuild(config, 1024), 1024);
+  config.layers = {sliding, sliding, sliding, sliding, full};
+  EXPECT_EQ(TokensToRebuild(config, 1024), 1024 + 4 * 23);
+  config.layers = {full, sliding, sliding};
+  EXPECT_EQ(TokensToRebuild(config, 1024), 1024);
+  EXPECT_EQ(TokensToRebuild(config, 10), 2 * 23);
+  config.layers = {sliding, full, sliding, sliding};
+  EXPECT_EQ(TokensToRebuild(config, 10), 3 * 23);
 }
 
 }  // namespace

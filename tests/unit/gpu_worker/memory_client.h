@@ -63,8 +63,16 @@ class MemoryClient : public Client {
     sessions[chosen] = sessions[id];
     return Describe(chosen);
   }
-  absl::StatusOr<SessionDescription> TruncateSession(const std::string&, int64_t) override {
-    return absl::UnimplementedError("TruncateSession");
+  absl::StatusOr<SessionDescription> TruncateSession(const std::string& id,
+                                                     int64_t position) override {
+    const Fingerprint& f = sessions.at(id).fingerprint;
+    const size_t token_bytes = f.kv_heads * f.head_dim * ElementBytes(f.element_type);
+    for (auto& [number, layer] : sessions.at(id).layers) {
+      layer.tokens = std::min(layer.tokens, position);
+      layer.keys.resize(layer.tokens * token_bytes);
+      layer.values.resize(layer.tokens * token_bytes);
+    }
+    return Describe(id);
   }
   absl::StatusOr<SessionDescription> FlushSession(const std::string&, absl::Time) override {
     return absl::UnimplementedError("FlushSession");

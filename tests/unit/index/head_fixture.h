@@ -57,6 +57,8 @@ class HeadFixture {
     return options;
   }
 
+  const IndexOptions& options() const { return options_; }
+
   void Append(size_t count) {
     std::vector<float> keys, values;
     source_->AppendTokens(count, keys, values);

@@ -65,6 +65,7 @@ class FakeStore : public SessionStore {
     return absl::UnimplementedError("");
   }
   StoreStatus Status() override { return {}; }
+  size_t CloseEndedSessions() override { return 0; }
   absl::Status WaitForBuilds(absl::Time) override { return absl::OkStatus(); }
 
   absl::Time deadline_;

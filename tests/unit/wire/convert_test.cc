@@ -165,7 +165,8 @@ TEST(ConvertTest, SessionDescriptionSurvives) {
                                           .reused_tokens = 50,
                                           .ttl_seconds = 60,
                                           .lease_seconds_left = 59.5,
-                                          .pinned = true};
+                                          .pinned = true,
+                                          .created = true};
   const auto read = FromWire(OverTheWire(ToWire(description)));
   ASSERT_TRUE(read.ok());
   EXPECT_EQ(*read, description);
