@@ -132,12 +132,12 @@ std::string Answers(SessionStore& store, const std::string& id, uint64_t seed) {
     const auto answers = store.Attend({&item, 1}, absl::InfiniteFuture());
     EXPECT_TRUE(answers.ok() && (*answers)[0].status.ok()) << answers.status();
     const AttendAnswer& answer = (*answers)[0];
-    for (const auto* part : {&answer.output, &answer.log_sum_exp, &answer.coverage,
-                             &answer.estimated_error}) {
+    for (const auto* part :
+         {&answer.output, &answer.log_sum_exp, &answer.coverage, &answer.estimated_error}) {
       add(*part);
     }
-    absl::StrAppend(&text, " ", answer.read.exact_tokens, " ", answer.read.estimated_clusters,
-                    " ", answer.range.end, ";");
+    absl::StrAppend(&text, " ", answer.read.exact_tokens, " ", answer.read.estimated_clusters, " ",
+                    answer.range.end, ";");
     const auto found = store.Search(
         {.session_id = id, .layer = item.layer, .k = 5, .with_vectors = true, .queries = queries},
         absl::InfiniteFuture());
@@ -175,7 +175,7 @@ TEST_P(SnapshotTest, AnswersAreTheSameInAnotherStore) {
   EXPECT_EQ(imported->ttl_seconds, 3600u);
   EXPECT_TRUE(imported->pinned);
   EXPECT_EQ(imported->durability, to());
-  EXPECT_EQ(Answers(*target, "copy", 2), Answers(*source, "book", 2));
+  EXPECT_TRUE(Answers(*target, "copy", 2) == Answers(*source, "book", 2));
   // Found by its prefix.
   const auto reused = target->OpenSession({.session_id = "reused",
                                            .fingerprint = SmallFingerprint(),
@@ -185,19 +185,21 @@ TEST_P(SnapshotTest, AnswersAreTheSameInAnotherStore) {
                                            .reuse_prefix = true});
   ASSERT_TRUE(reused.ok()) << reused.status();
   EXPECT_EQ(reused->reused_tokens, 2 * static_cast<int64_t>(kPrefixBlockTokens));
+  if (to() == Durability::kDurable) {
+    target.reset();
+    target = Open(to_folder.path());
+    Wait(*target);
+    EXPECT_EQ(target->DescribeSession("copy")->durable_watermark, kTokens);
+    EXPECT_TRUE(Answers(*target, "copy", 3) == Answers(*source, "book", 3));
+  }
   // Goes on as the original does.
-  Append(*source, "book", kTokens, 300, 7);
-  Append(*target, "copy", kTokens, 300, 7);
-  Wait(*source);
-  Wait(*target);
-  EXPECT_EQ(target->DescribeSession("copy")->layers[1].indexed_tokens, 2048 + 0);
-  if (to() == Durability::kMemory) return;
-  const std::string before = Answers(*target, "copy", 3);
-  target.reset();
-  target = Open(to_folder.path());
-  Wait(*target);
-  EXPECT_EQ(target->DescribeSession("copy")->watermark, kTokens + 300);
-  EXPECT_EQ(Answers(*target, "copy", 3), before);
+  for (SessionStore* store : {source.get(), target.get()}) {
+    const std::string id = store == source.get() ? "book" : "copy";
+    Append(*store, id, kTokens, 300, 7);
+    Wait(*store);
+    EXPECT_EQ(store->DescribeSession(id)->layers[1].indexed_tokens, 2048);
+    EXPECT_EQ(store->DescribeSession(id)->watermark, kTokens + 300);
+  }
 }
 
 TEST_P(SnapshotTest, AfterATruncationAndOfAFork) {
@@ -210,10 +212,10 @@ TEST_P(SnapshotTest, AfterATruncationAndOfAFork) {
   Append(*store, "fork", 1500, 60, 6);
   Wait(*store);
   for (const std::string id : {"book", "fork"}) {
-    const auto imported = Import(*store, Export(*store, id),
-                                 {.session_id = id + "-copy", .durability = to()});
+    const auto imported =
+        Import(*store, Export(*store, id), {.session_id = id + "-copy", .durability = to()});
     ASSERT_TRUE(imported.ok()) << imported.status();
-    EXPECT_EQ(Answers(*store, id + "-copy", 8), Answers(*store, id, 8));
+    EXPECT_TRUE(Answers(*store, id + "-copy", 8) == Answers(*store, id, 8));
   }
 }
 
@@ -225,7 +227,7 @@ TEST(SessionSnapshotTest, AnEmptySessionAndOneWithoutSegments) {
     const auto imported = Import(*store, Export(*store, id), {.session_id = id + "2"}, 1);
     ASSERT_TRUE(imported.ok()) << imported.status();
     EXPECT_EQ(imported->watermark, id == "empty" ? 0 : 100);
-    EXPECT_EQ(Answers(*store, id + "2", 8), Answers(*store, id, 8));
+    EXPECT_TRUE(Answers(*store, id + "2", 8) == Answers(*store, id, 8));
   }
 }
 
@@ -264,8 +266,7 @@ TEST(SessionSnapshotTest, WhatIsDamagedOrCutOffIsNeverSeen) {
   SCOPED_TRACE(absl::StrCat("seed ", seed));
   std::mt19937_64 random(seed);
   const auto refused = [&](std::string_view damaged, Durability durability) {
-    const auto imported =
-        Import(*store, damaged, {.session_id = "copy", .durability = durability});
+    const auto imported = Import(*store, damaged, {.session_id = "copy", .durability = durability});
     EXPECT_FALSE(imported.ok());
     EXPECT_FALSE(absl::IsInternal(imported.status())) << imported.status();
     EXPECT_TRUE(absl::IsNotFound(store->DescribeSession("copy").status()));
@@ -276,15 +277,16 @@ TEST(SessionSnapshotTest, WhatIsDamagedOrCutOffIsNeverSeen) {
     const size_t at = i < 150 ? static_cast<size_t>(i) : random() % bytes.size();
     damaged[at] = static_cast<char>(damaged[at] ^ (1 << random() % 8));
     refused(damaged, durability);
-    refused(bytes.substr(0, i < 150 ? bytes.size() - 1 - static_cast<size_t>(i)
-                                    : random() % bytes.size()),
+    refused(bytes.substr(
+                0, i < 150 ? bytes.size() - 1 - static_cast<size_t>(i) : random() % bytes.size()),
             durability);
   }
   refused(bytes + "x", Durability::kMemory);
   EXPECT_EQ(store->Status().sessions, 1u);
   EXPECT_EQ(store->Status().memory.total(), memory);
   // Files of what was given up go at once, or with the next sync.
-  ASSERT_TRUE(Import(*store, bytes, {.session_id = "copy", .durability = Durability::kDurable}).ok());
+  ASSERT_TRUE(
+      Import(*store, bytes, {.session_id = "copy", .durability = Durability::kDurable}).ok());
   ASSERT_TRUE(store->FlushSession("copy", absl::InfiniteFuture()).ok());
   const size_t needed = 2 * kLayers.size() * SmallFingerprint().kv_heads;
   EXPECT_EQ(SegmentFiles(folder.path()), needed);
