@@ -63,7 +63,12 @@ absl::StatusOr<std::unique_ptr<DataDirectory>> DataDirectory::OpenToExamine(
   std::unique_ptr<DataDirectory> directory(new DataDirectory(std::move(file_system), path));
   rocksdb::FileSystem& files = *directory->file_system_;
   std::vector<std::string> names;
-  ATTIC_RETURN_IF_ERROR(FromRocksDb(files.GetChildren(path, IOOptions(), &names, nullptr), path));
+  const absl::Status listed =
+      FromRocksDb(files.GetChildren(path, IOOptions(), &names, nullptr), path);
+  if (absl::IsNotFound(listed)) {
+    return absl::NotFoundError(absl::StrCat(path, ": there is no such directory"));
+  }
+  ATTIC_RETURN_IF_ERROR(listed);
   ATTIC_RETURN_IF_ERROR(directory->LockIfPossible());
   ATTIC_RETURN_IF_ERROR(directory->CheckVersion());
   const bool has_content = std::any_of(names.begin(), names.end(), [](const std::string& name) {

@@ -16,6 +16,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/session/session_store.h"
+#include "server/storage/snapshot_reader.h"
+#include "server/storage/snapshot_writer.h"
 #include "tests/unit/session/session_driver.h"
 #include "tests/unit/session/session_test_data.h"
 
@@ -290,6 +292,63 @@ TEST(SessionSnapshotTest, WhatIsDamagedOrCutOffIsNeverSeen) {
   ASSERT_TRUE(store->FlushSession("copy", absl::InfiniteFuture()).ok());
   const size_t needed = 2 * kLayers.size() * SmallFingerprint().kv_heads;
   EXPECT_EQ(SegmentFiles(folder.path()), needed);
+}
+
+// Right checksums around items that are changed, left out, repeated or swapped.
+TEST(SessionSnapshotTest, WhatIsForgedDoesNoHarm) {
+  auto store = Open();
+  Fill(*store, "book", Durability::kMemory, 1, 600);
+  std::vector<std::pair<SnapshotItemName, std::string>> items;
+  SnapshotReader reader([](uint64_t) { return absl::OkStatus(); },
+                        [&](const SnapshotItemName& name, std::string item) {
+                          items.push_back({name, std::move(item)});
+                          return absl::OkStatus();
+                        });
+  ASSERT_TRUE(reader.Read(Export(*store, "book")).ok());
+  const uint64_t seed = std::random_device()();
+  SCOPED_TRACE(absl::StrCat("seed ", seed));
+  std::mt19937_64 random(seed);
+  int accepted = 0;
+  for (int i = 0; i < 1500; ++i) {
+    auto forged = items;
+    const size_t at = random() % forged.size();
+    std::string& item = forged[at].second;
+    switch (random() % 6) {
+      case 0:
+        forged.erase(forged.begin() + static_cast<ptrdiff_t>(at));
+        break;
+      case 1:
+        forged.insert(forged.begin() + static_cast<ptrdiff_t>(at), forged[at]);
+        break;
+      case 2:
+        std::swap(forged[at], forged[random() % forged.size()]);
+        break;
+      case 3:
+        item.resize(random() % (item.size() + 10));
+        break;
+      default: {
+        // Lengths and counts are at the beginning.
+        const size_t byte = random() % std::min<size_t>(item.size(), random() % 2 ? 120 : 1 << 20);
+        item[byte] = static_cast<char>(random());
+      }
+    }
+    SnapshotWriter writer(random());
+    std::string bytes = writer.Begin();
+    for (const auto& [name, content] : forged) {
+      writer.StartItem(name, content);
+      do {
+        bytes += writer.NextBlock();
+      } while (!writer.ItemDone());
+    }
+    const auto imported = Import(*store, bytes + writer.End(), {.session_id = "copy"});
+    EXPECT_FALSE(absl::IsInternal(imported.status())) << imported.status();
+    if (!imported.ok()) continue;
+    ++accepted;  // such as one of another model id
+    if (imported->fingerprint == SmallFingerprint()) Answers(*store, "copy", 1);
+    ASSERT_TRUE(store->CloseSession("copy").ok());
+  }
+  EXPECT_GT(accepted, 0);
+  EXPECT_EQ(store->Status().sessions, 1u);
 }
 
 TEST(SessionSnapshotTest, AppendsGoOnMeanwhile) {
