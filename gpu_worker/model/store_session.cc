@@ -11,6 +11,8 @@
 namespace attic::worker {
 namespace {
 
+constexpr absl::Duration kResumePollInterval = absl::Milliseconds(50);
+
 // Keys and values of one token in one layer.
 size_t TokenBytes(const Fingerprint& fingerprint) {
   return size_t{fingerprint.kv_heads} * (fingerprint.head_dim + fingerprint.value_dim) *
@@ -113,7 +115,13 @@ absl::Status StoreSession::Send(size_t slot) {
                             .keys = batch.keys,
                             .values = batch.values,
                             .query_sample = batch.query_sample};
-  ATTIC_RETURN_IF_ERROR(stream_->Append(message));
+  absl::Status sent = stream_->Append(message);
+  if (absl::IsUnavailable(sent)) {
+    ATTIC_RETURN_IF_ERROR(Resume(sent));
+    ATTIC_ASSIGN_OR_RETURN(stream_, client_.OpenAppendStream());
+    sent = stream_->Append(message);
+  }
+  ATTIC_RETURN_IF_ERROR(sent);
   appended_bytes_ +=
       batch.keys.size() + batch.values.size() + batch.query_sample.size() * sizeof(float);
   batch.begin += static_cast<int64_t>(batch.count);
@@ -141,13 +149,40 @@ absl::Status StoreSession::EnsureHeld(int64_t position) {
 absl::Status StoreSession::Flush() {
   ATTIC_RETURN_IF_ERROR(SendFrom(0));
   if (stream_ == nullptr) return absl::OkStatus();
-  const auto acknowledgement = stream_->Flush(absl::Now() + options_.flush_timeout);
-  ATTIC_RETURN_IF_ERROR(acknowledgement.status());
+  const absl::Status flushed = stream_->Flush(absl::Now() + options_.flush_timeout).status();
+  if (absl::IsUnavailable(flushed)) {
+    ATTIC_RETURN_IF_ERROR(Resume(flushed));
+  } else {
+    ATTIC_RETURN_IF_ERROR(flushed);
+  }
   // Everything sent is acknowledged, so each layer holds what lies before its next batch.
   int64_t held = batches_.front().begin;
   for (const Batch& batch : batches_) held = std::min(held, batch.begin);
   acknowledged_ = held;
   return absl::OkStatus();
+}
+
+absl::Status StoreSession::Resume(const absl::Status& failure) {
+  stream_.reset();
+  const absl::Time deadline = absl::Now() + options_.resume_timeout;
+  for (;;) {
+    const absl::StatusOr<SessionDescription> held = client_.DescribeSession(id());
+    if (held.ok() && HoldsWhatWasSent(*held)) return absl::OkStatus();
+    // A store that starts reads sessions piece by piece.
+    const bool may_come = held.ok() || absl::IsUnavailable(held.status());
+    if (!may_come || absl::Now() >= deadline) return failure;
+    absl::SleepFor(kResumePollInterval);
+  }
+}
+
+bool StoreSession::HoldsWhatWasSent(const SessionDescription& description) const {
+  for (size_t slot = 0; slot < batches_.size(); ++slot) {
+    const auto layer = std::find_if(
+        description.layers.begin(), description.layers.end(),
+        [&](const LayerDescription& held) { return held.layer == layers_[slot]; });
+    if (layer == description.layers.end() || layer->watermark < batches_[slot].begin) return false;
+  }
+  return true;
 }
 
 absl::Status StoreSession::Attend(const StoreQuestion& question, absl::Time deadline,

@@ -22,6 +22,7 @@ struct StoreSessionOptions {
   Limits limits;
   size_t batch_tokens = 8192;  // of one AppendBatch; fewer where a message would be too large
   absl::Duration flush_timeout = absl::Minutes(10);  // the store's builder may have to catch up
+  absl::Duration resume_timeout = absl::Seconds(30);  // for a store that went away to come back
 };
 
 // The queries of consecutive tokens of one layer. Borrows `queries` for the duration of the call.
@@ -112,6 +113,10 @@ class StoreSession {
   StoreSession(Client& client, OpenSessionRequest request, const StoreSessionOptions& options);
   absl::Status OpenInStore();
   absl::Status Send(size_t slot);
+  // After the append stream failed: OK once the store, restarted perhaps, holds all that was sent,
+  // so that a new stream may follow; else `failure`.
+  absl::Status Resume(const absl::Status& failure);
+  bool HoldsWhatWasSent(const SessionDescription& description) const;
   // Adds the answers to `count` queries from the first'th.
   absl::Status AttendBatch(const StoreQuestion& question, size_t first, size_t count,
                            absl::Time deadline, StoreAnswer& answer);

@@ -12,6 +12,8 @@
 namespace attic {
 namespace {
 
+constexpr size_t kSegmentsTogether = 16;  // of one head, read before they are added
+
 bool IsDamage(const absl::Status& status) {
   return absl::IsDataLoss(status) || absl::IsNotFound(status);
 }
@@ -44,6 +46,7 @@ class Recovery {
     HeadName name;
     std::vector<SegmentReference> segments;
     bool learnt = false;
+    std::vector<absl::StatusOr<SegmentFile>> files;  // read, and to be added next
     absl::Status status;  // of the work done last
     bool damaged = false;
     SessionHead& head() const { return layer->head(name.kv_head); }
@@ -61,8 +64,9 @@ class Recovery {
     }
     ForEachHead([this](Head& head) { return ReadLearnt(head); });
     ATTIC_RETURN_IF_ERROR(Statuses());
-    for (size_t i = 0; i < segments && !stop_; ++i) {
-      ForEachHead([this, i](Head& head) { return ReadSegment(head, i); });
+    for (size_t i = 0; i < segments && !stop_; i += kSegmentsTogether) {
+      ReadFiles(i);
+      ForEachHead([this](Head& head) { return AddSegments(head); });
       ATTIC_RETURN_IF_ERROR(Statuses());
       for (const auto& layer : session_.layers()) layer->PublishRecovered();
     }
@@ -113,15 +117,37 @@ class Recovery {
     return absl::OkStatus();
   }
 
-  absl::Status ReadSegment(Head& head, size_t i) {
-    if (head.damaged || i >= head.segments.size() || stop_) return absl::OkStatus();
-    ATTIC_ASSIGN_OR_RETURN(SegmentFile file, resources_.disk->OpenSegment(head.segments[i]));
-    file.segment->vectors = std::make_shared<SegmentVectors>(
-        std::move(file.vectors), file.segment->clusters.count, resources_.budget);
-    const absl::Status added = head.head().index().AddSegment(std::move(file.segment));
-    head.head().UpdateCharge();
-    if (added.ok()) return absl::OkStatus();
-    return absl::FailedPreconditionError(std::string(added.message()));
+  // The next segments of every head from the first'th on, several of one head at a time, too.
+  void ReadFiles(size_t first) {
+    struct Read {
+      const SegmentReference* reference;
+      absl::StatusOr<SegmentFile>* file;
+    };
+    std::vector<Read> reads;
+    for (Head& head : heads_) {
+      head.files.clear();
+      if (head.damaged || first >= head.segments.size()) continue;
+      head.files.resize(std::min(kSegmentsTogether, head.segments.size() - first));
+      for (size_t i = 0; i < head.files.size(); ++i) {
+        reads.push_back({&head.segments[first + i], &head.files[i]});
+      }
+    }
+    pool_.ParallelFor(reads.size(), [&](size_t i) {
+      if (!stop_) *reads[i].file = resources_.disk->OpenSegment(*reads[i].reference);
+    });
+  }
+
+  absl::Status AddSegments(Head& head) {
+    for (absl::StatusOr<SegmentFile>& file : head.files) {
+      if (stop_) return absl::OkStatus();
+      ATTIC_RETURN_IF_ERROR(file.status());
+      file->segment->vectors = std::make_shared<SegmentVectors>(
+          std::move(file->vectors), file->segment->clusters.count, resources_.budget);
+      const absl::Status added = head.head().index().AddSegment(std::move(file->segment));
+      head.head().UpdateCharge();
+      if (!added.ok()) return absl::FailedPreconditionError(std::string(added.message()));
+    }
+    return absl::OkStatus();
   }
 
   absl::Status ReadRows(StoredLayer& layer) {

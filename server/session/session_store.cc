@@ -84,6 +84,11 @@ class SessionStoreImpl : public SessionStore {
     resources_.budget = budget_;
   }
 
+  // What recovery schedules must not come when the scheduler is gone.
+  ~SessionStoreImpl() override {
+    if (disk_ != nullptr) disk_->StopRecovery();
+  }
+
   // To be called once, before anything else, when there is a data directory.
   absl::Status OpenDisk(const std::shared_ptr<ThreadPool>& query_pool);
 

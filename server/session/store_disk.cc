@@ -42,7 +42,9 @@ StoreDisk::StoreDisk(const StoreDiskOptions& options, std::shared_ptr<DurableSto
       tier_(
           store_, budget, [this] { return SegmentsOf(catalogue_); }, options.tier) {}
 
-StoreDisk::~StoreDisk() {
+StoreDisk::~StoreDisk() { StopRecovery(); }
+
+void StoreDisk::StopRecovery() {
   stopping_ = true;
   if (recovery_.joinable()) recovery_.join();
 }

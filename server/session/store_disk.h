@@ -49,6 +49,8 @@ class StoreDisk {
   // met. To be called once.
   absl::Status StartRecovery(const SessionResources& resources, std::shared_ptr<ThreadPool> pool,
                              std::function<void(const std::shared_ptr<Session>&)> recovered);
+  // Stops reading sessions; `recovered` is not called any more when it returns.
+  void StopRecovery();
   // Returns when no session is being read any more; DEADLINE_EXCEEDED.
   absl::Status WaitForRecovery(absl::Time deadline);
 

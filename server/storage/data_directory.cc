@@ -20,8 +20,8 @@ using rocksdb::IOOptions;
 constexpr char kVersionName[] = "VERSION";
 constexpr char kVersion[] = "attic data directory 1\n";
 constexpr size_t kVersionBytesMax = 256;
-constexpr std::array<std::string_view, 7> kNames = {
-    "LOCK", "VERSION.tmp", "DURABLE", "DURABLE.tmp", "records", "segments", kVersionName};
+constexpr std::array<std::string_view, 8> kNames = {
+    "LOCK", "PROBE", "VERSION.tmp", "DURABLE", "DURABLE.tmp", "records", "segments", kVersionName};
 
 std::string FolderOf(const std::string& path) {
   const size_t end = path.find_last_not_of('/');

@@ -8,7 +8,6 @@
 #include "base/status_macros.h"
 #include "server/storage/durable_store_impl.h"
 #include "server/storage/record_codec.h"
-#include "server/storage/rocksdb_status.h"
 
 namespace attic {
 namespace {
@@ -78,7 +77,7 @@ absl::Status DurableStoreImpl::Start() {
 
 absl::Status DurableStoreImpl::LoadSessions() {
   std::vector<uint64_t> keys;
-  ATTIC_RETURN_IF_ERROR(db_->Scan(RecordFamily::kSessions, {}, {},
+  ATTIC_RETURN_IF_ERROR(db_->Scan(RecordSpace::kSessions, {}, {},
                                   [&](std::string_view key, std::string_view value) {
                                     ATTIC_ASSIGN_OR_RETURN(const SessionRecord record,
                                                            DecodeSession(key, value));
@@ -86,14 +85,12 @@ absl::Status DurableStoreImpl::LoadSessions() {
                                     return absl::OkStatus();
                                   }));
   uint64_t last = keys.empty() ? 0 : keys.back();
-  rocksdb::PinnableSlice counter;
-  const absl::Status found = db_->Get(RecordFamily::kCounters, kSessionCounter, &counter);
-  if (found.ok()) {
-    ATTIC_ASSIGN_OR_RETURN(const uint64_t counted,
-                           DecodeCounter(kSessionCounter, {counter.data(), counter.size()}));
+  const absl::StatusOr<std::string> counter = db_->Get(RecordSpace::kCounters, kSessionCounter);
+  if (counter.ok()) {
+    ATTIC_ASSIGN_OR_RETURN(const uint64_t counted, DecodeCounter(kSessionCounter, *counter));
     last = std::max(last, counted);
-  } else if (!absl::IsNotFound(found)) {
-    return found;
+  } else if (!absl::IsNotFound(counter.status())) {
+    return counter.status();
   }
   ATTIC_RETURN_IF_ERROR(rows_->RemoveOrphans(keys));
   MutexLock lock(mutex_);
@@ -103,7 +100,7 @@ absl::Status DurableStoreImpl::LoadSessions() {
 }
 
 absl::Status DurableStoreImpl::PutSession(const SessionRecord& record,
-                                          rocksdb::WriteBatch& batch) {
+                                          RecordBatch& batch) {
   if (record.attributes.size() > kTextBytesMax || record.session_id.size() > kTextBytesMax) {
     return absl::ResourceExhaustedError(
         absl::StrCat("a session's attributes have at most ", kTextBytesMax, " bytes"));
@@ -114,17 +111,13 @@ absl::Status DurableStoreImpl::PutSession(const SessionRecord& record,
     MutexLock lock(mutex_);
     last = last_session_key_;
   }
-  rocksdb::Status status =
-      batch.Put(db_->family(RecordFamily::kSessions), key, EncodeSession(key, record));
-  if (status.ok()) {
-    status = batch.Put(db_->family(RecordFamily::kCounters), kSessionCounter,
-                       EncodeCounter(kSessionCounter, last));
-  }
-  return FromRocksDb(status, "records");
+  batch.Put(RecordSpace::kSessions, key, EncodeSession(key, record));
+  batch.Put(RecordSpace::kCounters, kSessionCounter, EncodeCounter(kSessionCounter, last));
+  return absl::OkStatus();
 }
 
 absl::Status DurableStoreImpl::PutLayers(uint64_t session_key, std::span<const LayerState> layers,
-                                         rocksdb::WriteBatch& batch,
+                                         RecordBatch& batch,
                                          SegmentRecords::Change& change) {
   for (const LayerState& layer : layers) {
     ATTIC_RETURN_IF_ERROR(SegmentRecords::Check(layer));
@@ -138,7 +131,7 @@ absl::Status DurableStoreImpl::PutLayers(uint64_t session_key, std::span<const L
   return absl::OkStatus();
 }
 
-absl::Status DurableStoreImpl::WriteDurably(rocksdb::WriteBatch& batch,
+absl::Status DurableStoreImpl::WriteDurably(RecordBatch& batch,
                                             const SegmentRecords::Change& change, bool* written) {
   const absl::StatusOr<uint64_t> number = db_->Write(batch);
   if (!number.ok()) {
@@ -157,7 +150,7 @@ absl::Status DurableStoreImpl::CreateSession(SessionRecord& record,
     MutexLock lock(mutex_);
     record.key = ++last_session_key_;
   }
-  rocksdb::WriteBatch batch;
+  RecordBatch batch;
   SegmentRecords::Change change;
   absl::Status status = PutSession(record, batch);
   if (status.ok()) status = PutLayers(record.key, layers, batch, change);
@@ -185,7 +178,7 @@ absl::Status DurableStoreImpl::RemoveUnwanted() {
 
 absl::Status DurableStoreImpl::UpdateSession(const SessionRecord& record) {
   ATTIC_RETURN_IF_ERROR(CheckSession(record.key));
-  rocksdb::WriteBatch batch;
+  RecordBatch batch;
   ATTIC_RETURN_IF_ERROR(PutSession(record, batch));
   bool written = false;
   return WriteDurably(batch, {}, &written);
@@ -193,13 +186,16 @@ absl::Status DurableStoreImpl::UpdateSession(const SessionRecord& record) {
 
 absl::Status DurableStoreImpl::RemoveSession(uint64_t session_key) {
   const std::string begin = SessionKey(session_key);
-  rocksdb::WriteBatch batch;
+  RecordBatch batch;
   SegmentRecords::Change change;
   ATTIC_RETURN_IF_ERROR(segments_->RemoveSession(session_key, batch, change));
-  rows_->RemoveSession(session_key, batch);
-  batch.Delete(db_->family(RecordFamily::kSessions), begin).PermitUncheckedError();
-  batch.DeleteRange(db_->family(RecordFamily::kHeads), begin, EndOfPrefix(begin))
-      .PermitUncheckedError();
+  ATTIC_RETURN_IF_ERROR(rows_->Remove(begin, EndOfPrefix(begin), batch));
+  ATTIC_RETURN_IF_ERROR(db_->Scan(RecordSpace::kHeads, begin, EndOfPrefix(begin),
+                                  [&](std::string_view key, std::string_view) {
+                                    batch.Delete(RecordSpace::kHeads, key);
+                                    return absl::OkStatus();
+                                  }));
+  batch.Delete(RecordSpace::kSessions, begin);
   bool written = false;
   const absl::Status status = WriteDurably(batch, change, &written);
   if (written) {
@@ -212,7 +208,7 @@ absl::Status DurableStoreImpl::RemoveSession(uint64_t session_key) {
 
 absl::StatusOr<std::vector<SessionRecord>> DurableStoreImpl::Sessions() {
   std::vector<SessionRecord> records;
-  ATTIC_RETURN_IF_ERROR(db_->Scan(RecordFamily::kSessions, {}, {},
+  ATTIC_RETURN_IF_ERROR(db_->Scan(RecordSpace::kSessions, {}, {},
                                   [&](std::string_view key, std::string_view value) {
                                     ATTIC_ASSIGN_OR_RETURN(SessionRecord record,
                                                            DecodeSession(key, value));
@@ -230,9 +226,9 @@ absl::StatusOr<uint64_t> DurableStoreImpl::AppendRows(uint64_t session_key, uint
                                                       const RowsRecord& rows) {
   ATTIC_RETURN_IF_ERROR(CheckSession(session_key));
   ATTIC_RETURN_IF_ERROR(RowsRecords::Check({&rows, 1}));
-  rocksdb::WriteBatch batch(rows.keys.size() + rows.values.size() +
+  RecordBatch batch(rows.keys.size() + rows.values.size() +
                             rows.query_sample.size_bytes() + 1024);
-  ATTIC_RETURN_IF_ERROR(rows_->Append(session_key, layer, rows, batch));
+  rows_->Append(session_key, layer, rows, batch);
   return db_->Write(batch);
 }
 
@@ -282,16 +278,16 @@ absl::StatusOr<SegmentFile> DurableStoreImpl::OpenSegment(const SegmentReference
 
 absl::Status DurableStoreImpl::DropRows(uint64_t session_key, uint32_t layer, int64_t position) {
   ATTIC_RETURN_IF_ERROR(CheckSession(session_key));
-  rocksdb::WriteBatch batch;
+  RecordBatch batch;
   ATTIC_RETURN_IF_ERROR(rows_->Drop(session_key, layer, position, batch));
-  if (batch.Count() == 0) return absl::OkStatus();
+  if (batch.empty()) return absl::OkStatus();
   return db_->Write(batch).status();
 }
 
 absl::Status DurableStoreImpl::ReplaceLayers(uint64_t session_key,
                                              std::span<const LayerState> layers) {
   ATTIC_RETURN_IF_ERROR(CheckSession(session_key));
-  rocksdb::WriteBatch batch;
+  RecordBatch batch;
   SegmentRecords::Change change;
   const absl::Status status = PutLayers(session_key, layers, batch, change);
   if (!status.ok()) {
@@ -305,14 +301,14 @@ absl::Status DurableStoreImpl::ReplaceLayers(uint64_t session_key,
 absl::Status DurableStoreImpl::TruncateLayers(uint64_t session_key,
                                               std::span<const LayerCut> cuts) {
   ATTIC_RETURN_IF_ERROR(CheckSession(session_key));
-  rocksdb::WriteBatch batch;
+  RecordBatch batch;
   SegmentRecords::Change change;
   for (const LayerCut& cut : cuts) {
     ATTIC_RETURN_IF_ERROR(RowsRecords::Check(cut.rows));
     ATTIC_RETURN_IF_ERROR(rows_->Truncate(session_key, cut, batch));
     ATTIC_RETURN_IF_ERROR(segments_->Truncate(session_key, cut, batch, change));
   }
-  if (batch.Count() == 0) return absl::OkStatus();
+  if (batch.empty()) return absl::OkStatus();
   bool written = false;
   return WriteDurably(batch, change, &written);
 }
@@ -324,19 +320,17 @@ absl::Status DurableStoreImpl::PutHeadState(const HeadName& head, const std::str
         absl::StrCat("the state of a head has at most ", kTextBytesMax, " bytes"));
   }
   const std::string key = HeadKey(head);
-  rocksdb::WriteBatch batch;
-  ATTIC_RETURN_IF_ERROR(FromRocksDb(
-      batch.Put(db_->family(RecordFamily::kHeads), key, EncodeHeadState(key, state)), "records"));
+  RecordBatch batch;
+  batch.Put(RecordSpace::kHeads, key, EncodeHeadState(key, state));
   return db_->Write(batch).status();
 }
 
 absl::StatusOr<std::string> DurableStoreImpl::HeadState(const HeadName& head) {
   const std::string key = HeadKey(head);
-  rocksdb::PinnableSlice value;
-  const absl::Status found = db_->Get(RecordFamily::kHeads, key, &value);
-  if (absl::IsNotFound(found)) return std::string();
-  ATTIC_RETURN_IF_ERROR(found);
-  return DecodeHeadState(key, {value.data(), value.size()});
+  const absl::StatusOr<std::string> value = db_->Get(RecordSpace::kHeads, key);
+  if (absl::IsNotFound(value.status())) return std::string();
+  ATTIC_RETURN_IF_ERROR(value.status());
+  return DecodeHeadState(key, *value);
 }
 
 std::vector<DamageReport> DurableStoreImpl::damage() const {

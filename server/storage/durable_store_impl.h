@@ -68,12 +68,12 @@ class DurableStoreImpl final : public DurableStore {
 
  private:
   absl::Status LoadSessions();
-  absl::Status PutSession(const SessionRecord& record, rocksdb::WriteBatch& batch);
+  absl::Status PutSession(const SessionRecord& record, RecordBatch& batch);
   // Adds what the layers are to hold; their data are written at once.
   absl::Status PutLayers(uint64_t session_key, std::span<const LayerState> layers,
-                         rocksdb::WriteBatch& batch, SegmentRecords::Change& change);
+                         RecordBatch& batch, SegmentRecords::Change& change);
   // Writes and syncs. `written` is set once the batch is in effect, durable or not.
-  absl::Status WriteDurably(rocksdb::WriteBatch& batch, const SegmentRecords::Change& change,
+  absl::Status WriteDurably(RecordBatch& batch, const SegmentRecords::Change& change,
                             bool* written);
   absl::Status RemoveUnwanted();
   absl::Status CheckSession(uint64_t session_key) const;

@@ -1,17 +1,25 @@
 #include "server/storage/records_db.h"
 
+<<<<<<< HEAD
 #include <algorithm>
 #include <cstddef>
 #include <span>
+=======
+#include <optional>
+>>>>>>> main
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "base/status_macros.h"
 #include "rocksdb/file_system.h"
+<<<<<<< HEAD
 #include "rocksdb/metadata.h"
 #include "rocksdb/sst_file_reader.h"
 #include "server/storage/random_access_file.h"
+=======
+#include "server/storage/log_file_system.h"
+>>>>>>> main
 #include "server/storage/record_codec.h"
 #include "server/storage/rocksdb_status.h"
 
@@ -19,34 +27,56 @@ namespace attic {
 namespace {
 
 constexpr char kWriteCounter[] = "write";
+<<<<<<< HEAD
 constexpr char kRecoverCounter[] = "recover";
 constexpr size_t kSearchBytes = 1u << 20;  // of a file, read at a time
+=======
+constexpr size_t kProbeBytes = 64u << 10;
+>>>>>>> main
 
-rocksdb::Slice SliceOf(std::string_view bytes) { return {bytes.data(), bytes.size()}; }
 std::string_view ViewOf(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
 
 }  // namespace
 
-// Notes that an error stopped RocksDB, and keeps it recoverable: RocksDB calls every error of the
-// disk but a full one fatal, though its own recovery (memtables flushed, a new log, a new manifest)
-// needs nothing of the files that failed.
+// Notes that an error stopped RocksDB, which is left alone with it.
 class RecordsDb::ErrorListener final : public rocksdb::EventListener {
  public:
   explicit ErrorListener(std::atomic<bool>& broken) : broken_(broken) {}
 
-  void OnBackgroundError(rocksdb::BackgroundErrorReason, rocksdb::Status* error) override {
+  void OnBackgroundError(rocksdb::BackgroundErrorReason, rocksdb::Status*) override {
     broken_.store(true, std::memory_order_release);
-    if (error->IsIOError() && error->severity() > rocksdb::Status::kHardError) {
-      *error = rocksdb::Status(*error, rocksdb::Status::kHardError);
-    }
   }
   void OnErrorRecoveryBegin(rocksdb::BackgroundErrorReason, rocksdb::Status,
                             bool* auto_recovery) override {
-    *auto_recovery = false;  // it would wait for room for seconds, and refuse ours meanwhile
+    *auto_recovery = false;
   }
 
  private:
   std::atomic<bool>& broken_;
+};
+
+// Keeps db_ as it is.
+class RecordsDb::Use {
+ public:
+  explicit Use(RecordsDb& db) : db_(db) {
+    MutexLock lock(db_.use_mutex_);
+    while (db_.reopening_) db_.use_changed_.Wait(db_.use_mutex_);
+    ++db_.uses_;
+  }
+  ~Use() {
+    MutexLock lock(db_.use_mutex_);
+    if (--db_.uses_ == 0) db_.use_changed_.NotifyAll();
+  }
+  Use(const Use&) = delete;
+  Use& operator=(const Use&) = delete;
+
+  absl::Status status() const {
+    if (db_.db_ != nullptr) return absl::OkStatus();
+    return absl::UnavailableError(absl::StrCat(db_.path_, " could not be opened again"));
+  }
+
+ private:
+  RecordsDb& db_;
 };
 
 class RecordsDb::Turn {
@@ -74,7 +104,7 @@ RecordsDb::RecordsDb(const std::string& directory, std::shared_ptr<rocksdb::File
       path_(absl::StrCat(directory, "/records")),
       file_system_(std::move(file_system)),
       rows_buffer_bytes_(rows_buffer_bytes),
-      env_(rocksdb::NewCompositeEnv(file_system_)),
+      env_(rocksdb::NewCompositeEnv(std::make_shared<LogFileSystem>(file_system_))),
       logger_(std::make_shared<ComplaintLogger>()),
       listener_(std::make_shared<ErrorListener>(broken_)),
       marker_(*file_system_, directory),
@@ -128,19 +158,19 @@ RecordsDb::~RecordsDb() {
     return;
   }
   // Flushed, so that nothing is left in logs, which are read twice by the next Open.
-  if (Sync().ok()) {
+  if (Sync().ok() && !broken_) {
     marker_.Sync().IgnoreError();
-    db_->Flush(rocksdb::FlushOptions(), handles_).PermitUncheckedError();
+    db_->Flush(rocksdb::FlushOptions()).PermitUncheckedError();
   }
   CloseRocksDb();
 }
 
 rocksdb::Status RecordsDb::OpenRocksDb(bool create, bool read_only) {
-  rocksdb::DBOptions options = RecordsOptions(env_.get(), logger_, listener_);
+  rocksdb::Options options = RecordsOptions(env_.get(), rows_buffer_bytes_, logger_, listener_);
   options.create_if_missing = create;
-  options.create_missing_column_families = create;
   rocksdb::DB* db = nullptr;
   const rocksdb::Status status =
+<<<<<<< HEAD
       read_only
           ? rocksdb::DB::OpenForReadOnly(options, path_, RecordFamilies(rows_buffer_bytes_),
                                          &handles_, &db)
@@ -150,24 +180,27 @@ rocksdb::Status RecordsDb::OpenRocksDb(bool create, bool read_only) {
     db_.reset(db);
   }
   broken_ = false;
+=======
+      read_only ? rocksdb::DB::OpenForReadOnly(options, path_, &db)
+                : rocksdb::DB::Open(options, path_, &db);
+  if (status.ok()) db_.reset(db);
+>>>>>>> main
   return status;
 }
 
 void RecordsDb::CloseRocksDb() {
-  for (rocksdb::ColumnFamilyHandle* handle : handles_) {
-    db_->DestroyColumnFamilyHandle(handle).PermitUncheckedError();
-  }
-  handles_.clear();
+  if (db_ == nullptr) return;
   db_->Close().PermitUncheckedError();
   db_.reset();
 }
 
 absl::StatusOr<uint64_t> RecordsDb::ReadWriteCounter() {
-  rocksdb::PinnableSlice value;
-  const absl::Status found = Get(RecordFamily::kCounters, kWriteCounter, &value);
-  if (absl::IsNotFound(found)) return 0;
-  ATTIC_RETURN_IF_ERROR(found);
-  return DecodeCounter(kWriteCounter, ViewOf(value));
+  std::string value;
+  const rocksdb::Status found = db_->Get(
+      rocksdb::ReadOptions(), SpaceKey(RecordSpace::kCounters, kWriteCounter), &value);
+  if (found.IsNotFound()) return 0;
+  ATTIC_RETURN_IF_ERROR(Failed(found));
+  return DecodeCounter(kWriteCounter, value);
 }
 
 absl::Status RecordsDb::CheckDurable(std::vector<std::string>& complaints) {
@@ -195,99 +228,177 @@ absl::Status RecordsDb::Failed(const rocksdb::Status& status) const {
   return failed;
 }
 
-absl::StatusOr<uint64_t> RecordsDb::Write(rocksdb::WriteBatch& batch) {
+absl::StatusOr<uint64_t> RecordsDb::Write(RecordBatch& batch) {
   Turn turn(*this);
+  if (broken_.load(std::memory_order_acquire)) ATTIC_RETURN_IF_ERROR(Recover());
   const uint64_t number = tried_.fetch_add(1) + 1;
-  rocksdb::Status status = batch.Put(family(RecordFamily::kCounters), kWriteCounter,
-                                     EncodeCounter(kWriteCounter, number));
-  ATTIC_RETURN_IF_ERROR(Failed(status));
-  // Tried twice: the error may be an old one, whose cause is gone.
-  for (int attempt = 0; attempt < 2; ++attempt) {
-    if (broken_.load(std::memory_order_acquire)) {
-      status = Recover();
-      if (!status.ok()) return Failed(status);
-    }
-    status = db_->Write(rocksdb::WriteOptions(), &batch);
-    if (status.ok()) {
-      written_.store(number, std::memory_order_release);
-      return number;
-    }
-    broken_.store(true, std::memory_order_release);
+  batch.Put(RecordSpace::kCounters, kWriteCounter, EncodeCounter(kWriteCounter, number));
+  ATTIC_RETURN_IF_ERROR(Failed(batch.status_));
+  const rocksdb::Status status = db_->Write(rocksdb::WriteOptions(), &batch.batch_);
+  if (status.ok()) {
+    written_.store(number, std::memory_order_release);
+    FlushIfFull(batch.batch_.GetDataSize());
+    return number;
   }
+  // Only the log knows whether the write is in it. Opened again, RocksDB has read the log.
+  broken_.store(true, std::memory_order_release);
+  const absl::Status reopened = Recover();
+  if (last_write() == number) return number;
+  // The error may have been an old one, whose cause is gone.
+  if (reopened.ok() && db_->Write(rocksdb::WriteOptions(), &batch.batch_).ok()) {
+    written_.store(number, std::memory_order_release);
+    return number;
+  }
+  if (reopened.ok()) broken_.store(true, std::memory_order_release);
   return Failed(status);
 }
 
+void RecordsDb::FlushIfFull(size_t bytes_written) {
+  unflushed_bytes_ += bytes_written;
+  if (unflushed_bytes_ < rows_buffer_bytes_) return;
+  unflushed_bytes_ = 0;
+  // The log must be durable before there is another one: were its end lost and not the beginning of
+  // the next, recovery would go on with that, and what came between would be missing unseen.
+  rocksdb::FlushOptions options;
+  options.wait = false;
+  options.allow_write_stall = true;  // the next write waits, if any has to
+  rocksdb::Status status = db_->SyncWAL();
+  if (status.ok()) status = db_->Flush(options);
+  if (!status.ok()) broken_.store(true, std::memory_order_release);
+}
+
 absl::Status RecordsDb::SyncOnce() {
-  uint64_t target = last_write();
+  uint64_t target = 0;
   rocksdb::Status status;
-  const bool broken = broken_.load(std::memory_order_acquire);
-  if (!broken) {
-    if (target == durable_write()) return absl::OkStatus();
-    status = db_->SyncWAL();
+  bool broken = false;
+  {
+    // Until the sync is under way: see log_file_system.h.
+    std::optional<Turn> turn(std::in_place, *this);
+    target = last_write();
+    broken = broken_.load(std::memory_order_acquire);
+    if (!broken) {
+      if (target == durable_write()) return absl::OkStatus();
+      Use use(*this);
+      ATTIC_RETURN_IF_ERROR(use.status());
+      LogFileSystem::SyncScope scope([&turn] { turn.reset(); });
+      status = db_->SyncWAL();
+    }
   }
   // A log whose sync failed is never synced again: the kernel may have dropped what it could not
   // write, and would say OK. Recovery writes all of it to other files.
   if (broken || !status.ok()) {
     Turn turn(*this);
     broken_.store(true, std::memory_order_release);
-    status = Recover();
+    ATTIC_RETURN_IF_ERROR(Recover());
     target = last_write();
   }
-  ATTIC_RETURN_IF_ERROR(Failed(status));
   durable_.store(target, std::memory_order_release);
   marker_.Advance(target);
   return absl::OkStatus();
 }
 
-rocksdb::Status RecordsDb::Recover() {
-  broken_.store(false, std::memory_order_release);
-  // Flushes what is in memory and starts a new log. But not when nothing is in memory: then the log
-  // that failed would stay, so there has to be something; and then once more.
-  rocksdb::Status status = db_->Resume();
+absl::Status RecordsDb::Probe() {
+  const std::string path = absl::StrCat(directory_, "/PROBE");
+  std::unique_ptr<rocksdb::FSWritableFile> file;
+  rocksdb::IOStatus status =
+      file_system_->NewWritableFile(path, rocksdb::FileOptions(), &file, nullptr);
   if (status.ok()) {
-    rocksdb::WriteOptions in_memory;
-    in_memory.disableWAL = true;
-    status = db_->Put(in_memory, family(RecordFamily::kCounters), kRecoverCounter,
-                      EncodeCounter(kRecoverCounter, last_tried()));
+    status = file->Append(std::string(kProbeBytes, '\0'), rocksdb::IOOptions(), nullptr);
   }
-  if (status.ok()) status = db_->Resume();
-  if (!status.ok()) broken_.store(true, std::memory_order_release);
+  if (status.ok()) status = file->Sync(rocksdb::IOOptions(), nullptr);
+  if (file != nullptr) file->Close(rocksdb::IOOptions(), nullptr).PermitUncheckedError();
+  file_system_->DeleteFile(path, rocksdb::IOOptions(), nullptr).PermitUncheckedError();
+  return FromRocksDb(status, directory_);
+}
+
+absl::Status RecordsDb::Recover() {
+  if (lost_) {
+    return absl::DataLossError(
+        absl::StrCat(path_, ": writes that were not durable are gone; the store must be restarted"));
+  }
+  // Opening reads all logs: not worth it while nothing can be written. But what an error left half
+  // done is in the way of readers, too.
+  const absl::Status probed = Probe();
+  {
+    MutexLock lock(use_mutex_);
+    reopening_ = true;
+    while (uses_ > 0) use_changed_.Wait(use_mutex_);
+  }
+  const absl::Status status = Reopen(probed);
+  MutexLock lock(use_mutex_);
+  reopening_ = false;
+  use_changed_.NotifyAll();
   return status;
 }
 
-absl::Status RecordsDb::Get(RecordFamily family, std::string_view key,
-                            rocksdb::PinnableSlice* value) {
-  rocksdb::ReadOptions options;
-  options.fill_cache = family != RecordFamily::kRowsData;
-  return Failed(db_->Get(options, this->family(family), SliceOf(key), value));
+absl::Status RecordsDb::Reopen(const absl::Status& probed) {
+  absl::Status status = probed;
+  if (read_only_ && !probed.ok()) return probed;
+  CloseRocksDb();
+  read_only_ = false;
+  unflushed_bytes_ = 0;
+  if (status.ok()) {
+    broken_.store(false, std::memory_order_release);
+    status = Failed(OpenRocksDb(/*create=*/false, /*read_only=*/false));
+  }
+  if (!status.ok()) {
+    broken_.store(true, std::memory_order_release);
+    read_only_ = OpenRocksDb(/*create=*/false, /*read_only=*/true).ok();
+  }
+  if (db_ == nullptr) return status;
+  const absl::StatusOr<uint64_t> held = ReadWriteCounter();
+  if (!held.ok() || *held < last_write()) {
+    lost_ = true;
+    broken_.store(true, std::memory_order_release);
+    return held.ok() ? absl::DataLossError(absl::StrCat(path_, ": writes are gone"))
+                     : held.status();
+  }
+  written_.store(*held, std::memory_order_release);
+  return status;
+}
+
+absl::StatusOr<std::string> RecordsDb::Get(RecordSpace space, std::string_view key) {
+  Use use(*this);
+  ATTIC_RETURN_IF_ERROR(use.status());
+  std::string value;
+  ATTIC_RETURN_IF_ERROR(
+      Failed(db_->Get(rocksdb::ReadOptions(), SpaceKey(space, key), &value)));
+  return value;
 }
 
 absl::Status RecordsDb::Scan(
-    RecordFamily family, std::string_view begin, std::string_view end,
+    RecordSpace space, std::string_view begin, std::string_view end,
     const std::function<absl::Status(std::string_view key, std::string_view value)>& visit) {
-  const rocksdb::Slice upper = SliceOf(end);
+  Use use(*this);
+  ATTIC_RETURN_IF_ERROR(use.status());
+  const std::string last = SpaceEnd(space, end);
+  const rocksdb::Slice upper = last;
   rocksdb::ReadOptions options;
-  if (!end.empty()) options.iterate_upper_bound = &upper;
-  const std::unique_ptr<rocksdb::Iterator> iterator(
-      db_->NewIterator(options, this->family(family)));
-  for (iterator->Seek(SliceOf(begin)); iterator->Valid(); iterator->Next()) {
-    ATTIC_RETURN_IF_ERROR(visit(ViewOf(iterator->key()), ViewOf(iterator->value())));
+  options.iterate_upper_bound = &upper;
+  const std::unique_ptr<rocksdb::Iterator> iterator(db_->NewIterator(options));
+  for (iterator->Seek(SpaceKey(space, begin)); iterator->Valid(); iterator->Next()) {
+    ATTIC_RETURN_IF_ERROR(visit(ViewOf(iterator->key()).substr(1), ViewOf(iterator->value())));
   }
   return Failed(iterator->status());
 }
 
 absl::Status RecordsDb::Last(
-    RecordFamily family, std::string_view begin, std::string_view end,
+    RecordSpace space, std::string_view begin, std::string_view end,
     const std::function<absl::Status(std::string_view key, std::string_view value)>& visit) {
-  const rocksdb::Slice lower = SliceOf(begin);
-  const rocksdb::Slice upper = SliceOf(end);
+  Use use(*this);
+  ATTIC_RETURN_IF_ERROR(use.status());
+  const std::string first = SpaceKey(space, begin);
+  const std::string last = SpaceEnd(space, end);
+  const rocksdb::Slice lower = first;
+  const rocksdb::Slice upper = last;
   rocksdb::ReadOptions options;
   options.iterate_lower_bound = &lower;
-  if (!end.empty()) options.iterate_upper_bound = &upper;
-  const std::unique_ptr<rocksdb::Iterator> iterator(
-      db_->NewIterator(options, this->family(family)));
+  options.iterate_upper_bound = &upper;
+  const std::unique_ptr<rocksdb::Iterator> iterator(db_->NewIterator(options));
   iterator->SeekToLast();
-  if (iterator->Valid()) return visit(ViewOf(iterator->key()), ViewOf(iterator->value()));
+  if (iterator->Valid()) {
+    return visit(ViewOf(iterator->key()).substr(1), ViewOf(iterator->value()));
+  }
   return Failed(iterator->status());
 }
 

@@ -1,5 +1,10 @@
 // The records of a data directory in RocksDB: numbered writes, syncs that are shared, and recovery
 // from a disk that was full or failed.
+//
+// After an error of the disk RocksDB is closed and opened again, for reading alone while the disk
+// cannot be written: its own DB::Resume waits forever for a flush that was due when the error came
+// (7.8: a flush that finds work stopped stays queued, but is not counted any more), and the
+// assertions of the packaged library do not expect an error in some of its ways.
 #ifndef ATTIC_SERVER_STORAGE_RECORDS_DB_H_
 #define ATTIC_SERVER_STORAGE_RECORDS_DB_H_
 
@@ -15,9 +20,9 @@
 #include "absl/status/statusor.h"
 #include "base/mutex.h"
 #include "rocksdb/db.h"
-#include "rocksdb/write_batch.h"
 #include "server/storage/durable_marker.h"
 #include "server/storage/group_sync.h"
+#include "server/storage/record_batch.h"
 #include "server/storage/records_options.h"
 
 namespace attic {
@@ -53,14 +58,10 @@ class RecordsDb {
   RecordsDb(const RecordsDb&) = delete;
   RecordsDb& operator=(const RecordsDb&) = delete;
 
-  rocksdb::ColumnFamilyHandle* family(RecordFamily family) const {
-    return handles_[static_cast<size_t>(family)];
-  }
-
   // All of `batch` or nothing, in the order of the numbers that are returned; not durable yet. Adds
   // to `batch`. After an error it is not there, unless the process ends before another write or
   // sync succeeds: then it may be.
-  absl::StatusOr<uint64_t> Write(rocksdb::WriteBatch& batch);
+  absl::StatusOr<uint64_t> Write(RecordBatch& batch);
   // Makes every write that returned durable. Calls at the same time share one.
   absl::Status Sync() { return group_sync_.Sync(); }
 
@@ -79,20 +80,21 @@ class RecordsDb {
   uint64_t durable_write() const { return durable_.load(std::memory_order_acquire); }
 
   // NOT_FOUND if there is none.
-  absl::Status Get(RecordFamily family, std::string_view key, rocksdb::PinnableSlice* value);
+  absl::StatusOr<std::string> Get(RecordSpace space, std::string_view key);
   // Calls visit for the keys in [begin, end) in order, all from `begin` on if `end` is empty, until
   // it returns something else than OK, which is returned.
   absl::Status Scan(
-      RecordFamily family, std::string_view begin, std::string_view end,
+      RecordSpace space, std::string_view begin, std::string_view end,
       const std::function<absl::Status(std::string_view key, std::string_view value)>& visit);
   // The last record in [begin, end), for which visit is called once; or not at all.
   absl::Status Last(
-      RecordFamily family, std::string_view begin, std::string_view end,
+      RecordSpace space, std::string_view begin, std::string_view end,
       const std::function<absl::Status(std::string_view key, std::string_view value)>& visit);
 
  private:
   class ErrorListener;
   class Turn;
+  class Use;
 
   RecordsDb(const std::string& directory, std::shared_ptr<rocksdb::FileSystem> file_system,
             uint64_t rows_buffer_bytes);
@@ -102,9 +104,14 @@ class RecordsDb {
   absl::StatusOr<uint64_t> ReadWriteCounter();
   absl::Status CheckDurable(std::vector<std::string>& complaints);
   absl::Status SyncOnce();
-  // Makes RocksDB accept writes again after an error; under a Turn. All that was written is durable
-  // when it returns OK.
-  rocksdb::Status Recover();
+  // Opens RocksDB again, under a Turn. All that was written is durable when it returns OK. After an
+  // error there is still something to read, if the disk can be read.
+  absl::Status Recover();
+  absl::Status Reopen(const absl::Status& probed);
+  // Starts a new log and writes what is in memory to a file, under a Turn, when there is enough.
+  void FlushIfFull(size_t bytes_written);
+  // Whether the disk can be written at all.
+  absl::Status Probe();
   absl::Status Failed(const rocksdb::Status& status) const;
 
   const std::string directory_;
@@ -117,9 +124,18 @@ class RecordsDb {
   DurableMarker marker_;  // used by SyncOnce, and before and after all others
   GroupSync group_sync_;
 
+<<<<<<< HEAD
   bool read_only_ = false;
   std::unique_ptr<rocksdb::DB> db_;
   std::vector<rocksdb::ColumnFamilyHandle*> handles_;
+=======
+  std::unique_ptr<rocksdb::DB> db_;  // changed by Reopen, while nobody uses it; null: unreadable
+
+  Mutex use_mutex_;
+  CondVar use_changed_;
+  uint64_t uses_ ATTIC_GUARDED_BY(use_mutex_) = 0;
+  bool reopening_ ATTIC_GUARDED_BY(use_mutex_) = false;
+>>>>>>> main
 
   // Writes take turns: their numbers must be in the order of RocksDB's log.
   Mutex turn_mutex_;
@@ -128,6 +144,9 @@ class RecordsDb {
   uint64_t turns_over_ ATTIC_GUARDED_BY(turn_mutex_) = 0;
 
   std::atomic<uint64_t> tried_{0};  // advanced under a Turn
+  uint64_t unflushed_bytes_ = 0;    // used under a Turn
+  bool read_only_ = false;          // db_ is; used under a Turn
+  bool lost_ = false;               // something written is gone; used under a Turn
   std::atomic<uint64_t> written_{0};
   std::atomic<uint64_t> durable_{0};
   std::atomic<bool> broken_{false};  // Recover must succeed before anything is written or synced

@@ -12,47 +12,35 @@ namespace attic {
 namespace {
 
 constexpr size_t kBlockCacheBytes = 32u << 20;
-constexpr int kRowsBuffersMax = 6;  // one is filled, the others are being written
-constexpr size_t kBufferBytes = 16u << 20;
-constexpr uint64_t kLogBytesMax = 512u << 20;
+constexpr int kBuffersMax = 6;  // one is filled, the others are being written
 constexpr uint64_t kBlobFileBytes = 64u << 20;
+constexpr uint64_t kBlobBytesMin = 1024;
 
-rocksdb::ColumnFamilyOptions FamilyOptions(const std::shared_ptr<rocksdb::Cache>& cache) {
+void SetFiles(rocksdb::Options& options, uint64_t buffer_bytes) {
   rocksdb::BlockBasedTableOptions table;
   table.checksum = rocksdb::kXXH3;
-  table.block_cache = cache;
+  table.block_cache = rocksdb::NewLRUCache(kBlockCacheBytes);
   table.format_version = 5;
-  rocksdb::ColumnFamilyOptions options;
   options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
   options.compression = rocksdb::kNoCompression;
-  options.write_buffer_size = kBufferBytes;
-  options.max_write_buffer_number = kRowsBuffersMax;
-  // All families are flushed together, as often as the rows' buffer is full: then most files are
-  // tiny, and their number says nothing about work left undone.
-  options.level0_file_num_compaction_trigger = 4;
+  // RecordsDb flushes when it has written buffer_bytes; RocksDB must not do so before.
+  options.write_buffer_size = 4 * buffer_bytes;
+  options.max_write_buffer_number = kBuffersMax;
+  // Without rows' data files are tiny, and their number says nothing about work left undone.
+  options.level0_file_num_compaction_trigger = 2;
   options.level0_slowdown_writes_trigger = 64;
   options.level0_stop_writes_trigger = 256;
-  options.paranoid_file_checks = false;  // would read every file again once it is written
-  return options;
-}
-
-// Rows' data are written once, seldom read, and dropped nearly in the order in which they came. In
-// blob files they are written twice altogether, log and file, whatever becomes of them: compaction
-// moves their addresses alone. A file goes when all in it was dropped; what is left of old files
-// that are mostly garbage is moved.
-rocksdb::ColumnFamilyOptions RowsDataOptions(const std::shared_ptr<rocksdb::Cache>& cache,
-                                             uint64_t buffer_bytes) {
-  rocksdb::ColumnFamilyOptions options = FamilyOptions(cache);
-  options.write_buffer_size = buffer_bytes;
-  options.level0_file_num_compaction_trigger = 2;
+  // Rows' data are written once, seldom read, and dropped nearly in the order in which they came.
+  // In blob files they are written twice altogether, log and file, whatever becomes of them:
+  // compaction moves their addresses alone. A file goes when all in it was dropped; what is left
+  // of old files that are mostly garbage is moved.
   options.enable_blob_files = true;
-  options.min_blob_size = 1024;
+  options.min_blob_size = kBlobBytesMin;
   options.blob_file_size = kBlobFileBytes;
   options.blob_compression_type = rocksdb::kNoCompression;
   options.enable_blob_garbage_collection = true;
   options.blob_garbage_collection_age_cutoff = 0.25;
   options.blob_garbage_collection_force_threshold = 0.5;
-  return options;
 }
 
 }  // namespace
@@ -70,10 +58,11 @@ std::string ComplaintLogger::Complaints() const {
   return absl::StrJoin(lines_, "; ");
 }
 
-rocksdb::DBOptions RecordsOptions(rocksdb::Env* env,
-                                  const std::shared_ptr<ComplaintLogger>& logger,
-                                  const std::shared_ptr<rocksdb::EventListener>& listener) {
-  rocksdb::DBOptions options;
+rocksdb::Options RecordsOptions(rocksdb::Env* env, uint64_t buffer_bytes,
+                                const std::shared_ptr<ComplaintLogger>& logger,
+                                const std::shared_ptr<rocksdb::EventListener>& listener) {
+  rocksdb::Options options;
+  SetFiles(options, buffer_bytes);
   options.env = env;
   options.info_log = logger;
   options.paranoid_checks = true;
@@ -86,28 +75,22 @@ rocksdb::DBOptions RecordsOptions(rocksdb::Env* env,
   // A log is a new file each time: old records behind its end cannot pass for new ones.
   options.recycle_log_file_num = 0;
   options.manual_wal_flush = false;
+  options.max_total_wal_size = buffer_bytes;  // which is here the room set aside for a log
   // What was recovered is on disk before anything else is written.
   options.avoid_flush_during_recovery = false;
-  // No family gets ahead of another one, so the counter of writes speaks for all of them; and logs
-  // go as soon as the rows' buffer was flushed.
-  options.max_total_wal_size = kLogBytesMax;
   // The kernel starts writing early: a sync then has little left to wait for.
   options.bytes_per_sync = 1u << 20;
   options.wal_bytes_per_sync = 1u << 20;
   options.max_background_jobs = 4;
+  options.max_file_opening_threads = 2;  // started anew by every open
+  // ~RecordsDb does it, where it can succeed.
+  options.avoid_flush_during_shutdown = true;
   // RecordsDb::Recover does it, when somebody writes again.
   options.max_bgerror_resume_count = 0;
   options.stats_dump_period_sec = 0;
   options.stats_persist_period_sec = 0;
   options.listeners = {listener};
   return options;
-}
-
-std::vector<rocksdb::ColumnFamilyDescriptor> RecordFamilies(uint64_t rows_buffer_bytes) {
-  const std::shared_ptr<rocksdb::Cache> cache = rocksdb::NewLRUCache(kBlockCacheBytes);
-  const rocksdb::ColumnFamilyOptions plain = FamilyOptions(cache);
-  return {{rocksdb::kDefaultColumnFamilyName, plain}, {"sessions", plain}, {"rows", plain},
-          {"rows_data", RowsDataOptions(cache, rows_buffer_bytes)}, {"segments", plain}, {"heads", plain}};
 }
 
 }  // namespace attic

@@ -17,10 +17,6 @@
 
 namespace attic {
 
-// Column families, in the order in which they are opened.
-enum class RecordFamily : uint8_t { kCounters, kSessions, kRows, kRowsData, kSegments, kHeads };
-constexpr size_t kRecordFamilies = 6;
-
 // Keeps the last complaints of RocksDB; writes no file. Thread-safe.
 class ComplaintLogger final : public rocksdb::Logger {
  public:
@@ -37,11 +33,9 @@ class ComplaintLogger final : public rocksdb::Logger {
   std::vector<std::string> lines_ ATTIC_GUARDED_BY(mutex_);
 };
 
-rocksdb::DBOptions RecordsOptions(rocksdb::Env* env,
-                                  const std::shared_ptr<ComplaintLogger>& logger,
-                                  const std::shared_ptr<rocksdb::EventListener>& listener);
-
-std::vector<rocksdb::ColumnFamilyDescriptor> RecordFamilies(uint64_t rows_buffer_bytes);
+rocksdb::Options RecordsOptions(rocksdb::Env* env, uint64_t buffer_bytes,
+                                const std::shared_ptr<ComplaintLogger>& logger,
+                                const std::shared_ptr<rocksdb::EventListener>& listener);
 
 }  // namespace attic
 

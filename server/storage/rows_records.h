@@ -5,10 +5,11 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
 
 #include "absl/status/status.h"
-#include "rocksdb/write_batch.h"
 #include "server/storage/durable_store.h"
+#include "server/storage/record_batch.h"
 #include "server/storage/records_db.h"
 
 namespace attic {
@@ -22,22 +23,22 @@ class RowsRecords {
   // INVALID_ARGUMENT if rows cannot be recorded, or do not follow each other.
   static absl::Status Check(std::span<const RowsRecord> rows);
 
-  absl::Status Append(uint64_t session_key, uint32_t layer, const RowsRecord& rows,
-                      rocksdb::WriteBatch& batch);
+  void Append(uint64_t session_key, uint32_t layer, const RowsRecord& rows, RecordBatch& batch);
 
   // Writes the data of rows of a layer, one write for each that is not there yet. Nothing refers to
   // them until the batch made by Replace is written.
   absl::Status Stage(uint64_t session_key, uint32_t layer, std::span<const RowsRecord> rows);
   // The layer holds these rows, which were staged, and no other ones.
   absl::Status Replace(uint64_t session_key, uint32_t layer, std::span<const RowsRecord> rows,
-                       rocksdb::WriteBatch& batch);
+                       RecordBatch& batch);
   // Forgets rows from cut.position on, and records cut.rows before those that stay, as far as none of
   // these holds them. Data that are new are written at once.
-  absl::Status Truncate(uint64_t session_key, const LayerCut& cut, rocksdb::WriteBatch& batch);
-  void RemoveSession(uint64_t session_key, rocksdb::WriteBatch& batch);
+  absl::Status Truncate(uint64_t session_key, const LayerCut& cut, RecordBatch& batch);
+  // Forgets the rows with keys in [begin, end).
+  absl::Status Remove(const std::string& begin, const std::string& end, RecordBatch& batch);
   // Forgets the pieces of a layer that end at `position` or before. Adds nothing if there is none.
   absl::Status Drop(uint64_t session_key, uint32_t layer, int64_t position,
-                    rocksdb::WriteBatch& batch);
+                    RecordBatch& batch);
 
   // As DurableStore::ReadRows.
   absl::Status Read(uint64_t session_key, uint32_t layer, int64_t begin,
@@ -45,13 +46,13 @@ class RowsRecords {
 
   // Looks at all records, but not at their data.
   absl::Status CheckAll();
-  // Forgets data of sessions that do not exist, which a crash may leave. `session_keys` ascend.
+  // Forgets data of sessions that do not exist, which were staged before a crash or an error.
+  // `session_keys` ascend.
   absl::Status RemoveOrphans(std::span<const uint64_t> session_keys);
 
  private:
   // The piece that holds rows on both sides of `position` is replaced by what lies before it.
-  absl::Status CutPiece(uint64_t session_key, uint32_t layer, int64_t position,
-                        rocksdb::WriteBatch& batch);
+  absl::Status CutPiece(uint64_t session_key, uint32_t layer, int64_t position, RecordBatch& batch);
 
   RecordsDb& db_;
 };

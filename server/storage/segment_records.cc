@@ -10,7 +10,6 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "server/storage/record_codec.h"
-#include "server/storage/rocksdb_status.h"
 
 namespace attic {
 namespace {
@@ -47,7 +46,7 @@ SegmentRecords::SegmentRecords(RecordsDb& db, std::shared_ptr<SegmentRegistry> r
 absl::StatusOr<std::vector<uint64_t>> SegmentRecords::Load(bool delete_orphans) {
   std::map<uint64_t, SegmentRegistry::File> files;
   ATTIC_RETURN_IF_ERROR(db_.Scan(
-      RecordFamily::kSegments, {}, {}, [&](std::string_view key, std::string_view value) {
+      RecordSpace::kSegments, {}, {}, [&](std::string_view key, std::string_view value) {
         ATTIC_ASSIGN_OR_RETURN(const SegmentEntry entry, DecodeSegment(key, value));
         SegmentRegistry::File& file = files[entry.reference.file];
         ++file.references;
@@ -55,13 +54,11 @@ absl::StatusOr<std::vector<uint64_t>> SegmentRecords::Load(bool delete_orphans) 
         return absl::OkStatus();
       }));
   uint64_t number_max = 0;
-  rocksdb::PinnableSlice counter;
-  const absl::Status found = db_.Get(RecordFamily::kCounters, kFileCounter, &counter);
-  if (found.ok()) {
-    ATTIC_ASSIGN_OR_RETURN(number_max,
-                           DecodeCounter(kFileCounter, {counter.data(), counter.size()}));
-  } else if (!absl::IsNotFound(found)) {
-    return found;
+  const absl::StatusOr<std::string> counter = db_.Get(RecordSpace::kCounters, kFileCounter);
+  if (counter.ok()) {
+    ATTIC_ASSIGN_OR_RETURN(number_max, DecodeCounter(kFileCounter, *counter));
+  } else if (!absl::IsNotFound(counter.status())) {
+    return counter.status();
   }
   return registry_->Load(files, number_max, delete_orphans);
 }
@@ -104,7 +101,7 @@ absl::Status SegmentRecords::CheckNext(const HeadName& head, const Segment& segm
   }
   const std::string begin = HeadKey(head);
   std::optional<int64_t> end;
-  ATTIC_RETURN_IF_ERROR(db_.Last(RecordFamily::kSegments, begin, EndOfPrefix(begin),
+  ATTIC_RETURN_IF_ERROR(db_.Last(RecordSpace::kSegments, begin, EndOfPrefix(begin),
                                  [&](std::string_view key, std::string_view value) {
                                    ATTIC_ASSIGN_OR_RETURN(const SegmentEntry last,
                                                           DecodeSegment(key, value));
@@ -124,15 +121,11 @@ absl::StatusOr<SegmentReference> SegmentRecords::Add(const HeadName& head, const
   ATTIC_RETURN_IF_ERROR(CheckNext(head, segment));
   ATTIC_ASSIGN_OR_RETURN(NewFile file, WriteFile(segment, vectors));
   const std::string key = SegmentKey(head, segment.begin_position);
-  rocksdb::WriteBatch batch;
-  rocksdb::Status status =
-      batch.Put(db_.family(RecordFamily::kSegments), key,
-                EncodeSegment(key, {.reference = file.reference, .identity = file.identity}));
-  if (status.ok()) {
-    status = batch.Put(db_.family(RecordFamily::kCounters), kFileCounter,
-                       EncodeCounter(kFileCounter, registry_->number_max()));
-  }
-  ATTIC_RETURN_IF_ERROR(FromRocksDb(status, "records"));
+  RecordBatch batch;
+  batch.Put(RecordSpace::kSegments, key,
+            EncodeSegment(key, {.reference = file.reference, .identity = file.identity}));
+  batch.Put(RecordSpace::kCounters, kFileCounter,
+            EncodeCounter(kFileCounter, registry_->number_max()));
   const Change change{.added = {file.reference.file}};
   registry_->AddReference(file.reference.file);
   const absl::StatusOr<uint64_t> written = db_.Write(batch);
@@ -156,7 +149,7 @@ absl::StatusOr<std::vector<SegmentReference>> SegmentRecords::List(const HeadNam
   std::vector<SegmentReference> references;
   const std::string begin = HeadKey(head);
   ATTIC_RETURN_IF_ERROR(
-      db_.Scan(RecordFamily::kSegments, begin, EndOfPrefix(begin),
+      db_.Scan(RecordSpace::kSegments, begin, EndOfPrefix(begin),
                [&](std::string_view key, std::string_view value) {
                  ATTIC_ASSIGN_OR_RETURN(const SegmentEntry entry, DecodeSegment(key, value));
                  const SegmentReference& reference = entry.reference;
@@ -189,21 +182,20 @@ absl::StatusOr<SegmentFile> SegmentRecords::Open(const SegmentReference& referen
   return file;
 }
 
-absl::Status SegmentRecords::Dropped(const std::string& begin, Change& change) {
-  return db_.Scan(RecordFamily::kSegments, begin, EndOfPrefix(begin),
+absl::Status SegmentRecords::Remove(const std::string& begin, RecordBatch& batch,
+                                    Change& change) {
+  return db_.Scan(RecordSpace::kSegments, begin, EndOfPrefix(begin),
                   [&](std::string_view key, std::string_view value) {
                     ATTIC_ASSIGN_OR_RETURN(const SegmentEntry entry, DecodeSegment(key, value));
                     change.dropped.push_back(entry.reference.file);
+                    batch.Delete(RecordSpace::kSegments, key);
                     return absl::OkStatus();
                   });
 }
 
 absl::Status SegmentRecords::Replace(uint64_t session_key, const LayerState& layer,
-                                     rocksdb::WriteBatch& batch, Change& change) {
-  rocksdb::ColumnFamilyHandle* const family = db_.family(RecordFamily::kSegments);
-  const std::string begin = LayerKey(session_key, layer.layer);
-  ATTIC_RETURN_IF_ERROR(Dropped(begin, change));
-  batch.DeleteRange(family, begin, EndOfPrefix(begin)).PermitUncheckedError();
+                                     RecordBatch& batch, Change& change) {
+  ATTIC_RETURN_IF_ERROR(Remove(LayerKey(session_key, layer.layer), batch, change));
   for (uint32_t kv_head = 0; kv_head < layer.segments.size(); ++kv_head) {
     for (const SegmentReference& reference : layer.segments[kv_head]) {
       if (!registry_->AddReference(reference.file)) {
@@ -215,39 +207,33 @@ absl::Status SegmentRecords::Replace(uint64_t session_key, const LayerState& lay
           SegmentKey({session_key, layer.layer, kv_head}, reference.begin_position);
       const SegmentEntry entry{.reference = reference,
                                .identity = registry_->Identity(reference.file)};
-      batch.Put(family, key, EncodeSegment(key, entry)).PermitUncheckedError();
+      batch.Put(RecordSpace::kSegments, key, EncodeSegment(key, entry));
     }
   }
   return absl::OkStatus();
 }
 
 absl::Status SegmentRecords::Truncate(uint64_t session_key, const LayerCut& cut,
-                                      rocksdb::WriteBatch& batch, Change& change) {
-  rocksdb::ColumnFamilyHandle* const family = db_.family(RecordFamily::kSegments);
+                                      RecordBatch& batch, Change& change) {
   for (uint32_t kv_head = 0; kv_head < cut.kept_segments.size(); ++kv_head) {
     const std::string begin = HeadKey({session_key, cut.layer, kv_head});
     size_t index = 0;
     ATTIC_RETURN_IF_ERROR(
-        db_.Scan(RecordFamily::kSegments, begin, EndOfPrefix(begin),
+        db_.Scan(RecordSpace::kSegments, begin, EndOfPrefix(begin),
                  [&](std::string_view key, std::string_view value) {
                    if (index++ < cut.kept_segments[kv_head]) return absl::OkStatus();
                    ATTIC_ASSIGN_OR_RETURN(const SegmentEntry entry, DecodeSegment(key, value));
                    change.dropped.push_back(entry.reference.file);
-                   batch.Delete(family, rocksdb::Slice(key.data(), key.size()))
-                       .PermitUncheckedError();
+                   batch.Delete(RecordSpace::kSegments, key);
                    return absl::OkStatus();
                  }));
   }
   return absl::OkStatus();
 }
 
-absl::Status SegmentRecords::RemoveSession(uint64_t session_key, rocksdb::WriteBatch& batch,
+absl::Status SegmentRecords::RemoveSession(uint64_t session_key, RecordBatch& batch,
                                            Change& change) {
-  const std::string begin = SessionKey(session_key);
-  ATTIC_RETURN_IF_ERROR(Dropped(begin, change));
-  batch.DeleteRange(db_.family(RecordFamily::kSegments), begin, EndOfPrefix(begin))
-      .PermitUncheckedError();
-  return absl::OkStatus();
+  return Remove(SessionKey(session_key), batch, change);
 }
 
 void SegmentRecords::Commit(const Change& change, uint64_t write) {

@@ -10,8 +10,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "rocksdb/write_batch.h"
 #include "server/storage/durable_store.h"
+#include "server/storage/record_batch.h"
 #include "server/storage/records_db.h"
 #include "server/storage/segment_registry.h"
 
@@ -48,12 +48,12 @@ class SegmentRecords {
   absl::StatusOr<SegmentFile> Open(const SegmentReference& reference);
 
   // A layer has the segments of `layer` and no others. NOT_FOUND if a file is not known.
-  absl::Status Replace(uint64_t session_key, const LayerState& layer, rocksdb::WriteBatch& batch,
+  absl::Status Replace(uint64_t session_key, const LayerState& layer, RecordBatch& batch,
                        Change& change);
   // Heads keep the first of their segments, as many as the cut says.
-  absl::Status Truncate(uint64_t session_key, const LayerCut& cut, rocksdb::WriteBatch& batch,
+  absl::Status Truncate(uint64_t session_key, const LayerCut& cut, RecordBatch& batch,
                         Change& change);
-  absl::Status RemoveSession(uint64_t session_key, rocksdb::WriteBatch& batch, Change& change);
+  absl::Status RemoveSession(uint64_t session_key, RecordBatch& batch, Change& change);
   void Commit(const Change& change, uint64_t write);
   // The batch was not written, or that failed.
   void Abandon(const Change& change);
@@ -68,7 +68,8 @@ class SegmentRecords {
 
   absl::StatusOr<NewFile> WriteFile(const Segment& segment, const VectorArrays& vectors);
   absl::Status CheckNext(const HeadName& head, const Segment& segment);
-  absl::Status Dropped(const std::string& begin, Change& change);
+  // Removes all whose keys begin with `begin`.
+  absl::Status Remove(const std::string& begin, RecordBatch& batch, Change& change);
 
   RecordsDb& db_;
   const std::shared_ptr<SegmentRegistry> registry_;

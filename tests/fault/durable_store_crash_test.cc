@@ -58,7 +58,7 @@ class CrashRun {
       durable_write_ = (*store)->durable_write();
       return {};
     }
-    return "lost or invented:\n" + *found + "expected:\n" + driver_.Expected();
+    return "lost or invented:\n" + *found + driver_.History(*found, durable_write_);
   }
 
   // How many operations a run without faults takes.

@@ -124,6 +124,12 @@ void FaultFileSystem::FailAt(uint64_t number, Fault fault) {
   faults_[number] = std::move(fault);
 }
 
+void FaultFileSystem::FailWhere(
+    std::function<std::optional<Fault>(const std::string& name)> where) {
+  MutexLock lock(mutex_);
+  where_ = std::move(where);
+}
+
 void FaultFileSystem::SkipSyncs(std::function<bool(const std::string& name)> skip) {
   MutexLock lock(mutex_);
   skip_ = std::move(skip);
@@ -137,20 +143,26 @@ std::string FaultFileSystem::Relative(const std::string& path) const {
 
 IOStatus FaultFileSystem::Begin(const std::string& action, const std::string& path, Effect effect,
                                 bool* torn, std::function<void()>* call) {
-  Fault fault;
+  const std::string name = action + " " + Relative(path);
+  std::optional<Fault> found;
+  std::function<std::optional<Fault>(const std::string&)> where;
   {
     MutexLock lock(mutex_);
     const uint64_t number = ++operations_;
-    names_.push_back(action + " " + Relative(path));
-    const auto found = faults_.find(number);
+    names_.push_back(name);
     if (crashed_) return IOStatus::IOError("crashed");
-    if (found == faults_.end()) {
-      if (io_error_) return IOStatus::IOError("injected");
-      if (no_space_ && effect == Effect::kTakesRoom) return IOStatus::NoSpace("injected");
-      return IOStatus::OK();
+    if (const auto at = faults_.find(number); at != faults_.end()) {
+      found = at->second;
+    } else if (io_error_) {
+      return IOStatus::IOError("injected");
+    } else if (no_space_ && effect == Effect::kTakesRoom) {
+      return IOStatus::NoSpace("injected");
     }
-    fault = found->second;
+    where = where_;
   }
+  if (!found && where) found = where(name);
+  if (!found) return IOStatus::OK();
+  const Fault& fault = *found;
   if (torn != nullptr) *torn = fault.torn;
   switch (fault.kind) {
     case FaultKind::kNoSpace:
@@ -398,6 +410,7 @@ void FaultFileSystem::DropUnsynced(uint32_t seed) {
   files_.clear();
   faults_.clear();
   skip_ = nullptr;
+  where_ = nullptr;
   std::error_code ignored;
   fs::remove_all(root_ + ".lost", ignored);
   crashed_ = false;

@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,9 @@ class FaultFileSystem final : public rocksdb::FileSystemWrapper {
 
   // At operation `number`, counted as operations() does.
   void FailAt(uint64_t number, Fault fault);
+  // Asked at every operation that would not fail otherwise, by the thread that is about to do it;
+  // several at once. Until DropUnsynced.
+  void FailWhere(std::function<std::optional<Fault>(const std::string& name)> where);
   // Every operation that takes room fails, until told otherwise.
   void SetNoSpace(bool no_space) { no_space_.store(no_space); }
   // Every operation that writes fails, until told otherwise.
@@ -141,6 +145,7 @@ class FaultFileSystem final : public rocksdb::FileSystemWrapper {
   mutable Mutex mutex_;
   std::vector<std::string> names_ ATTIC_GUARDED_BY(mutex_);
   std::map<uint64_t, Fault> faults_ ATTIC_GUARDED_BY(mutex_);
+  std::function<std::optional<Fault>(const std::string&)> where_ ATTIC_GUARDED_BY(mutex_);
   std::function<bool(const std::string&)> skip_ ATTIC_GUARDED_BY(mutex_);
   std::map<std::string, std::shared_ptr<FileState>> files_ ATTIC_GUARDED_BY(mutex_);
   std::map<std::string, std::vector<FolderChange>> folders_ ATTIC_GUARDED_BY(mutex_);

@@ -143,13 +143,14 @@ StoreDriver::StoreDriver(uint32_t seed, Limits limits) : random_(seed), limits_(
 absl::Status StoreDriver::Done(StoreModel next, const absl::Status& status, bool durable,
                                uint64_t write) {
   const bool ok = status.ok();
-  states_.push_back({.model = next, .write = write, .durable = ok && durable});
+  states_.push_back(
+      {.model = next, .operation = operation_, .write = write, .durable = ok && durable});
   if (ok) {
     model_ = std::move(next);
   } else {
     // Done or not: both come next.
     failed_ = std::move(next);
-    states_.push_back({.model = model_});
+    states_.push_back({.model = model_, .operation = operation_ + ", which failed"});
   }
   return status;
 }
@@ -177,6 +178,17 @@ bool StoreDriver::Reconcile(const std::string& found) {
   model_ = failed_;
   states_.push_back({.model = model_});
   return true;
+}
+
+std::string StoreDriver::History(const std::string& found, uint64_t durable_write) const {
+  std::string text = absl::StrCat("durable up to write ", durable_write, "\n");
+  for (size_t i = 0; i < states_.size(); ++i) {
+    const State& state = states_[i];
+    absl::StrAppend(&text, i, " after ", state.operation, state.durable ? ", durable" : "",
+                    ", write ", state.write, Describe(state.model) == found ? " <- found" : "",
+                    "\n");
+  }
+  return text;
 }
 
 bool StoreDriver::Resume(const std::string& found, uint64_t durable_write) {

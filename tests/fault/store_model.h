@@ -72,12 +72,15 @@ class StoreDriver {
   // After an operation that failed in a store that goes on: finds out whether it was done. False if
   // the store is in neither state.
   bool Reconcile(const std::string& found);
+  // The states and what is known of them, where `found` is among them.
+  std::string History(const std::string& found, uint64_t durable_write) const;
   // Goes on from what was found after a crash, which must be one of AfterCrash; false if it is not.
   bool Resume(const std::string& found, uint64_t durable_write);
 
  private:
   struct State {
     StoreModel model;
+    std::string operation;
     uint64_t write = 0;    // durable with this write of the store; 0 for what is durable by itself
     bool durable = false;  // known to be
   };

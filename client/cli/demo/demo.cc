@@ -11,6 +11,7 @@
 #include "base/status_macros.h"
 #include "client/cli/demo/haystack.h"
 #include "client/cli/demo/processes.h"
+#include "client/cli/demo/temporary_folder.h"
 #include "client/cli/progress.h"
 #include "client/cli/text_format.h"
 #include "client/cpp/client.h"
@@ -26,6 +27,7 @@ constexpr uint32_t kAnswerTokens = 4;
 constexpr size_t kTimedRounds = 3;
 constexpr absl::Duration kStartTimeout = absl::Seconds(60);
 constexpr absl::Duration kIndexPollInterval = absl::Milliseconds(100);
+constexpr absl::Duration kRecoveryPollInterval = absl::Milliseconds(10);
 constexpr absl::Duration kIndexStallTimeout = absl::Minutes(5);
 
 std::string TextOf(const std::vector<DecodedToken>& tokens) {
@@ -56,6 +58,7 @@ class Demo {
     ATTIC_RETURN_IF_ERROR(Phase("start", &Demo::StartProcesses));
     ATTIC_RETURN_IF_ERROR(Phase("prefill", &Demo::Prefill));
     ATTIC_RETURN_IF_ERROR(Phase("index", &Demo::WaitForIndex));
+    if (options_.durable) ATTIC_RETURN_IF_ERROR(Phase("kill and restart", &Demo::CrashStore));
     ATTIC_RETURN_IF_ERROR(Phase("questions", &Demo::AskQuestions));
     ATTIC_RETURN_IF_ERROR(Phase("second reader", &Demo::ReadAgain));
     ATTIC_ASSIGN_OR_RETURN(report_.store, store_->Status());
@@ -69,6 +72,8 @@ class Demo {
   absl::Status StartProcesses();
   absl::Status Prefill();
   absl::Status WaitForIndex();
+  absl::Status CrashStore();
+  absl::Status StartStore(const std::string& address);
   absl::Status AskQuestions();
   absl::Status ReadAgain();
   // Opens a sequence, reads the text and generates one token of the first answer.
@@ -83,6 +88,7 @@ class Demo {
   std::string text_;
   std::vector<Needle> needles_;
   size_t forks_ = 0;
+  std::unique_ptr<TemporaryFolder> data_;  // of a durable store
   // The worker uses the store: destroyed, and so stopped, in the opposite order.
   std::unique_ptr<ServerProcess> store_process_;
   std::unique_ptr<ServerProcess> worker_process_;
@@ -139,17 +145,27 @@ absl::Status Demo::HideNeedlesInText() {
   return absl::OkStatus();
 }
 
-absl::Status Demo::StartProcesses() {
-  std::vector<std::string> arguments = {"--listen", "127.0.0.1:0"};
+absl::Status Demo::StartStore(const std::string& address) {
+  std::vector<std::string> arguments = {"--listen", address};
+  if (data_ != nullptr) arguments.insert(arguments.end(), {"--data-dir", data_->path()});
   arguments.insert(arguments.end(), options_.store_arguments.begin(),
                    options_.store_arguments.end());
   ATTIC_ASSIGN_OR_RETURN(store_process_,
                          ServerProcess::Start(BesideThisBinary("attic-store"), arguments,
                                               "attic-store ready on", kStartTimeout));
+  return absl::OkStatus();
+}
+
+absl::Status Demo::StartProcesses() {
+  if (options_.durable) {
+    ATTIC_ASSIGN_OR_RETURN(data_, TemporaryFolder::Make("attic-demo-"));
+  }
+  ATTIC_RETURN_IF_ERROR(StartStore("127.0.0.1:0"));
   ATTIC_ASSIGN_OR_RETURN(store_, ConnectClient({.address = store_process_->address()}));
 
-  arguments = {"--listen", "127.0.0.1:0",     "--store", store_process_->address(),
-               "--model",  options_.model_dir};
+  std::vector<std::string> arguments = {"--listen", "127.0.0.1:0",     "--store",
+                                        store_process_->address(), "--model", options_.model_dir};
+  if (options_.durable) arguments.push_back("--durable");
   arguments.insert(arguments.end(), options_.worker_arguments.begin(),
                    options_.worker_arguments.end());
   ATTIC_ASSIGN_OR_RETURN(worker_process_,
@@ -233,6 +249,28 @@ absl::Status Demo::WaitForIndex() {
     absl::SleepFor(kIndexPollInterval);
     ATTIC_ASSIGN_OR_RETURN(status, store_->Status());
   }
+  return absl::OkStatus();
+}
+
+// What was read is durable, so a killed store knows it when it is back.
+absl::Status Demo::CrashStore() {
+  ATTIC_RETURN_IF_ERROR(store_->FlushSession(kSession, absl::Now() + kStartTimeout).status());
+  const std::string address = store_process_->address();
+  store_process_->Kill();
+  const auto start = std::chrono::steady_clock::now();
+  ATTIC_RETURN_IF_ERROR(StartStore(address));
+  const absl::Time deadline = absl::Now() + kIndexStallTimeout;
+  absl::StatusOr<StoreStatus> status = store_->Status();
+  while (!status.ok() || status->recovering_sessions > 0) {
+    if (absl::Now() >= deadline) return absl::DeadlineExceededError("the session is not back");
+    absl::SleepFor(kRecoveryPollInterval);
+    status = store_->Status();
+  }
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  report_.recovery_seconds = seconds.count();
+  ATTIC_ASSIGN_OR_RETURN(const SessionDescription back, store_->DescribeSession(kSession));
+  Say(absl::StrCat("restart    store killed and started again: ", FormatCount(back.watermark),
+                   " tokens are back after ", FormatSeconds(seconds.count())));
   return absl::OkStatus();
 }
 

@@ -22,6 +22,8 @@ struct DemoOptions {
   uint64_t seed = 1;
   SelectionPolicy selection;                  // how far the store goes for the indexed answers
   bool quiet = false;                         // no progress on stderr
+  // What is read is durable, and the store is killed between reading and asking.
+  bool durable = false;
   std::vector<std::string> store_arguments;   // passed on to attic-store...
   std::vector<std::string> worker_arguments;  // ...and attic-worker
 };

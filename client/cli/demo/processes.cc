@@ -138,6 +138,11 @@ void ServerProcess::Stop() {
   Running().pids.erase(pid_);
 }
 
+void ServerProcess::Kill() {
+  if (!stopped_) kill(pid_, SIGKILL);
+  Stop();
+}
+
 std::string ServerProcess::last_line() const {
   MutexLock lock(mutex_);
   return last_line_;

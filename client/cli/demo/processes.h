@@ -32,6 +32,8 @@ class ServerProcess {
 
   // SIGTERM, then SIGKILL after kStopTimeout; returns when the process is gone.
   void Stop();
+  // SIGKILL, as a crash would; returns when the process is gone.
+  void Kill();
 
   const std::string& name() const { return name_; }
   const std::string& address() const { return address_; }

@@ -100,6 +100,10 @@ void PrintReadings(const DemoReport& report, const DemoSummary& summary, std::os
   table.AddRow({"answered right", std::to_string(summary.correct) + questions,
                 std::to_string(report.second_correct) + questions});
   table.Print(out);
+  if (report.recovery_seconds > 0) {
+    out << "\nThe store was killed after the reading and was back, with all of it, after "
+        << FormatFixed(report.recovery_seconds, 2) << " s.\n";
+  }
   out << "\nA second reader of the same text answers " << FormatFixed(summary.first_token_ratio, 0)
       << " times as soon: it finds the text in the store.\n";
 }
@@ -211,6 +215,7 @@ nlohmann::ordered_json ToJson(const DemoReport& report) {
           {"appended_bytes_second_reader", report.second.prefill.appended_bytes},
           {"reused_tokens_second_reader", report.second.prefill.reused_tokens},
           {"correct_second_reader", report.second_correct},
+          {"recovery_seconds", report.recovery_seconds},
           {"seed", report.seed},
           {"selection", ToJson(report.selection)},
           {"text_files", report.text_files},

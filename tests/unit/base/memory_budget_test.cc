@@ -47,5 +47,22 @@ TEST(MemoryChargeTest, LastsAsLongAsTheObject) {
   EXPECT_EQ(budget->used_bytes(), 0u);
 }
 
+TEST(MemoryBudgetTest, APartCountsInTheWholeToo) {
+  const auto whole = std::make_shared<MemoryBudget>(100);
+  const auto part = std::make_shared<MemoryBudget>(60, "tenant_bytes_max", whole);
+  const auto other = std::make_shared<MemoryBudget>(90, "tenant_bytes_max", whole);
+  ASSERT_TRUE(part->Reserve(50).ok());
+  EXPECT_EQ(whole->used_bytes(), 50u);
+  const absl::Status over = part->Reserve(11);
+  EXPECT_TRUE(std::string(over.message()).starts_with("tenant_bytes_max"));
+  // Refused by the whole: then it counts nowhere.
+  const absl::Status full = other->Reserve(51);
+  EXPECT_TRUE(std::string(full.message()).starts_with("memory_bytes_max"));
+  EXPECT_EQ(other->used_bytes(), 0u);
+  part->Adjust(50, 10);
+  EXPECT_EQ(whole->used_bytes(), 10u);
+  EXPECT_TRUE(other->Reserve(90).ok());
+}
+
 }  // namespace
 }  // namespace attic

@@ -99,6 +99,40 @@ class ClientTest : public ::testing::Test {
 using Places = ::testing::Types<Remote, Local>;
 TYPED_TEST_SUITE(ClientTest, Places);
 
+TYPED_TEST(ClientTest, PrefixesLeasesAndPins) {
+  Client& client = this->client();
+  this->Fill("a");
+  std::vector<uint32_t> tokens(2 * kPrefixBlockTokens);
+  const std::vector<PrefixHash> hashes = PrefixHashes(tokens);
+  ASSERT_TRUE(client.ExtendPrefix("a", 0, std::span(hashes).first(1)).ok());
+  ASSERT_TRUE(client.ExtendPrefix("a", 1, std::span(hashes).subspan(1)).ok());
+  EXPECT_EQ(client.ExtendPrefix("a", 3, hashes).status().code(), absl::StatusCode::kOutOfRange);
+  const auto a = client.DescribeSession("a");
+  ASSERT_TRUE(a.ok());
+  OpenSessionRequest request{.session_id = "b",
+                             .fingerprint = TestFingerprint(),
+                             .ttl_seconds = 1000,
+                             .prefix_hashes = hashes,
+                             .reuse_prefix = true};
+  for (const LayerDescription& layer : a->layers) request.stored_layers.push_back(layer.layer);
+  const auto b = client.OpenSession(request);
+  ASSERT_TRUE(b.ok()) << b.status();
+  EXPECT_TRUE(b->created);
+  EXPECT_EQ(b->reused_tokens, 512);
+  EXPECT_EQ(b->watermark, 512);
+  EXPECT_GT(b->lease_seconds_left, 900);
+  EXPECT_FALSE(client.OpenSession(request)->created);
+
+  const auto pinned = client.PinSession("b", true);
+  ASSERT_TRUE(pinned.ok()) << pinned.status();
+  EXPECT_TRUE(pinned->pinned);
+  EXPECT_FALSE(client.PinSession("b", false)->pinned);
+  EXPECT_TRUE(client.RenewLease("b").ok());
+  EXPECT_EQ(client.RenewLease("nobody").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(client.FlushSession("b", Soon()).status().code(),
+            absl::StatusCode::kFailedPrecondition);
+}
+
 TYPED_TEST(ClientTest, SessionsOpenListForkTruncateClose) {
   Client& client = this->client();
   this->Fill("b");

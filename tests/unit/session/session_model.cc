@@ -57,11 +57,14 @@ void SessionModel::Append(uint32_t layer, const Tokens& tokens) {
 }
 
 void SessionModel::Truncate(int64_t position) {
-  for (auto& [layer, held] : layers_) {
-    if (watermark(layer) <= position) continue;
-    held.keys.resize(static_cast<size_t>(position) * token_key_bytes());
-    held.values.resize(static_cast<size_t>(position) * token_value_bytes());
-  }
+  for (const auto& [layer, held] : layers_) TruncateLayer(layer, position);
+}
+
+void SessionModel::TruncateLayer(uint32_t layer, int64_t position) {
+  if (watermark(layer) <= position) return;
+  Layer& held = layers_.at(layer);
+  held.keys.resize(static_cast<size_t>(position) * token_key_bytes());
+  held.values.resize(static_cast<size_t>(position) * token_value_bytes());
 }
 
 Tokens SessionModel::Held(uint32_t layer, int64_t begin, int64_t end) const {

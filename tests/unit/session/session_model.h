@@ -23,6 +23,7 @@ class SessionModel {
 
   void Append(uint32_t layer, const Tokens& tokens);
   void Truncate(int64_t position);
+  void TruncateLayer(uint32_t layer, int64_t position);
   // Positions [begin, end) as they are held.
   Tokens Held(uint32_t layer, int64_t begin, int64_t end) const;
 
