@@ -78,10 +78,10 @@ class Reader {
       records_.complete = false;
       report_.Damage(FileIn(path), std::string(verified.message()), kNoStart);
     }
-    Family(RecordFamily::kCounters, "counters", [](std::string_view key, std::string_view value) {
+    Family(RecordSpace::kCounters, "counters", [](std::string_view key, std::string_view value) {
       return DecodeCounter(key, value).status();
     });
-    Family(RecordFamily::kSessions, "sessions",
+    Family(RecordSpace::kSessions, "sessions",
            [this](std::string_view key, std::string_view value) -> absl::Status {
              ATTIC_ASSIGN_OR_RETURN(SessionRecord record, DecodeSession(key, value));
              if (const char* wrong = WrongIn(record); wrong != nullptr) {
@@ -90,13 +90,13 @@ class Reader {
              records_.sessions.emplace(record.key, std::move(record));
              return absl::OkStatus();
            });
-    Family(RecordFamily::kSegments, "references to segments",
+    Family(RecordSpace::kSegments, "references to segments",
            [this](std::string_view key, std::string_view value) -> absl::Status {
              ATTIC_ASSIGN_OR_RETURN(const SegmentEntry entry, DecodeSegment(key, value));
              records_.segments[HeadOf(key)].push_back(entry);
              return absl::OkStatus();
            });
-    Family(RecordFamily::kRows, "rows",
+    Family(RecordSpace::kRows, "rows",
            [this](std::string_view key, std::string_view value) -> absl::Status {
              ATTIC_ASSIGN_OR_RETURN(const RowsHeader header, DecodeRows(key, value));
              records_.rows[{KeyU64(key, 0), KeyU32(key, kSessionKeyBytes)}].push_back(
@@ -118,9 +118,9 @@ class Reader {
   }
 
   // Visits all records of a family and goes on behind those that are damaged.
-  void Family(RecordFamily family, const char* of, const Visit& visit) {
+  void Family(RecordSpace space, const char* of, const Visit& visit) {
     const absl::Status scanned =
-        db_.Scan(family, {}, {}, [&](std::string_view key, std::string_view value) {
+        db_.Scan(space, {}, {}, [&](std::string_view key, std::string_view value) {
           if (const absl::Status visited = visit(key, value); !visited.ok()) {
             records_.complete = false;
             report_.Damage(kFolder, std::string(visited.message()), kNoStart);
@@ -139,7 +139,7 @@ class Reader {
   void ReadHeads() {
     const char* const advice = "what the head had learnt is learnt anew";
     const absl::Status scanned =
-        db_.Scan(RecordFamily::kHeads, {}, {}, [&](std::string_view key, std::string_view value) {
+        db_.Scan(RecordSpace::kHeads, {}, {}, [&](std::string_view key, std::string_view value) {
           const absl::Status decoded = DecodeHeadState(key, value).status();
           if (decoded.ok()) return absl::OkStatus();
           CheckFinding finding{
@@ -162,15 +162,14 @@ class Reader {
   void ReadData(const LayerName& layer, CheckedRows& piece) {
     const std::string key = RowsKey(layer.session_key, layer.layer, piece.header.begin);
     const std::string data_key = RowsDataKey(key, piece.header.data_checksum);
-    rocksdb::PinnableSlice data;
-    absl::Status read = db_.Get(RecordFamily::kRowsData, data_key, &data);
-    if (read.ok()) read = CheckRowsData(key, piece.header, {data.data(), data.size()});
+    const absl::StatusOr<std::string> data = db_.Get(RecordSpace::kRowsData, data_key);
+    const absl::Status read = data.ok() ? CheckRowsData(key, piece.header, *data) : data.status();
     if (read.ok()) return;
     piece.damage =
         absl::IsNotFound(read) ? "the data of rows are missing" : std::string(read.message());
     piece.file = FileIn(piece.damage);
     if (piece.file != kFolder) return;
-    const std::string found = db_.FindValueFile(RecordFamily::kRowsData, data_key);
+    const std::string found = db_.FindValueFile(RecordSpace::kRowsData, data_key);
     if (!found.empty()) piece.file = FileIn(found);
   }
 

@@ -1,25 +1,19 @@
 #include "server/storage/records_db.h"
 
-<<<<<<< HEAD
 #include <algorithm>
 #include <cstddef>
-#include <span>
-=======
 #include <optional>
->>>>>>> main
+#include <span>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "base/status_macros.h"
 #include "rocksdb/file_system.h"
-<<<<<<< HEAD
 #include "rocksdb/metadata.h"
 #include "rocksdb/sst_file_reader.h"
-#include "server/storage/random_access_file.h"
-=======
 #include "server/storage/log_file_system.h"
->>>>>>> main
+#include "server/storage/random_access_file.h"
 #include "server/storage/record_codec.h"
 #include "server/storage/rocksdb_status.h"
 
@@ -27,12 +21,8 @@ namespace attic {
 namespace {
 
 constexpr char kWriteCounter[] = "write";
-<<<<<<< HEAD
-constexpr char kRecoverCounter[] = "recover";
-constexpr size_t kSearchBytes = 1u << 20;  // of a file, read at a time
-=======
 constexpr size_t kProbeBytes = 64u << 10;
->>>>>>> main
+constexpr size_t kSearchBytes = 1u << 20;  // of a file, read at a time
 
 std::string_view ViewOf(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
 
@@ -137,7 +127,7 @@ absl::StatusOr<RecordsDb::Examined> RecordsDb::OpenToExamine(
   Examined examined;
   examined.db.reset(new RecordsDb(directory, std::move(file_system), kRowsBufferBytes));
   RecordsDb& db = *examined.db;
-  db.read_only_ = true;
+  db.examining_ = true;
   const absl::Status opened = db.Failed(db.OpenRocksDb(false, /*read_only=*/true));
   examined.complaints = db.logger_->Complaints();
   if (!opened.ok()) {
@@ -153,7 +143,7 @@ absl::StatusOr<RecordsDb::Examined> RecordsDb::OpenToExamine(
 
 RecordsDb::~RecordsDb() {
   if (db_ == nullptr) return;
-  if (read_only_) {
+  if (examining_) {
     CloseRocksDb();
     return;
   }
@@ -169,22 +159,9 @@ rocksdb::Status RecordsDb::OpenRocksDb(bool create, bool read_only) {
   rocksdb::Options options = RecordsOptions(env_.get(), rows_buffer_bytes_, logger_, listener_);
   options.create_if_missing = create;
   rocksdb::DB* db = nullptr;
-  const rocksdb::Status status =
-<<<<<<< HEAD
-      read_only
-          ? rocksdb::DB::OpenForReadOnly(options, path_, RecordFamilies(rows_buffer_bytes_),
-                                         &handles_, &db)
-          : rocksdb::DB::Open(options, path_, RecordFamilies(rows_buffer_bytes_), &handles_, &db);
-  if (status.ok()) {
-    ATTIC_CHECK(handles_.size() == kRecordFamilies);
-    db_.reset(db);
-  }
-  broken_ = false;
-=======
-      read_only ? rocksdb::DB::OpenForReadOnly(options, path_, &db)
-                : rocksdb::DB::Open(options, path_, &db);
+  const rocksdb::Status status = read_only ? rocksdb::DB::OpenForReadOnly(options, path_, &db)
+                                           : rocksdb::DB::Open(options, path_, &db);
   if (status.ok()) db_.reset(db);
->>>>>>> main
   return status;
 }
 
@@ -196,8 +173,8 @@ void RecordsDb::CloseRocksDb() {
 
 absl::StatusOr<uint64_t> RecordsDb::ReadWriteCounter() {
   std::string value;
-  const rocksdb::Status found = db_->Get(
-      rocksdb::ReadOptions(), SpaceKey(RecordSpace::kCounters, kWriteCounter), &value);
+  const rocksdb::Status found =
+      db_->Get(rocksdb::ReadOptions(), SpaceKey(RecordSpace::kCounters, kWriteCounter), &value);
   if (found.IsNotFound()) return 0;
   ATTIC_RETURN_IF_ERROR(Failed(found));
   return DecodeCounter(kWriteCounter, value);
@@ -313,8 +290,8 @@ absl::Status RecordsDb::Probe() {
 
 absl::Status RecordsDb::Recover() {
   if (lost_) {
-    return absl::DataLossError(
-        absl::StrCat(path_, ": writes that were not durable are gone; the store must be restarted"));
+    return absl::DataLossError(absl::StrCat(
+        path_, ": writes that were not durable are gone; the store must be restarted"));
   }
   // Opening reads all logs: not worth it while nothing can be written. But what an error left half
   // done is in the way of readers, too.
@@ -361,8 +338,7 @@ absl::StatusOr<std::string> RecordsDb::Get(RecordSpace space, std::string_view k
   Use use(*this);
   ATTIC_RETURN_IF_ERROR(use.status());
   std::string value;
-  ATTIC_RETURN_IF_ERROR(
-      Failed(db_->Get(rocksdb::ReadOptions(), SpaceKey(space, key), &value)));
+  ATTIC_RETURN_IF_ERROR(Failed(db_->Get(rocksdb::ReadOptions(), SpaceKey(space, key), &value)));
   return value;
 }
 
@@ -413,7 +389,9 @@ absl::Status RecordsDb::VerifyTable(const std::shared_ptr<rocksdb::FileSystem>& 
   return FromRocksDb(status, path);
 }
 
-std::vector<std::string> RecordsDb::Tables() const {
+std::vector<std::string> RecordsDb::Tables() {
+  Use use(*this);
+  if (!use.status().ok()) return {};
   std::vector<rocksdb::LiveFileMetaData> files;
   db_->GetLiveFilesMetaData(&files);
   std::vector<std::string> paths;
@@ -423,11 +401,14 @@ std::vector<std::string> RecordsDb::Tables() const {
   return paths;
 }
 
-std::string RecordsDb::FindValueFile(RecordFamily family, std::string_view key) const {
-  rocksdb::ColumnFamilyMetaData family_files;
-  db_->GetColumnFamilyMetaData(this->family(family), &family_files);
-  std::string buffer(kSearchBytes + key.size(), '\0');
-  for (const rocksdb::BlobMetaData& blob : family_files.blob_files) {
+std::string RecordsDb::FindValueFile(RecordSpace space, std::string_view key) {
+  Use use(*this);
+  if (!use.status().ok()) return {};
+  const std::string stored = SpaceKey(space, key);
+  rocksdb::ColumnFamilyMetaData all_files;
+  db_->GetColumnFamilyMetaData(&all_files);
+  std::string buffer(kSearchBytes + stored.size(), '\0');
+  for (const rocksdb::BlobMetaData& blob : all_files.blob_files) {
     const std::string path = absl::StrCat(path_, "/", blob.blob_file_name);
     const auto file = RandomAccessFile::Open(*file_system_, path, /*direct=*/false);
     if (!file.ok()) return path;
@@ -437,7 +418,7 @@ std::string RecordsDb::FindValueFile(RecordFamily family, std::string_view key) 
       if (!(*file)->Read(begin, std::as_writable_bytes(std::span(buffer).first(bytes))).ok()) {
         return path;
       }
-      if (std::string_view(buffer).substr(0, bytes).find(key) != std::string_view::npos) {
+      if (std::string_view(buffer).substr(0, bytes).find(stored) != std::string_view::npos) {
         return path;
       }
     }

@@ -69,10 +69,10 @@ class RecordsDb {
   static absl::Status VerifyTable(const std::shared_ptr<rocksdb::FileSystem>& file_system,
                                   const std::string& path);
   // The paths of all tables in use.
-  std::vector<std::string> Tables() const;
+  std::vector<std::string> Tables();
   // The path of the file beside the tables that holds the value of a key; empty when it is not
   // found. Looks through all of them.
-  std::string FindValueFile(RecordFamily family, std::string_view key) const;
+  std::string FindValueFile(RecordSpace space, std::string_view key);
 
   uint64_t last_write() const { return written_.load(std::memory_order_acquire); }
   // Of the last write that was tried, whether it succeeded or not.
@@ -124,18 +124,13 @@ class RecordsDb {
   DurableMarker marker_;  // used by SyncOnce, and before and after all others
   GroupSync group_sync_;
 
-<<<<<<< HEAD
-  bool read_only_ = false;
-  std::unique_ptr<rocksdb::DB> db_;
-  std::vector<rocksdb::ColumnFamilyHandle*> handles_;
-=======
+  bool examining_ = false;           // constant once opened
   std::unique_ptr<rocksdb::DB> db_;  // changed by Reopen, while nobody uses it; null: unreadable
 
   Mutex use_mutex_;
   CondVar use_changed_;
   uint64_t uses_ ATTIC_GUARDED_BY(use_mutex_) = 0;
   bool reopening_ ATTIC_GUARDED_BY(use_mutex_) = false;
->>>>>>> main
 
   // Writes take turns: their numbers must be in the order of RocksDB's log.
   Mutex turn_mutex_;
