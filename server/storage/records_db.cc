@@ -159,8 +159,19 @@ rocksdb::Status RecordsDb::OpenRocksDb(bool create, bool read_only) {
   rocksdb::Options options = RecordsOptions(env_.get(), rows_buffer_bytes_, logger_, listener_);
   options.create_if_missing = create;
   rocksdb::DB* db = nullptr;
-  const rocksdb::Status status = read_only ? rocksdb::DB::OpenForReadOnly(options, path_, &db)
-                                           : rocksdb::DB::Open(options, path_, &db);
+  rocksdb::Status status;
+  if (read_only) {
+    // With the families given. Without them RocksDB takes a way of its own where everything is
+    // compacted, on which it does not find values in blob files.
+    std::vector<rocksdb::ColumnFamilyHandle*> handles;
+    status = rocksdb::DB::OpenForReadOnly(
+        options, path_, {{rocksdb::kDefaultColumnFamilyName, options}}, &handles, &db);
+    for (rocksdb::ColumnFamilyHandle* handle : handles) {
+      db->DestroyColumnFamilyHandle(handle).PermitUncheckedError();
+    }
+  } else {
+    status = rocksdb::DB::Open(options, path_, &db);
+  }
   if (status.ok()) db_.reset(db);
   return status;
 }
