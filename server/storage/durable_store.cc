@@ -262,8 +262,8 @@ absl::StatusOr<SegmentReference> DurableStoreImpl::AddSegment(
 }
 
 absl::StatusOr<std::shared_ptr<const VectorSource>> DurableStoreImpl::SpillSegment(
-    const Segment& segment, const VectorArrays& vectors) {
-  return segments_->Spill(segment, vectors);
+    const Segment& segment, const VectorArrays& vectors, SegmentReference* reference) {
+  return segments_->Spill(segment, vectors, reference);
 }
 
 absl::StatusOr<std::vector<SegmentReference>> DurableStoreImpl::Segments(const HeadName& head) {

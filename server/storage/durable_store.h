@@ -143,10 +143,12 @@ class DurableStore {
   virtual absl::StatusOr<SegmentReference> AddSegment(
       const HeadName& head, const Segment& segment, const VectorArrays& vectors,
       std::shared_ptr<const VectorSource>* source) = 0;
-  // Writes a segment of a session that is not durable to a file that nothing refers to: it goes
-  // when the source does, or when the directory is opened next.
+  // Writes a segment to a file that nothing refers to: it goes when the source does, or when the
+  // directory is opened next. While the source is held, layers may refer to it as `reference`,
+  // which may be null, says.
   virtual absl::StatusOr<std::shared_ptr<const VectorSource>> SpillSegment(
-      const Segment& segment, const VectorArrays& vectors) = 0;
+      const Segment& segment, const VectorArrays& vectors,
+      SegmentReference* reference = nullptr) = 0;
   // In order of position.
   virtual absl::StatusOr<std::vector<SegmentReference>> Segments(const HeadName& head) = 0;
   virtual absl::StatusOr<SegmentFile> OpenSegment(const SegmentReference& reference) = 0;

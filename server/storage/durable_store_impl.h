@@ -49,7 +49,7 @@ class DurableStoreImpl final : public DurableStore {
                                               const VectorArrays& vectors,
                                               std::shared_ptr<const VectorSource>* source) override;
   absl::StatusOr<std::shared_ptr<const VectorSource>> SpillSegment(
-      const Segment& segment, const VectorArrays& vectors) override;
+      const Segment& segment, const VectorArrays& vectors, SegmentReference* reference) override;
   absl::StatusOr<std::vector<SegmentReference>> Segments(const HeadName& head) override;
   absl::StatusOr<SegmentFile> OpenSegment(const SegmentReference& reference) override;
   absl::Status DropRows(uint64_t session_key, uint32_t layer, int64_t position) override;

@@ -139,8 +139,9 @@ absl::StatusOr<SegmentReference> SegmentRecords::Add(const HeadName& head, const
 }
 
 absl::StatusOr<std::shared_ptr<const VectorSource>> SegmentRecords::Spill(
-    const Segment& segment, const VectorArrays& vectors) {
+    const Segment& segment, const VectorArrays& vectors, SegmentReference* reference) {
   ATTIC_ASSIGN_OR_RETURN(NewFile file, WriteFile(segment, vectors));
+  if (reference != nullptr) *reference = file.reference;
   return std::move(file.source);
 }
 
