@@ -1,8 +1,8 @@
 // Tells when RocksDB begins to wait for the disk in a sync of its log.
 //
-// RocksDB ends the process (Debian's is built with assertions) when the sync of a log is begun after
-// an append to it failed. So a sync is begun while nobody appends; but nobody has to wait for the
-// disk with it.
+// RocksDB ends the process (Debian's is built with assertions) when the sync of a log is begun
+// after an append to it failed. So a sync is begun while nobody appends; but nobody has to wait for
+// the disk with it.
 #ifndef ATTIC_SERVER_STORAGE_LOG_FILE_SYSTEM_H_
 #define ATTIC_SERVER_STORAGE_LOG_FILE_SYSTEM_H_
 

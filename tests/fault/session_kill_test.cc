@@ -40,8 +40,8 @@ namespace {
 
 constexpr int kReportFd = 3;
 constexpr int kKills = 300;
-constexpr int kKillsMax = 450;     // when some kinds of operations are hard to meet
-constexpr int kNamedSteps = 250;   // of a process that waits for an operation to be killed at
+constexpr int kKillsMax = 450;    // when some kinds of operations are hard to meet
+constexpr int kNamedSteps = 250;  // of a process that waits for an operation to be killed at
 constexpr int kDryRuns = 4;
 
 // What is done to which kind of file: numbers of files are left out.
@@ -80,8 +80,7 @@ struct WorkloadArguments {
 // Lines are shorter than PIPE_BUF: each arrives whole or not at all.
 void Report(const std::string& line) {
   const std::string whole = line + "\n";
-  ATTIC_CHECK(write(kReportFd, whole.data(), whole.size()) ==
-              static_cast<ssize_t>(whole.size()));
+  ATTIC_CHECK(write(kReportFd, whole.data(), whole.size()) == static_cast<ssize_t>(whole.size()));
 }
 
 class ReportingListener : public WorkloadListener {
@@ -179,8 +178,7 @@ class WorkloadProcess {
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, ends[1], kReportFd);
-    ATTIC_CHECK(posix_spawn(&pid_, "/proc/self/exe", &actions, nullptr, argv.data(), environ) ==
-                0);
+    ATTIC_CHECK(posix_spawn(&pid_, "/proc/self/exe", &actions, nullptr, argv.data(), environ) == 0);
     posix_spawn_file_actions_destroy(&actions);
     close(ends[1]);
     started_ = absl::Now();
@@ -313,8 +311,8 @@ class KillLoop {
     if (rounds_++ % 2 == 0) {
       arguments.steps = 1000000;
       const bool while_opening = random_() % 5 == 0;
-      kill_time = KillTime{while_opening,
-                           absl::Microseconds(random_() % (while_opening ? 60000 : 300000))};
+      kill_time =
+          KillTime{while_opening, absl::Microseconds(random_() % (while_opening ? 60000 : 300000))};
     } else {
       arguments.kill_kind = ChooseKind();
       arguments.kill_occurrence = 1 + static_cast<int>(random_() % 2 == 0 ? 0 : random_() % 20);

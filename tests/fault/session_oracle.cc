@@ -59,14 +59,13 @@ void SessionOracle::Begin(const Operation& operation) {
   if (operation.kind != Operation::Kind::kAppend) return;
   Held& held = sessions_.at(operation.id);
   if (held.model.watermark(operation.layer) != operation.position) {
-    wrong_ = absl::StrCat(operation.id, " layer ", operation.layer, ": watermark ",
-                          operation.position, ", but it holds ",
-                          held.model.watermark(operation.layer));
+    wrong_ =
+        absl::StrCat(operation.id, " layer ", operation.layer, ": watermark ", operation.position,
+                     ", but it holds ", held.model.watermark(operation.layer));
     return;
   }
   held.model.Append(operation.layer, ContentOf(operation.content, operation.count));
-  held.layers[operation.layer].sent.push_back(
-      {held.model.watermark(operation.layer), ++sent_});
+  held.layers[operation.layer].sent.push_back({held.model.watermark(operation.layer), ++sent_});
 }
 
 void SessionOracle::Done(const Outcome& outcome) {
@@ -92,6 +91,15 @@ void SessionOracle::Done(const Outcome& outcome) {
       break;
   }
   Note(done.id, outcome, done.kind == Operation::Kind::kFlush);
+}
+
+void SessionOracle::Refused() {
+  const Operation refused = *std::exchange(in_flight_, std::nullopt);
+  history_.back() += " refused";
+  if (refused.kind != Operation::Kind::kAppend) return;
+  Held& held = sessions_.at(refused.id);
+  held.model.TruncateLayer(refused.layer, refused.position);
+  held.layers.at(refused.layer).sent.pop_back();
 }
 
 void SessionOracle::Note(const std::string& id, const Outcome& outcome, bool all_durable) {
@@ -213,8 +221,8 @@ std::string SessionOracle::Check(SessionStore& store, uint64_t seed) {
     if (!wrong.empty()) return absl::StrCat("session ", id, ": ", wrong, History(id));
   }
   if (first_lost_ < last_kept_) {
-    return absl::StrCat("the append with number ", last_kept_, " is there, but not that with number ",
-                        first_lost_, History(""));
+    return absl::StrCat("the append with number ", last_kept_,
+                        " is there, but not that with number ", first_lost_, History(""));
   }
   history_.push_back("checked");
   sessions_ = std::move(found);
@@ -229,8 +237,8 @@ std::string SessionOracle::CheckContent(SessionStore& store, const std::string& 
     const int64_t watermark = model.watermark(layer);
     if (watermark == 0) continue;
     // What is held already is compared byte by byte.
-    const auto ack = store.Append(model.Held(layer, 0, watermark).Batch(id, layer, 0),
-                                  absl::Now() + kPatience);
+    const auto ack =
+        store.Append(model.Held(layer, 0, watermark).Batch(id, layer, 0), absl::Now() + kPatience);
     if (!ack.ok()) return absl::StrCat("layer ", layer, ": ", ack.status().ToString());
     tokens_checked_ += static_cast<uint64_t>(watermark);
     const std::vector<float> queries =

@@ -20,6 +20,8 @@ class SessionOracle : public WorkloadListener {
  public:
   void Begin(const Operation& operation) override;
   void Done(const Outcome& outcome) override;
+  // Instead of Done: the store refused it, goes on, and changed nothing.
+  void Refused();
 
   // Compares a store that was opened after the workload ended, perhaps in the middle of an
   // operation:
@@ -29,8 +31,8 @@ class SessionOracle : public WorkloadListener {
   //   after a truncation nothing of what was there before. All of it is durable.
   // - What was sent later is not there without what was sent before, over all sessions.
   // - Every byte is what was sent; answers in both modes and vectors of hits agree with it.
-  // What is wrong, with what was done to the session of late; empty if nothing is. Goes on from what
-  // was found.
+  // What is wrong, with what was done to the session of late; empty if nothing is. Goes on from
+  // what was found.
   std::string Check(SessionStore& store, uint64_t seed);
 
   // Of all checks: positions of layers, and answers, that were compared.
@@ -70,7 +72,7 @@ class SessionOracle : public WorkloadListener {
 
   Sessions sessions_;
   std::optional<Operation> in_flight_;
-  std::string wrong_;  // in what was acknowledged
+  std::string wrong_;                 // in what was acknowledged
   std::vector<std::string> history_;  // of operations and outcomes, as they are encoded
   uint64_t sent_ = 0;
   uint64_t last_kept_ = 0;            // by number, of the check under way

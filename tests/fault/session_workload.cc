@@ -23,6 +23,18 @@ Outcome OutcomeOf(const SessionDescription& description) {
   return outcome;
 }
 
+absl::StatusOr<Outcome> Append(SessionStore& store, const Operation& operation) {
+  const Tokens tokens = ContentOf(operation.content, static_cast<size_t>(operation.count));
+  AppendBatch batch = tokens.Batch(operation.id, operation.layer, operation.position);
+  const Fingerprint fingerprint = WorkloadFingerprint();
+  std::mt19937_64 random(operation.content);
+  const std::vector<float> sample =
+      RandomFloats(size_t{8} * fingerprint.q_heads * fingerprint.head_dim, random);
+  if (operation.content % 2 == 0) batch.query_sample = sample;
+  ATTIC_ASSIGN_OR_RETURN(const AppendAck ack, store.Append(batch, absl::Now() + kPatience));
+  return Outcome{{{operation.layer, ack.watermark, ack.durable_watermark}}};
+}
+
 }  // namespace
 
 SessionStoreOptions FaultOptions(const std::string& directory,
@@ -92,13 +104,51 @@ Outcome Outcome::Decode(const std::string& line) {
   return outcome;
 }
 
+absl::StatusOr<Outcome> Execute(SessionStore& store, const Operation& operation) {
+  absl::StatusOr<SessionDescription> description;
+  const Durability durability = operation.durable ? Durability::kDurable : Durability::kMemory;
+  switch (operation.kind) {
+    case Operation::Kind::kOpen:
+      description = store.OpenSession({.session_id = operation.id,
+                                       .fingerprint = WorkloadFingerprint(),
+                                       .stored_layers = WorkloadLayers(),
+                                       .durability = durability});
+      break;
+    case Operation::Kind::kAppend:
+      return Append(store, operation);
+    case Operation::Kind::kFork:
+      description = store.ForkSession(operation.id, {.position = operation.position,
+                                                     .new_session_id = operation.new_id,
+                                                     .durability = durability});
+      break;
+    case Operation::Kind::kTruncate:
+      description = store.TruncateSession(operation.id, operation.position);
+      break;
+    case Operation::Kind::kClose:
+      ATTIC_RETURN_IF_ERROR(store.CloseSession(operation.id));
+      return Outcome{};
+    case Operation::Kind::kFlush:
+      description = store.FlushSession(operation.id, absl::Now() + kPatience);
+      break;
+    case Operation::Kind::kWait:
+      ATTIC_RETURN_IF_ERROR(store.WaitForBuilds(absl::Now() + kPatience));
+      description = store.DescribeSession(operation.id);
+      break;
+    case Operation::Kind::kDescribe:
+      description = store.DescribeSession(operation.id);
+      break;
+  }
+  ATTIC_RETURN_IF_ERROR(description.status());
+  return OutcomeOf(*description);
+}
+
 Workload::Workload(uint64_t seed, int first_id, SessionStore& store, WorkloadListener& listener)
     : random_(seed), next_id_(first_id), store_(store), listener_(listener) {}
 
 absl::Status Workload::Step() {
   const Operation operation = Choose();
   listener_.Begin(operation);
-  ATTIC_ASSIGN_OR_RETURN(const Outcome outcome, Do(operation));
+  ATTIC_ASSIGN_OR_RETURN(const Outcome outcome, Execute(store_, operation));
   listener_.Done(outcome);
   return absl::OkStatus();
 }
@@ -128,7 +178,8 @@ Operation Workload::Choose() {
     chosen.durable = Below(5) > 0;
   } else if (kind < 28 || highest > kTokensMax) {
     chosen.kind = Kind::kTruncate;
-    chosen.position = Below(2) == 0 ? Below(highest + 1) : highest - Below(std::min<int64_t>(highest, 100) + 1);
+    chosen.position =
+        Below(2) == 0 ? Below(highest + 1) : highest - Below(std::min<int64_t>(highest, 100) + 1);
   } else if (kind < 31) {
     chosen.kind = Kind::kClose;
   } else if (kind < 38 && session.durability == Durability::kDurable) {
@@ -145,57 +196,6 @@ Operation Workload::Choose() {
     chosen.content = random_() % 1000000007;
   }
   return chosen;
-}
-
-absl::StatusOr<Outcome> Workload::Append(const Operation& operation) {
-  const Tokens tokens = ContentOf(operation.content, static_cast<size_t>(operation.count));
-  AppendBatch batch = tokens.Batch(operation.id, operation.layer, operation.position);
-  const Fingerprint fingerprint = WorkloadFingerprint();
-  std::mt19937_64 random(operation.content);
-  const std::vector<float> sample =
-      RandomFloats(size_t{8} * fingerprint.q_heads * fingerprint.head_dim, random);
-  if (operation.content % 2 == 0) batch.query_sample = sample;
-  ATTIC_ASSIGN_OR_RETURN(const AppendAck ack, store_.Append(batch, absl::Now() + kPatience));
-  return Outcome{{{operation.layer, ack.watermark, ack.durable_watermark}}};
-}
-
-absl::StatusOr<Outcome> Workload::Do(const Operation& operation) {
-  absl::StatusOr<SessionDescription> description;
-  const Durability durability =
-      operation.durable ? Durability::kDurable : Durability::kMemory;
-  switch (operation.kind) {
-    case Operation::Kind::kOpen:
-      description = store_.OpenSession({.session_id = operation.id,
-                                        .fingerprint = WorkloadFingerprint(),
-                                        .stored_layers = WorkloadLayers(),
-                                        .durability = durability});
-      break;
-    case Operation::Kind::kAppend:
-      return Append(operation);
-    case Operation::Kind::kFork:
-      description = store_.ForkSession(operation.id, {.position = operation.position,
-                                                      .new_session_id = operation.new_id,
-                                                      .durability = durability});
-      break;
-    case Operation::Kind::kTruncate:
-      description = store_.TruncateSession(operation.id, operation.position);
-      break;
-    case Operation::Kind::kClose:
-      ATTIC_RETURN_IF_ERROR(store_.CloseSession(operation.id));
-      return Outcome{};
-    case Operation::Kind::kFlush:
-      description = store_.FlushSession(operation.id, absl::Now() + kPatience);
-      break;
-    case Operation::Kind::kWait:
-      ATTIC_RETURN_IF_ERROR(store_.WaitForBuilds(absl::Now() + kPatience));
-      description = store_.DescribeSession(operation.id);
-      break;
-    case Operation::Kind::kDescribe:
-      description = store_.DescribeSession(operation.id);
-      break;
-  }
-  ATTIC_RETURN_IF_ERROR(description.status());
-  return OutcomeOf(*description);
 }
 
 }  // namespace attic

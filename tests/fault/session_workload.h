@@ -40,12 +40,12 @@ struct Operation {
   };
   Kind kind = Kind::kDescribe;
   std::string id;
-  uint32_t layer = 0;        // of an append
-  int64_t position = 0;      // where an append begins; of a fork or truncation
-  int64_t count = 0;         // of an append
-  uint64_t content = 0;      // of an append
-  std::string new_id;        // of a fork
-  bool durable = true;       // of what is opened or forked
+  uint32_t layer = 0;    // of an append
+  int64_t position = 0;  // where an append begins; of a fork or truncation
+  int64_t count = 0;     // of an append
+  uint64_t content = 0;  // of an append
+  std::string new_id;    // of a fork
+  bool durable = true;   // of what is opened or forked
 
   // One line, without its end.
   std::string Encode() const;
@@ -73,6 +73,9 @@ class WorkloadListener {
   virtual void Done(const Outcome& outcome) = 0;
 };
 
+// Does an operation. OK is all that is expected of a store without faults.
+absl::StatusOr<Outcome> Execute(SessionStore& store, const Operation& operation);
+
 // Knows of the sessions what the store says of them, so it can go on with a store that was opened
 // again.
 class Workload {
@@ -80,14 +83,12 @@ class Workload {
   // Names of sessions end in numbers from `first_id` on. Borrows both.
   Workload(uint64_t seed, int first_id, SessionStore& store, WorkloadListener& listener);
 
-  // Does one operation. What the store said; nothing but OK is expected of a store without faults.
+  // Does one operation. What the store said.
   absl::Status Step();
   int next_id() const { return next_id_; }
 
  private:
   Operation Choose();
-  absl::StatusOr<Outcome> Do(const Operation& operation);
-  absl::StatusOr<Outcome> Append(const Operation& operation);
   int64_t Below(int64_t bound);
 
   std::mt19937_64 random_;
