@@ -46,8 +46,7 @@ absl::StatusOr<std::unique_ptr<DataDirectory>> DataDirectory::Open(
   std::unique_ptr<DataDirectory> directory(new DataDirectory(std::move(file_system), path));
   rocksdb::FileSystem& files = *directory->file_system_;
   if (!files.FileExists(path, IOOptions(), nullptr).ok()) {
-    ATTIC_RETURN_IF_ERROR(
-        FromRocksDb(files.CreateDirIfMissing(path, IOOptions(), nullptr), path));
+    ATTIC_RETURN_IF_ERROR(FromRocksDb(files.CreateDirIfMissing(path, IOOptions(), nullptr), path));
     ATTIC_RETURN_IF_ERROR(SyncFolder(files, FolderOf(path)));
   }
   ATTIC_RETURN_IF_ERROR(directory->Lock());
@@ -73,17 +72,16 @@ absl::Status DataDirectory::Lock() {
 
 absl::Status DataDirectory::CheckVersion() {
   const std::string path = absl::StrCat(path_, "/", kVersionName);
-  const absl::StatusOr<std::string> version =
-      ReadSmallFile(*file_system_, path, kVersionBytesMax);
+  const absl::StatusOr<std::string> version = ReadSmallFile(*file_system_, path, kVersionBytesMax);
   if (absl::IsNotFound(version.status())) {
     is_new_ = true;
     return absl::OkStatus();
   }
   ATTIC_RETURN_IF_ERROR(version.status());
   if (*version != kVersion) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(path, " says \"", absl::CEscape(*version), "\", this program reads \"",
-                     absl::CEscape(kVersion), "\""));
+    return absl::FailedPreconditionError(absl::StrCat(path, " says \"", absl::CEscape(*version),
+                                                      "\", this program reads \"",
+                                                      absl::CEscape(kVersion), "\""));
   }
   return absl::OkStatus();
 }
@@ -95,8 +93,8 @@ absl::Status DataDirectory::CheckLeftovers() {
   for (const std::string& name : names) {
     if (name == "." || name == "..") continue;
     if (std::find(kNames.begin(), kNames.end(), name) == kNames.end()) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          path_, " is no data directory: it holds ", name, " and no ", kVersionName));
+      return absl::FailedPreconditionError(
+          absl::StrCat(path_, " is no data directory: it holds ", name, " and no ", kVersionName));
     }
   }
   std::vector<std::string> segments;

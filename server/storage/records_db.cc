@@ -79,8 +79,7 @@ class RecordsDb::Turn {
   RecordsDb& db_;
 };
 
-RecordsDb::RecordsDb(const std::string& directory,
-                     std::shared_ptr<rocksdb::FileSystem> file_system,
+RecordsDb::RecordsDb(const std::string& directory, std::shared_ptr<rocksdb::FileSystem> file_system,
                      uint64_t rows_buffer_bytes)
     : directory_(directory),
       path_(absl::StrCat(directory, "/records")),
@@ -127,9 +126,8 @@ rocksdb::Status RecordsDb::OpenRocksDb(bool create, bool read_only) {
   rocksdb::Options options = RecordsOptions(env_.get(), rows_buffer_bytes_, logger_, listener_);
   options.create_if_missing = create;
   rocksdb::DB* db = nullptr;
-  const rocksdb::Status status =
-      read_only ? rocksdb::DB::OpenForReadOnly(options, path_, &db)
-                : rocksdb::DB::Open(options, path_, &db);
+  const rocksdb::Status status = read_only ? rocksdb::DB::OpenForReadOnly(options, path_, &db)
+                                           : rocksdb::DB::Open(options, path_, &db);
   if (status.ok()) db_.reset(db);
   return status;
 }
@@ -142,8 +140,8 @@ void RecordsDb::CloseRocksDb() {
 
 absl::StatusOr<uint64_t> RecordsDb::ReadWriteCounter() {
   std::string value;
-  const rocksdb::Status found = db_->Get(
-      rocksdb::ReadOptions(), SpaceKey(RecordSpace::kCounters, kWriteCounter), &value);
+  const rocksdb::Status found =
+      db_->Get(rocksdb::ReadOptions(), SpaceKey(RecordSpace::kCounters, kWriteCounter), &value);
   if (found.IsNotFound()) return 0;
   ATTIC_RETURN_IF_ERROR(Failed(found));
   return DecodeCounter(kWriteCounter, value);
@@ -156,10 +154,10 @@ absl::Status RecordsDb::CheckDurable(std::vector<std::string>& complaints) {
   if (found.missing) complaints.push_back("it is missing: what is durable cannot be checked");
   if (found.damaged) complaints.push_back("it is damaged: what is durable cannot be checked");
   if (held < found.number) {
-    return absl::DataLossError(absl::StrCat(
-        path_, " holds writes up to ", held, ", but those up to ", found.number,
-        " were durable; without ", directory_, "/DURABLE it opens with what there is. RocksDB: ",
-        logger_->Complaints()));
+    return absl::DataLossError(
+        absl::StrCat(path_, " holds writes up to ", held, ", but those up to ", found.number,
+                     " were durable; without ", directory_,
+                     "/DURABLE it opens with what there is. RocksDB: ", logger_->Complaints()));
   }
   return absl::OkStatus();
 }
@@ -252,8 +250,8 @@ absl::Status RecordsDb::Probe() {
 
 absl::Status RecordsDb::Recover() {
   if (lost_) {
-    return absl::DataLossError(
-        absl::StrCat(path_, ": writes that were not durable are gone; the store must be restarted"));
+    return absl::DataLossError(absl::StrCat(
+        path_, ": writes that were not durable are gone; the store must be restarted"));
   }
   // Opening reads all logs: not worth it while nothing can be written. But what an error left half
   // done is in the way of readers, too.
@@ -300,8 +298,7 @@ absl::StatusOr<std::string> RecordsDb::Get(RecordSpace space, std::string_view k
   Use use(*this);
   ATTIC_RETURN_IF_ERROR(use.status());
   std::string value;
-  ATTIC_RETURN_IF_ERROR(
-      Failed(db_->Get(rocksdb::ReadOptions(), SpaceKey(space, key), &value)));
+  ATTIC_RETURN_IF_ERROR(Failed(db_->Get(rocksdb::ReadOptions(), SpaceKey(space, key), &value)));
   return value;
 }
 

@@ -48,8 +48,9 @@ std::string SegmentRegistry::Path(uint64_t number) const {
   return absl::StrCat(folder_, "/", NameOf(number));
 }
 
-absl::StatusOr<std::vector<uint64_t>> SegmentRegistry::Load(
-    const std::map<uint64_t, File>& files, uint64_t number_max, bool delete_orphans) {
+absl::StatusOr<std::vector<uint64_t>> SegmentRegistry::Load(const std::map<uint64_t, File>& files,
+                                                            uint64_t number_max,
+                                                            bool delete_orphans) {
   std::vector<std::string> names;
   ATTIC_RETURN_IF_ERROR(
       FromRocksDb(file_system_->GetChildren(folder_, IOOptions(), &names, nullptr), folder_));

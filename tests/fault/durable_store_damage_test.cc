@@ -55,8 +55,7 @@ void FlipBits(uint32_t seed, bool killed, int flips) {
     const size_t byte = random() % bytes.size();
     bytes[byte] = static_cast<char>(bytes[byte] ^ (1 << random() % 8));
     WriteBytes(path, bytes);
-    SCOPED_TRACE("seed " + std::to_string(seed) + ", byte " + std::to_string(byte) + " of " +
-                 path);
+    SCOPED_TRACE("seed " + std::to_string(seed) + ", byte " + std::to_string(byte) + " of " + path);
     auto store = DurableStore::Open(SmallStore(copy));
     if (!store.ok()) {
       ++errors;

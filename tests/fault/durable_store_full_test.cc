@@ -36,8 +36,9 @@ class FullDisk : public ::testing::Test {
   void Compare() {
     const absl::StatusOr<std::string> found = DescribeStore(*store_);
     ASSERT_TRUE(found.ok()) << found.status();
-    ASSERT_TRUE(driver_->Reconcile(*found))
-        << driver_->last_operation() << "\n" << *found << "expected:\n" << driver_->Expected();
+    ASSERT_TRUE(driver_->Reconcile(*found)) << driver_->last_operation() << "\n"
+                                            << *found << "expected:\n"
+                                            << driver_->Expected();
   }
   void Reopen() {
     const std::string expected = driver_->Expected();
@@ -78,8 +79,8 @@ TEST_F(FullDisk, OneOperationAfterAnotherFails) {
       const absl::Status done = driver_->Step(*store_);
       if (done.ok()) continue;
       ++failures;
-      ASSERT_EQ(done.code(), no_space ? absl::StatusCode::kResourceExhausted
-                                      : absl::StatusCode::kUnavailable)
+      ASSERT_EQ(done.code(),
+                no_space ? absl::StatusCode::kResourceExhausted : absl::StatusCode::kUnavailable)
           << driver_->last_operation() << ": " << done;
       ASSERT_NO_FATAL_FAILURE(Compare());
     }
@@ -104,8 +105,8 @@ TEST_F(FullDisk, WritesFailAndReadsGoOnUntilThereIsRoom) {
         const absl::Status done = driver_->Step(*store_);
         if (done.ok()) continue;  // nothing was to be written
         ++failures;
-        ASSERT_EQ(done.code(), no_space ? absl::StatusCode::kResourceExhausted
-                                        : absl::StatusCode::kUnavailable)
+        ASSERT_EQ(done.code(),
+                  no_space ? absl::StatusCode::kResourceExhausted : absl::StatusCode::kUnavailable)
             << driver_->last_operation() << ": " << done;
         ASSERT_NO_FATAL_FAILURE(Compare());
       }

@@ -57,9 +57,7 @@ StoreDriver DriverOf(uint32_t seed) {
 
 void Work(const std::string& directory, uint32_t seed, uint64_t kill_at, Progress& progress) {
   auto files = std::make_shared<FaultFileSystem>(MachineFileSystem(), directory, false);
-  files->FailAt(kill_at, {.kind = FaultKind::kCall, .torn = true, .call = [] {
-                            raise(SIGKILL);
-                          }});
+  files->FailAt(kill_at, {.kind = FaultKind::kCall, .torn = true, .call = [] { raise(SIGKILL); }});
   auto store = DurableStore::Open(SmallStore(directory, files));
   if (!store.ok()) _exit(2);
   StoreDriver driver = DriverOf(seed);
@@ -74,8 +72,7 @@ void Work(const std::string& directory, uint32_t seed, uint64_t kill_at, Progres
 Progress* Shared(const std::string& path) {
   const int file = open(path.c_str(), O_RDWR | O_CREAT, 0600);
   ATTIC_CHECK(file >= 0 && ftruncate(file, sizeof(Progress)) == 0);
-  void* memory =
-      mmap(nullptr, sizeof(Progress), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  void* memory = mmap(nullptr, sizeof(Progress), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
   close(file);
   ATTIC_CHECK(memory != MAP_FAILED);
   return static_cast<Progress*>(memory);
@@ -128,7 +125,8 @@ TEST(DurableStoreKill, AtSomeOperations) {
       const absl::StatusOr<std::string> found = DescribeStore(**store);
       ASSERT_TRUE(found.ok()) << found.status();
       ASSERT_TRUE(*found == before.Expected() || *found == after.Expected())
-          << *found << "expected:\n" << before.Expected();
+          << *found << "expected:\n"
+          << before.Expected();
     }
   }
 }
@@ -146,8 +144,8 @@ TEST(DurableStoreKill, AnotherProcessIsRefused) {
   const TemporaryFolder folder;
   auto store = DurableStore::Open(SmallStore(folder.file("store")));
   ASSERT_TRUE(store.ok());
-  EXPECT_EQ(
-      StatusOfChild("DurableStoreKill.DISABLED_Second", {{"ATTIC_FOLDER", folder.path()}}), 0);
+  EXPECT_EQ(StatusOfChild("DurableStoreKill.DISABLED_Second", {{"ATTIC_FOLDER", folder.path()}}),
+            0);
   // Not by this process either.
   EXPECT_EQ(DurableStore::Open(SmallStore(folder.file("store"))).status().code(),
             absl::StatusCode::kFailedPrecondition);

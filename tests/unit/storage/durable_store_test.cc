@@ -32,8 +32,8 @@ class DurableStoreTest : public ::testing::Test {
   }
   std::string path() const { return folder_.file("store"); }
   size_t segment_files() const {
-    return static_cast<size_t>(std::distance(fs::directory_iterator(path() + "/segments"),
-                                             fs::directory_iterator()));
+    return static_cast<size_t>(
+        std::distance(fs::directory_iterator(path() + "/segments"), fs::directory_iterator()));
   }
 
   SessionRecord Session(const std::string& id) {
@@ -97,7 +97,8 @@ TEST_F(DurableStoreTest, DoesAsTheModelDoes) {
 TEST_F(DurableStoreTest, APieceAcrossThePositionIsKeptAndCut) {
   const SessionRecord record = Session("a");
   for (int64_t begin : {0, 10, 20, 30}) ASSERT_TRUE(Append(record, begin, 10).ok());
-  EXPECT_THAT(Pieces(record, 0), ElementsAre(Pair(0, 10), Pair(10, 10), Pair(20, 10), Pair(30, 10)));
+  EXPECT_THAT(Pieces(record, 0),
+              ElementsAre(Pair(0, 10), Pair(10, 10), Pair(20, 10), Pair(30, 10)));
   ASSERT_TRUE(store_->DropRows(record.key, 0, 15).ok());
   EXPECT_THAT(Pieces(record, 0), IsEmpty());  // a gap
   EXPECT_THAT(Pieces(record, 15), ElementsAre(Pair(15, 5), Pair(20, 10), Pair(30, 10)));
@@ -219,10 +220,13 @@ TEST_F(DurableStoreTest, SyncsAtTheSameTimeAreShared) {
   EXPECT_EQ(failures, 0);
   for (uint32_t thread = 0; thread < kThreads; ++thread) {
     int pieces = 0;
-    EXPECT_TRUE((*store)->ReadRows(record.key, thread, 0, [&](const RowsRecord&) {
-      ++pieces;
-      return absl::OkStatus();
-    }).ok());
+    EXPECT_TRUE((*store)
+                    ->ReadRows(record.key, thread, 0,
+                               [&](const RowsRecord&) {
+                                 ++pieces;
+                                 return absl::OkStatus();
+                               })
+                    .ok());
     EXPECT_EQ(pieces, kAppends);
   }
 }
@@ -240,8 +244,7 @@ TEST_F(DurableStoreTest, TheRoomOfDroppedRowsIsGivenBack) {
   const std::vector<std::byte> bytes(256 << 10, std::byte{7});
   uint64_t most = 0;
   for (int64_t position = 0; position < 800; ++position) {
-    const RowsRecord rows{
-        .begin_position = position, .count = 1, .keys = bytes, .values = bytes};
+    const RowsRecord rows{.begin_position = position, .count = 1, .keys = bytes, .values = bytes};
     ASSERT_TRUE((*store)->AppendRows(record.key, 0, rows).ok());
     ASSERT_TRUE((*store)->DropRows(record.key, 0, position - 8).ok());
     uint64_t used = 0;

@@ -102,11 +102,8 @@ TEST(RecordCodec, CraftedValuesAreRefused) {
 TEST(RecordCodec, RowsAreCheckedAgainstTheirHeader) {
   std::vector<std::byte> keys(40, std::byte{1}), values(20, std::byte{2});
   const std::vector<float> sample = {1.5f, 2.5f};
-  const RowsRecord rows = {.begin_position = 3,
-                           .count = 10,
-                           .keys = keys,
-                           .values = values,
-                           .query_sample = sample};
+  const RowsRecord rows = {
+      .begin_position = 3, .count = 10, .keys = keys, .values = values, .query_sample = sample};
   const std::string key = RowsKey(1, 2, 3);
   const RowsHeader header = HeaderOf(key, rows);
   const auto decoded = DecodeRows(key, EncodeRows(key, header));
