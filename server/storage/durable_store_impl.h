@@ -23,7 +23,7 @@ namespace attic {
 
 class DurableStoreImpl final : public DurableStore {
  public:
-  static constexpr size_t kDamageMax = 1024;  // reports kept; the first ones
+  static constexpr size_t kDamageMax = 1024;          // reports kept; the first ones
   static constexpr size_t kTextBytesMax = 64u << 20;  // attributes, the state of a head
 
   DurableStoreImpl(const DurableStoreOptions& options,
