@@ -145,7 +145,7 @@ TEST_F(DurableStoreTest, SpilledSegmentsGoWithTheirSourceOrTheProcess) {
   const SegmentContent content(0, 5);
   auto source = store_->SpillSegment(content.segment, content.vectors);
   ASSERT_TRUE(source.ok());
-  EXPECT_EQ((*(*source)->ReadAll())->keys, content.vectors.keys);
+  EXPECT_EQ((*source)->ReadAll()->keys, content.vectors.keys);
   EXPECT_EQ(segment_files(), 1u);
   store_.reset();
   EXPECT_EQ(segment_files(), 1u);
