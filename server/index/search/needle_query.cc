@@ -16,6 +16,9 @@ constexpr float kSqrtTwoOverPi = 0.79788456f;
 constexpr size_t kRaisesMax = 4;  // keys scored to raise the floor, of blocks scanned together
 constexpr size_t kFirstScored = 32;
 constexpr size_t kPrefetchKeys = 8;
+// A key is not read when its two-bit code is so many standard deviations from mattering: so many
+// that answers are those of keys in memory.
+constexpr float kResidualErrors = 5.0f;
 constexpr size_t kKeysFetchedTogether = 2048;  // whose clusters, where on disk, are held together
 // Where codes err by fewer logits than this, no key that they miss outweighs the others by much:
 // fewer candidates do, one in kFewerCandidates.
@@ -157,7 +160,7 @@ void NeedleQuery::DropHopeless(std::span<NeedleCandidate> keys) {
     ScoreResiduals(row, {&scoring, 1}, &logit, {&best, 1});
     read_.bytes_read += centroids.row_bytes() + segment.residuals.row_bytes;
     const float factor = row.factor_unit * static_cast<float>(*row.factors);
-    if (logit + kCodeErrors * std::sqrt(residual_.variance) * factor >= floor()) continue;
+    if (logit + kResidualErrors * std::sqrt(residual_.variance) * factor >= floor()) continue;
     key.logit = logit;
     key.in_range = false;
   }
