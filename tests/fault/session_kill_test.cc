@@ -39,7 +39,11 @@ namespace attic {
 namespace {
 
 constexpr int kReportFd = 3;
+#if defined(__SANITIZE_ADDRESS__)
+constexpr int kKills = 100;
+#else
 constexpr int kKills = 300;
+#endif
 constexpr int kKillsMax = 450;    // when some kinds of operations are hard to meet
 constexpr int kNamedSteps = 250;  // of a process that waits for an operation to be killed at
 constexpr int kDryRuns = 3;
