@@ -83,6 +83,11 @@ struct ForkOptions {
   std::optional<Durability> durability;  // none: as the source
 };
 
+struct ImportOptions {
+  std::string session_id;  // empty: that of the snapshot
+  Durability durability = Durability::kMemory;
+};
+
 struct LayerDescription {
   uint32_t layer = 0;
   int64_t watermark = 0;          // every position below it is held

@@ -42,6 +42,7 @@ LAYERS = {
     "client/cpp/local_client.": VOCABULARY + ("client/cpp/", "server/session/"),
     "client/cpp/examples/": VOCABULARY + ("client/cpp/",),
     "client/cli/": WIRE + ("client/cpp/", "client/cli/"),
+    "client/cli/doctor_": WIRE + ("client/cli/", "server/storage/"),
     "client/cli/bench/": VOCABULARY + ("client/cli/", "client/cpp/", "server/index/"),
     "gpu_worker/kernels/": MATHEMATICS,
     "gpu_worker/backend/": MATHEMATICS + ("gpu_worker/kernels/",),

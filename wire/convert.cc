@@ -195,6 +195,17 @@ absl::StatusOr<OpenSessionRequest> FromWire(const v1::OpenRequest& request) {
   return out;
 }
 
+void ToWire(const ImportOptions& options, v1::SnapshotChunk& chunk) {
+  chunk.set_session_id(options.session_id);
+  chunk.set_durability(ToWire(options.durability));
+}
+
+absl::StatusOr<ImportOptions> FromWire(const v1::SnapshotChunk& chunk) {
+  ATTIC_ASSIGN_OR_RETURN(const auto durability, FromWire(chunk.durability()));
+  return ImportOptions{.session_id = chunk.session_id(),
+                       .durability = durability.value_or(Durability::kMemory)};
+}
+
 v1::SessionDescription ToWire(const SessionDescription& description) {
   v1::SessionDescription out;
   out.set_session_id(description.session_id);

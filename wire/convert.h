@@ -18,6 +18,7 @@
 #include "attic/v1/attention.pb.h"
 #include "attic/v1/common.pb.h"
 #include "attic/v1/session.pb.h"
+#include "attic/v1/snapshot.pb.h"
 
 namespace attic::wire {
 
@@ -47,6 +48,10 @@ absl::StatusOr<ForkOptions> FromWire(const v1::ForkRequest& request);
 
 v1::OpenRequest ToWire(const OpenSessionRequest& request);
 absl::StatusOr<OpenSessionRequest> FromWire(const v1::OpenRequest& request);
+
+// What the first chunk of an import says.
+void ToWire(const ImportOptions& options, v1::SnapshotChunk& chunk);
+absl::StatusOr<ImportOptions> FromWire(const v1::SnapshotChunk& chunk);
 
 v1::SessionDescription ToWire(const SessionDescription& description);
 v1::HeadPlan ToWire(const HeadPlan& plan);

@@ -36,6 +36,9 @@ int RunCommandLine(int argc, const char* const* argv) {
   AddPlanCommand(app, selected);
   AddSearchCommand(app, selected);
   AddBenchCommand(app, selected);
+  AddExportCommand(app, selected);
+  AddImportCommand(app, selected);
+  AddDoctorCommand(app, selected);
   AddDemoCommand(app, selected);
 
   try {

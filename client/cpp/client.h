@@ -17,9 +17,12 @@
 #ifndef ATTIC_CLIENT_CPP_CLIENT_H_
 #define ATTIC_CLIENT_CPP_CLIENT_H_
 
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -51,6 +54,11 @@ class AppendStream {
   virtual absl::StatusOr<AppendAck> Flush(absl::Time deadline) = 0;
 };
 
+// Takes the next bytes of a snapshot; `total_bytes` is about how many there are in all.
+using SnapshotWrite = std::function<absl::Status(std::string_view bytes, uint64_t total_bytes)>;
+// Gives the next bytes of a snapshot, any number up to 1 MiB; none at its end.
+using SnapshotRead = std::function<absl::StatusOr<std::string>()>;
+
 class Client {
  public:
   virtual ~Client() = default;
@@ -78,6 +86,17 @@ class Client {
   virtual absl::StatusOr<SessionDescription> PinSession(const std::string& session_id,
                                                         bool pinned) = 0;
   virtual absl::Status CloseSession(const std::string& session_id) = 0;
+
+  // The session as a file (server/storage/SNAPSHOT.md), piece by piece, on the calling thread. What
+  // was written before an error is no whole snapshot. An error of `write` ends the call and is
+  // returned.
+  virtual absl::Status ExportSession(const std::string& session_id, absl::Time deadline,
+                                     const SnapshotWrite& write) = 0;
+  // Makes a session of such a file; see proto/attic/v1/session.proto. After an error there is none.
+  // An error of `read` ends the call and is returned.
+  virtual absl::StatusOr<SessionDescription> ImportSession(const ImportOptions& options,
+                                                           absl::Time deadline,
+                                                           const SnapshotRead& read) = 0;
 
   virtual absl::StatusOr<std::unique_ptr<AppendStream>> OpenAppendStream() = 0;
 

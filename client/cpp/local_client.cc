@@ -38,6 +38,11 @@ class LocalAppendStream final : public AppendStream {
   AppendAck last_ack_;
 };
 
+absl::Status CheckTime(absl::Time deadline) {
+  if (absl::Now() < deadline) return absl::OkStatus();
+  return absl::DeadlineExceededError("snapshot: deadline passed");
+}
+
 class LocalClient final : public Client {
  public:
   explicit LocalClient(const SessionStoreOptions& options)
@@ -88,6 +93,28 @@ class LocalClient final : public Client {
   }
   absl::Status CloseSession(const std::string& session_id) override {
     return store_->CloseSession(session_id);
+  }
+  absl::Status ExportSession(const std::string& session_id, absl::Time deadline,
+                             const SnapshotWrite& write) override {
+    ATTIC_ASSIGN_OR_RETURN(const auto source, store_->ExportSession(session_id));
+    std::string chunk;
+    for (;;) {
+      ATTIC_RETURN_IF_ERROR(CheckTime(deadline));
+      ATTIC_ASSIGN_OR_RETURN(const bool more, source->Next(chunk));
+      if (!more) return absl::OkStatus();
+      ATTIC_RETURN_IF_ERROR(write(chunk, source->bytes_estimated()));
+    }
+  }
+  absl::StatusOr<SessionDescription> ImportSession(const ImportOptions& options,
+                                                   absl::Time deadline,
+                                                   const SnapshotRead& read) override {
+    ATTIC_ASSIGN_OR_RETURN(const auto sink, store_->ImportSession(options));
+    for (;;) {
+      ATTIC_RETURN_IF_ERROR(CheckTime(deadline));
+      ATTIC_ASSIGN_OR_RETURN(const std::string bytes, read());
+      if (bytes.empty()) return sink->Finish();
+      ATTIC_RETURN_IF_ERROR(sink->Write(bytes));
+    }
   }
   absl::StatusOr<std::unique_ptr<AppendStream>> OpenAppendStream() override {
     return std::make_unique<LocalAppendStream>(store_);

@@ -111,6 +111,11 @@ class RemoteClient final : public Client {
         .status();
   }
 
+  absl::Status ExportSession(const std::string& session_id, absl::Time deadline,
+                             const SnapshotWrite& write) override;
+  absl::StatusOr<SessionDescription> ImportSession(const ImportOptions& options,
+                                                   absl::Time deadline,
+                                                   const SnapshotRead& read) override;
   absl::StatusOr<std::vector<SessionDescription>> ListSessions() override;
   absl::StatusOr<std::unique_ptr<AppendStream>> OpenAppendStream() override {
     return std::make_unique<RemoteAppendStream>(attention_, options_);
@@ -173,6 +178,58 @@ absl::StatusOr<std::vector<SessionDescription>> RemoteClient::ListSessions() {
     if (more) request.set_after_session_id(sessions.back().session_id);
   }
   return sessions;
+}
+
+absl::Status RemoteClient::ExportSession(const std::string& session_id, absl::Time deadline,
+                                         const SnapshotWrite& write) {
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(deadline));
+  v1::ExportRequest request;
+  request.set_session_id(session_id);
+  const auto reader = sessions_->Export(&context, request);
+  v1::SnapshotChunk chunk;
+  uint64_t total_bytes = 0;
+  absl::Status written;
+  while (written.ok() && reader->Read(&chunk)) {
+    if (chunk.total_bytes() > 0) total_bytes = chunk.total_bytes();
+    written = write(chunk.data(), total_bytes);
+  }
+  if (!written.ok()) context.TryCancel();
+  const grpc::Status status = reader->Finish();
+  return written.ok() ? FromGrpc(status) : written;
+}
+
+absl::StatusOr<SessionDescription> RemoteClient::ImportSession(const ImportOptions& options,
+                                                               absl::Time deadline,
+                                                               const SnapshotRead& read) {
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(deadline));
+  v1::SessionDescription response;
+  const auto writer = sessions_->Import(&context, &response);
+  v1::SnapshotChunk chunk;
+  wire::ToWire(options, chunk);
+  absl::Status failed;
+  for (;;) {
+    absl::StatusOr<std::string> bytes = read();
+    if (!bytes.ok()) {
+      failed = bytes.status();
+      break;
+    }
+    if (bytes->empty()) break;
+    chunk.set_data(*std::move(bytes));
+    // What is wrong, Finish says.
+    if (!writer->Write(chunk)) break;
+    chunk.Clear();
+  }
+  if (failed.ok()) {
+    writer->WritesDone();
+  } else {
+    context.TryCancel();
+  }
+  const grpc::Status status = writer->Finish();
+  ATTIC_RETURN_IF_ERROR(failed);
+  if (!status.ok()) return FromGrpc(status);
+  return wire::FromWire(response);
 }
 
 absl::StatusOr<std::vector<AttendAnswer>> RemoteClient::Attend(std::span<const AttendItem> items,

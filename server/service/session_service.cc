@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "server/service/snapshot_streams.h"
 #include "server/service/unary_call.h"
 #include "wire/convert.h"
 
@@ -128,6 +129,16 @@ grpc::ServerUnaryReactor* SessionServiceImpl::Close(grpc::CallbackServerContext*
   return ServeUnary(context, executor_, [this, request](absl::Time) {
     return store_.CloseSession(request->session_id());
   });
+}
+
+grpc::ServerWriteReactor<v1::SnapshotChunk>* SessionServiceImpl::Export(
+    grpc::CallbackServerContext* context, const v1::ExportRequest* request) {
+  return ServeExport(context, store_, executor_, streams_, request->session_id());
+}
+
+grpc::ServerReadReactor<v1::SnapshotChunk>* SessionServiceImpl::Import(
+    grpc::CallbackServerContext* context, v1::SessionDescription* response) {
+  return ServeImport(context, store_, executor_, streams_, response);
 }
 
 grpc::ServerUnaryReactor* AdminServiceImpl::GetStatus(grpc::CallbackServerContext* context,

@@ -5,15 +5,16 @@
 #include "attic/v1/admin.grpc.pb.h"
 #include "attic/v1/session.grpc.pb.h"
 #include "server/service/executor.h"
+#include "server/service/stream_registry.h"
 #include "server/session/session_store.h"
 
 namespace attic {
 
-// Both borrow the store and the executor, and only translate.
+// Both borrow what they are given, and only translate.
 class SessionServiceImpl final : public v1::SessionService::CallbackService {
  public:
-  SessionServiceImpl(SessionStore& store, Executor& executor)
-      : store_(store), executor_(executor) {}
+  SessionServiceImpl(SessionStore& store, Executor& executor, StreamRegistry& streams)
+      : store_(store), executor_(executor), streams_(streams) {}
 
   grpc::ServerUnaryReactor* Open(grpc::CallbackServerContext* context,
                                  const v1::OpenRequest* request,
@@ -47,10 +48,15 @@ class SessionServiceImpl final : public v1::SessionService::CallbackService {
   grpc::ServerUnaryReactor* Close(grpc::CallbackServerContext* context,
                                   const v1::CloseRequest* request,
                                   v1::CloseResponse* response) override;
+  grpc::ServerWriteReactor<v1::SnapshotChunk>* Export(grpc::CallbackServerContext* context,
+                                                      const v1::ExportRequest* request) override;
+  grpc::ServerReadReactor<v1::SnapshotChunk>* Import(grpc::CallbackServerContext* context,
+                                                     v1::SessionDescription* response) override;
 
  private:
   SessionStore& store_;
   Executor& executor_;
+  StreamRegistry& streams_;
 };
 
 class AdminServiceImpl final : public v1::AdminService::CallbackService {

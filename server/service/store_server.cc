@@ -42,7 +42,7 @@ class GrpcStoreServer : public StoreServer {
         query_executor_(query_pool_, options.store.limits.requests_queued_max),
         append_executor_(std::make_shared<ThreadPool>(options.append_threads),
                          options.store.limits.requests_queued_max),
-        session_service_(*store_, append_executor_),
+        session_service_(*store_, append_executor_, streams_),
         admin_service_(*store_, append_executor_),
         attention_service_({.store = *store_,
                             .query_executor = query_executor_,

@@ -19,7 +19,14 @@ SessionResources SessionResources::Of(const std::string& tenant) const {
 }
 
 absl::StatusOr<std::shared_ptr<Session>> Session::Create(const OpenSessionRequest& request,
-                                                         const SessionResources& of_all) {
+                                                         const SessionResources& resources) {
+  ATTIC_ASSIGN_OR_RETURN(auto session, CreateEmpty(request, resources));
+  if (session->durable()) ATTIC_RETURN_IF_ERROR(session->PutOnDisk({}));
+  return session;
+}
+
+absl::StatusOr<std::shared_ptr<Session>> Session::CreateEmpty(const OpenSessionRequest& request,
+                                                              const SessionResources& of_all) {
   const SessionResources resources = of_all.Of(request.tenant);
   std::vector<uint32_t> layers = request.stored_layers;
   std::sort(layers.begin(), layers.end());
@@ -33,12 +40,20 @@ absl::StatusOr<std::shared_ptr<Session>> Session::Create(const OpenSessionReques
                                                              resources.index, resources.budget));
     session->layers_.push_back(std::move(created));
   }
-  if (!session->durable()) return session;
-  SessionRecord record = session->Record({});
-  ATTIC_RETURN_IF_ERROR(resources.disk->CreateSession(record, {}));
-  session->disk_key_ = record.key;
-  session->AttachDisks({});
   return session;
+}
+
+absl::Status Session::PutOnDisk(std::span<const LayerState> layers) {
+  std::vector<std::vector<size_t>> disk_segments;
+  for (const LayerState& layer : layers) {
+    disk_segments.emplace_back();
+    for (const auto& segments : layer.segments) disk_segments.back().push_back(segments.size());
+  }
+  SessionRecord record = Record({});
+  ATTIC_RETURN_IF_ERROR(resources_.disk->CreateSession(record, layers));
+  disk_key_ = record.key;
+  AttachDisks(disk_segments);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::shared_ptr<Session>> Session::Recover(const SessionRecord& record,
@@ -197,18 +212,10 @@ absl::StatusOr<std::shared_ptr<Session>> Session::Fork(int64_t position, const s
   if (!fork->durable()) return fork;
   std::vector<LayerState> states;
   std::vector<std::vector<LayerRows>> rows(layers_.size());
-  std::vector<std::vector<size_t>> disk_segments;
   for (size_t i = 0; i < layers_.size(); ++i) {
     ATTIC_ASSIGN_OR_RETURN(states.emplace_back(), layers_[i]->PrepareFork(position, rows[i]));
-    disk_segments.emplace_back();
-    for (const auto& segments : states.back().segments) {
-      disk_segments.back().push_back(segments.size());
-    }
   }
-  SessionRecord record = fork->Record({});
-  ATTIC_RETURN_IF_ERROR(resources_.disk->CreateSession(record, states));
-  fork->disk_key_ = record.key;
-  fork->AttachDisks(disk_segments);
+  ATTIC_RETURN_IF_ERROR(fork->PutOnDisk(states));
   return fork;
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,14 @@ class Session {
   static absl::StatusOr<std::shared_ptr<Session>> Create(const OpenSessionRequest& request,
                                                          const SessionResources& resources);
 
+  // The same without anything on disk: to be filled through its layers before anybody uses it, and
+  // to be put on disk then if it is durable.
+  static absl::StatusOr<std::shared_ptr<Session>> CreateEmpty(const OpenSessionRequest& request,
+                                                              const SessionResources& resources);
+  // Records a durable session that is not on disk, whose layers hold what `layers` says. Errors of
+  // DurableStore::CreateSession.
+  absl::Status PutOnDisk(std::span<const LayerState> layers);
+
   // A session that is on disk, still empty: not usable but through its layers until
   // FinishRecovery, which says what it holds or why it cannot be used.
   static absl::StatusOr<std::shared_ptr<Session>> Recover(const SessionRecord& record,
@@ -71,6 +80,9 @@ class Session {
 
   // INVALID_ARGUMENT when the layer is not stored.
   absl::StatusOr<StoredLayer*> FindLayer(uint32_t layer) const;
+
+  // While it is held, the session is neither truncated nor forked, nor what is on disk changed.
+  Turn::Holder HoldStructure() { return structure_turn_.Take(); }
 
   // Forgets positions >= position in every layer; in a durable session for good when it returns.
   // OUT_OF_RANGE when no layer reaches `position`; errors of the disk, then nothing changed.

@@ -19,6 +19,8 @@
 #include "server/session/query_executor.h"
 #include "server/session/random_id.h"
 #include "server/session/session.h"
+#include "server/session/session_export.h"
+#include "server/session/session_import.h"
 #include "server/session/tenant_budgets.h"
 #include "server/session/validation.h"
 
@@ -26,6 +28,14 @@ namespace attic {
 namespace {
 
 constexpr char kVersion[] = "0.1.0";
+
+// How long an import waits for vectors of others to leave memory.
+constexpr absl::Duration kImportRoomWait = absl::Seconds(5);
+
+absl::Status NoSlot() {
+  return absl::ResourceExhaustedError(
+      absl::StrCat("snapshots: ", SessionStore::kSnapshotsMax, " are being written or read"));
+}
 
 size_t BuildThreads(size_t requested) {
   if (requested > 0) return requested;
@@ -37,6 +47,25 @@ template <typename T>
 const absl::Status& StatusOf(const absl::StatusOr<T>& result) {
   return result.status();
 }
+
+// So many at a time. Thread-safe.
+class Slots {
+ public:
+  explicit Slots(size_t count_max) : count_max_(count_max) {}
+
+  // Held until the result is gone, before this goes; null when there is none.
+  std::shared_ptr<void> Take() {
+    if (taken_.fetch_add(1) < count_max_) {
+      return std::shared_ptr<void>(this, [this](void*) { taken_.fetch_sub(1); });
+    }
+    taken_.fetch_sub(1);
+    return nullptr;
+  }
+
+ private:
+  const size_t count_max_;
+  std::atomic<size_t> taken_{0};
+};
 
 class SessionStoreImpl : public SessionStore {
  public:
@@ -81,6 +110,10 @@ class SessionStoreImpl : public SessionStore {
   absl::StatusOr<SessionDescription> PinSession(const std::string& session_id,
                                                 bool pinned) override;
   absl::Status CloseSession(const std::string& session_id) override;
+  absl::StatusOr<std::unique_ptr<SnapshotSource>> ExportSession(
+      const std::string& session_id) override;
+  absl::StatusOr<std::unique_ptr<SnapshotSink>> ImportSession(
+      const ImportOptions& options) override;
   absl::StatusOr<AppendAck> Append(const AppendBatch& batch, absl::Time deadline) override;
   absl::StatusOr<std::vector<AttendAnswer>> Attend(std::span<const AttendItem> items,
                                                    absl::Time deadline) override;
@@ -90,6 +123,13 @@ class SessionStoreImpl : public SessionStore {
   absl::Status WaitForBuilds(absl::Time deadline) override;
 
  private:
+  class Source;
+  class Sink;
+
+  // Whether a session may be made of a snapshot.
+  absl::Status Admit(const OpenSessionRequest& request);
+  absl::StatusOr<SessionDescription> Publish(SessionImport::Imported imported);
+
   // The session for a call that renews its lease.
   absl::StatusOr<std::shared_ptr<Session>> Use(const std::string& session_id) const;
   absl::StatusOr<std::shared_ptr<Session>> Create(const OpenSessionRequest& request);
@@ -134,6 +174,7 @@ class SessionStoreImpl : public SessionStore {
   PrefixIndex prefixes_;
   Catalogue catalogue_;
   std::atomic<uint64_t> evicted_sessions_{0};
+  Slots snapshot_slots_{kSnapshotsMax};
   QueryExecutor executor_;
   std::unique_ptr<StoreDisk> disk_;  // null without a data directory
   // Builds stop before what they use goes away.
@@ -399,6 +440,81 @@ absl::Status SessionStoreImpl::CloseSession(const std::string& session_id) {
   ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
   ATTIC_ASSIGN_OR_RETURN(const bool removed, Forget(session));
   return removed ? absl::OkStatus() : NoSuchSession(session_id);
+}
+
+class SessionStoreImpl::Source final : public SnapshotSource {
+ public:
+  Source(std::shared_ptr<void> slot, std::unique_ptr<SessionExport> session)
+      : slot_(std::move(slot)), session_(std::move(session)) {}
+  absl::StatusOr<bool> Next(std::string& chunk) override { return session_->Next(chunk); }
+  uint64_t bytes_estimated() const override { return session_->bytes_estimated(); }
+
+ private:
+  const std::shared_ptr<void> slot_;
+  const std::unique_ptr<SessionExport> session_;
+};
+
+class SessionStoreImpl::Sink final : public SnapshotSink {
+ public:
+  Sink(std::shared_ptr<void> slot, SessionStoreImpl& store, SessionImport::Options options)
+      : slot_(std::move(slot)), store_(store), import_(std::move(options), store.resources_) {}
+  absl::Status Write(std::string_view bytes) override { return import_.Write(bytes); }
+  absl::StatusOr<SessionDescription> Finish() override {
+    ATTIC_ASSIGN_OR_RETURN(SessionImport::Imported imported, import_.Finish());
+    return store_.Publish(std::move(imported));
+  }
+
+ private:
+  const std::shared_ptr<void> slot_;
+  SessionStoreImpl& store_;
+  SessionImport import_;
+};
+
+absl::StatusOr<std::unique_ptr<SnapshotSource>> SessionStoreImpl::ExportSession(
+    const std::string& session_id) {
+  ATTIC_ASSIGN_OR_RETURN(const auto session, Use(session_id));
+  std::shared_ptr<void> slot = snapshot_slots_.Take();
+  if (slot == nullptr) return NoSlot();
+  ATTIC_ASSIGN_OR_RETURN(auto taken, SessionExport::Begin(session, [this, &session] {
+                           return prefixes_.Registered(*session).hashes;
+                         }));
+  return std::make_unique<Source>(std::move(slot), std::move(taken));
+}
+
+absl::Status SessionStoreImpl::Admit(const OpenSessionRequest& request) {
+  ATTIC_RETURN_IF_ERROR(ValidateOpen(request, options_.limits));
+  ATTIC_RETURN_IF_ERROR(CheckDurability(request.durability));
+  if (request.session_id.empty()) return absl::InvalidArgumentError("session_id: is empty");
+  if (catalogue_.Contains(request.session_id)) {
+    return absl::AlreadyExistsError(absl::StrCat("session_id: ", request.session_id, " is taken"));
+  }
+  return WithRoom(request.tenant, [&] { return catalogue_.CheckRoom(request.tenant); });
+}
+
+absl::StatusOr<std::unique_ptr<SnapshotSink>> SessionStoreImpl::ImportSession(
+    const ImportOptions& options) {
+  ATTIC_RETURN_IF_ERROR(CheckDurability(options.durability));
+  if (!options.session_id.empty()) {
+    ATTIC_RETURN_IF_ERROR(ValidateSessionId(options.session_id, "session_id", options_.limits));
+  }
+  std::shared_ptr<void> slot = snapshot_slots_.Take();
+  if (slot == nullptr) return NoSlot();
+  SessionImport::Options import{
+      .session_id = options.session_id,
+      .durability = options.durability,
+      .admit = [this](const OpenSessionRequest& request) { return Admit(request); },
+      .make_room =
+          [this](uint64_t bytes) {
+            if (disk_ == nullptr) return;
+            disk_->MakeRoom(bytes, absl::Now() + kImportRoomWait).IgnoreError();
+          }};
+  return std::make_unique<Sink>(std::move(slot), *this, std::move(import));
+}
+
+absl::StatusOr<SessionDescription> SessionStoreImpl::Publish(SessionImport::Imported imported) {
+  imported.session->lease().SetPinned(imported.pinned);
+  ATTIC_RETURN_IF_ERROR(Publish(imported.session, std::move(imported.hashes)));
+  return DescribeCreated(*imported.session);
 }
 
 absl::StatusOr<AppendAck> SessionStoreImpl::Append(const AppendBatch& batch, absl::Time deadline) {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -30,6 +31,27 @@ struct SessionStoreOptions {
   // For leases; called by any thread.
   std::function<absl::Time()> clock = [] { return absl::Now(); };
   absl::Duration sweep_interval = absl::Seconds(1);  // between looks for leases that have ended
+};
+
+// The bytes of a snapshot, in order. Not thread-safe; must not outlive its store.
+class SnapshotSource {
+ public:
+  virtual ~SnapshotSource() = default;
+  // Sets `chunk` to the next bytes, at most 1 MiB; false behind the last. Errors as of Attend.
+  virtual absl::StatusOr<bool> Next(std::string& chunk) = 0;
+  virtual uint64_t bytes_estimated() const = 0;  // of all chunks
+};
+
+// Takes the bytes of a snapshot, in pieces of any size. Nothing is seen of the session before
+// Finish returned. Not thread-safe; must not outlive its store.
+class SnapshotSink {
+ public:
+  virtual ~SnapshotSink() = default;
+  // After an error every call returns it; see SessionImport::Write.
+  virtual absl::Status Write(std::string_view bytes) = 0;
+  // There are no more bytes. Besides errors of Write, ALREADY_EXISTS when the id was taken
+  // meanwhile.
+  virtual absl::StatusOr<SessionDescription> Finish() = 0;
 };
 
 // Thread-safe. Checks every argument: errors name the field or the limit, and nothing is
@@ -71,6 +93,16 @@ class SessionStore {
   virtual absl::StatusOr<SessionDescription> PinSession(const std::string& session_id,
                                                         bool pinned) = 0;
   virtual absl::Status CloseSession(const std::string& session_id) = 0;
+
+  // A snapshot of what the session holds now; appends go on meanwhile. RESOURCE_EXHAUSTED when
+  // kSnapshotsMax are being written or read; UNAVAILABLE while the session is read from disk.
+  static constexpr size_t kSnapshotsMax = 16;
+  virtual absl::StatusOr<std::unique_ptr<SnapshotSource>> ExportSession(
+      const std::string& session_id) = 0;
+  // Makes a session of a snapshot, which says its tenant and lease. ALREADY_EXISTS when the id is
+  // taken, which is found out as soon as it is known.
+  virtual absl::StatusOr<std::unique_ptr<SnapshotSink>> ImportSession(
+      const ImportOptions& options) = 0;
 
   // Idempotent by position: see proto/attic/v1/attention.proto. Waits (up to `deadline`) while the
   // layer has more than limits.pending_segments_max segments waiting for the builder; then

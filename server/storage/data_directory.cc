@@ -46,8 +46,7 @@ absl::StatusOr<std::unique_ptr<DataDirectory>> DataDirectory::Open(
   std::unique_ptr<DataDirectory> directory(new DataDirectory(std::move(file_system), path));
   rocksdb::FileSystem& files = *directory->file_system_;
   if (!files.FileExists(path, IOOptions(), nullptr).ok()) {
-    ATTIC_RETURN_IF_ERROR(
-        FromRocksDb(files.CreateDirIfMissing(path, IOOptions(), nullptr), path));
+    ATTIC_RETURN_IF_ERROR(FromRocksDb(files.CreateDirIfMissing(path, IOOptions(), nullptr), path));
     ATTIC_RETURN_IF_ERROR(SyncFolder(files, FolderOf(path)));
   }
   ATTIC_RETURN_IF_ERROR(directory->Lock());
@@ -57,6 +56,42 @@ absl::StatusOr<std::unique_ptr<DataDirectory>> DataDirectory::Open(
     ATTIC_RETURN_IF_ERROR(directory->MakeFolders());
   }
   return directory;
+}
+
+absl::StatusOr<std::unique_ptr<DataDirectory>> DataDirectory::OpenToExamine(
+    std::shared_ptr<rocksdb::FileSystem> file_system, const std::string& path) {
+  std::unique_ptr<DataDirectory> directory(new DataDirectory(std::move(file_system), path));
+  rocksdb::FileSystem& files = *directory->file_system_;
+  std::vector<std::string> names;
+  const absl::Status listed =
+      FromRocksDb(files.GetChildren(path, IOOptions(), &names, nullptr), path);
+  if (absl::IsNotFound(listed)) {
+    return absl::NotFoundError(absl::StrCat(path, ": there is no such directory"));
+  }
+  ATTIC_RETURN_IF_ERROR(listed);
+  ATTIC_RETURN_IF_ERROR(directory->LockIfPossible());
+  ATTIC_RETURN_IF_ERROR(directory->CheckVersion());
+  const bool has_content = std::any_of(names.begin(), names.end(), [](const std::string& name) {
+    return name == "records" || name == "segments";
+  });
+  if (directory->is_new() && !has_content) {
+    return absl::FailedPreconditionError(absl::StrCat(path,
+                                                      " is no data directory: it holds neither ",
+                                                      kVersionName, " nor records nor segments"));
+  }
+  return directory;
+}
+
+bool DataDirectory::IsOwnName(std::string_view name) {
+  return std::find(kNames.begin(), kNames.end(), name) != kNames.end();
+}
+
+absl::Status DataDirectory::LockIfPossible() {
+  // Without a file to lock nobody holds it; nor does who could not open it to write.
+  const std::string name = absl::StrCat(path_, "/LOCK");
+  if (!file_system_->FileExists(name, IOOptions(), nullptr).ok()) return absl::OkStatus();
+  const absl::Status locked = Lock();
+  return absl::IsFailedPrecondition(locked) ? locked : absl::OkStatus();
 }
 
 absl::Status DataDirectory::Lock() {
@@ -73,17 +108,16 @@ absl::Status DataDirectory::Lock() {
 
 absl::Status DataDirectory::CheckVersion() {
   const std::string path = absl::StrCat(path_, "/", kVersionName);
-  const absl::StatusOr<std::string> version =
-      ReadSmallFile(*file_system_, path, kVersionBytesMax);
+  const absl::StatusOr<std::string> version = ReadSmallFile(*file_system_, path, kVersionBytesMax);
   if (absl::IsNotFound(version.status())) {
     is_new_ = true;
     return absl::OkStatus();
   }
   ATTIC_RETURN_IF_ERROR(version.status());
   if (*version != kVersion) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(path, " says \"", absl::CEscape(*version), "\", this program reads \"",
-                     absl::CEscape(kVersion), "\""));
+    return absl::FailedPreconditionError(absl::StrCat(path, " says \"", absl::CEscape(*version),
+                                                      "\", this program reads \"",
+                                                      absl::CEscape(kVersion), "\""));
   }
   return absl::OkStatus();
 }
@@ -94,9 +128,9 @@ absl::Status DataDirectory::CheckLeftovers() {
       FromRocksDb(file_system_->GetChildren(path_, IOOptions(), &names, nullptr), path_));
   for (const std::string& name : names) {
     if (name == "." || name == "..") continue;
-    if (std::find(kNames.begin(), kNames.end(), name) == kNames.end()) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          path_, " is no data directory: it holds ", name, " and no ", kVersionName));
+    if (!IsOwnName(name)) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(path_, " is no data directory: it holds ", name, " and no ", kVersionName));
     }
   }
   std::vector<std::string> segments;

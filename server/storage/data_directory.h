@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -20,6 +21,10 @@ class DataDirectory {
   //   directory; DATA_LOSS: there are segments, but no VERSION.
   static absl::StatusOr<std::unique_ptr<DataDirectory>> Open(
       std::shared_ptr<rocksdb::FileSystem> file_system, const std::string& path);
+  // The same of a directory that is to be looked at: nothing is made or changed.
+  //   NOT_FOUND: there is no directory; FAILED_PRECONDITION as above, also of one that is empty.
+  static absl::StatusOr<std::unique_ptr<DataDirectory>> OpenToExamine(
+      std::shared_ptr<rocksdb::FileSystem> file_system, const std::string& path);
   ~DataDirectory();
   DataDirectory(const DataDirectory&) = delete;
   DataDirectory& operator=(const DataDirectory&) = delete;
@@ -28,6 +33,10 @@ class DataDirectory {
   std::string segments_path() const { return path_ + "/segments"; }
   // There is no VERSION: nothing was ever kept here, and a crash may have left anything.
   bool is_new() const { return is_new_; }
+  // False of one that is only examined and lies where nothing can be locked.
+  bool locked() const { return lock_ != nullptr; }
+  // What this program keeps in the directory itself.
+  static bool IsOwnName(std::string_view name);
   // To be called when all else is there: writes VERSION.
   absl::Status Complete();
 
@@ -35,6 +44,7 @@ class DataDirectory {
   DataDirectory(std::shared_ptr<rocksdb::FileSystem> file_system, std::string path);
 
   absl::Status Lock();
+  absl::Status LockIfPossible();
   absl::Status CheckVersion();
   // Of a directory without VERSION.
   absl::Status CheckLeftovers();

@@ -20,8 +20,8 @@ absl::StatusOr<DurableMarker::Found> DurableMarker::Read(rocksdb::FileSystem& fi
                                                          const std::string& directory) {
   Found found;
   const size_t entry_bytes = EncodeCounter(kName, 0).size();
-  absl::StatusOr<std::string> content = ReadSmallFile(
-      file_system, absl::StrCat(directory, "/", kName), kFileBytesMax + entry_bytes);
+  absl::StatusOr<std::string> content =
+      ReadSmallFile(file_system, absl::StrCat(directory, "/", kName), kFileBytesMax + entry_bytes);
   if (absl::IsNotFound(content.status())) {
     found.missing = true;
     return found;

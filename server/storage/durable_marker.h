@@ -32,8 +32,7 @@ class DurableMarker {
     bool damaged = false;  // more than a torn end is wrong; number is the last that can be read
   };
   //   UNAVAILABLE: the file cannot be read.
-  static absl::StatusOr<Found> Read(rocksdb::FileSystem& file_system,
-                                    const std::string& directory);
+  static absl::StatusOr<Found> Read(rocksdb::FileSystem& file_system, const std::string& directory);
 
   // Nothing is written before Start. Borrows `file_system`.
   DurableMarker(rocksdb::FileSystem& file_system, std::string directory);

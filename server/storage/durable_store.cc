@@ -18,9 +18,9 @@ constexpr char kSessionCounter[] = "session";
 
 absl::StatusOr<std::unique_ptr<DurableStore>> DurableStore::Open(
     const DurableStoreOptions& options) {
-  auto store = std::make_unique<DurableStoreImpl>(
-      options,
-      options.file_system == nullptr ? rocksdb::FileSystem::Default() : options.file_system);
+  auto store = std::make_unique<DurableStoreImpl>(options, options.file_system == nullptr
+                                                               ? rocksdb::FileSystem::Default()
+                                                               : options.file_system);
   ATTIC_RETURN_IF_ERROR(store->Start());
   return store;
 }
@@ -41,10 +41,9 @@ DurableStoreImpl::~DurableStoreImpl() {
 
 absl::Status DurableStoreImpl::Start() {
   ATTIC_ASSIGN_OR_RETURN(directory_, DataDirectory::Open(file_system_, options_.directory));
-  ATTIC_ASSIGN_OR_RETURN(
-      RecordsDb::Opened opened,
-      RecordsDb::Open(options_.directory, file_system_, options_.rows_buffer_bytes,
-                      directory_->is_new()));
+  ATTIC_ASSIGN_OR_RETURN(RecordsDb::Opened opened,
+                         RecordsDb::Open(options_.directory, file_system_,
+                                         options_.rows_buffer_bytes, directory_->is_new()));
   db_ = std::move(opened.db);
   if (directory_->is_new()) {
     if (db_->last_write() > 0) {
@@ -69,21 +68,19 @@ absl::Status DurableStoreImpl::Start() {
     Report(registry_->Path(file), absl::DataLossError("it is missing"));
   }
   sweeper_ = std::make_unique<ThreadPool>(1);
-  registry_->SetWakeUp([this] {
-    sweeper_->Schedule([this] { registry_->Sweep(db_->durable_write()); });
-  });
+  registry_->SetWakeUp(
+      [this] { sweeper_->Schedule([this] { registry_->Sweep(db_->durable_write()); }); });
   return absl::OkStatus();
 }
 
 absl::Status DurableStoreImpl::LoadSessions() {
   std::vector<uint64_t> keys;
-  ATTIC_RETURN_IF_ERROR(db_->Scan(RecordSpace::kSessions, {}, {},
-                                  [&](std::string_view key, std::string_view value) {
-                                    ATTIC_ASSIGN_OR_RETURN(const SessionRecord record,
-                                                           DecodeSession(key, value));
-                                    keys.push_back(record.key);
-                                    return absl::OkStatus();
-                                  }));
+  ATTIC_RETURN_IF_ERROR(
+      db_->Scan(RecordSpace::kSessions, {}, {}, [&](std::string_view key, std::string_view value) {
+        ATTIC_ASSIGN_OR_RETURN(const SessionRecord record, DecodeSession(key, value));
+        keys.push_back(record.key);
+        return absl::OkStatus();
+      }));
   uint64_t last = keys.empty() ? 0 : keys.back();
   const absl::StatusOr<std::string> counter = db_->Get(RecordSpace::kCounters, kSessionCounter);
   if (counter.ok()) {
@@ -99,8 +96,7 @@ absl::Status DurableStoreImpl::LoadSessions() {
   return absl::OkStatus();
 }
 
-absl::Status DurableStoreImpl::PutSession(const SessionRecord& record,
-                                          RecordBatch& batch) {
+absl::Status DurableStoreImpl::PutSession(const SessionRecord& record, RecordBatch& batch) {
   if (record.attributes.size() > kTextBytesMax || record.session_id.size() > kTextBytesMax) {
     return absl::ResourceExhaustedError(
         absl::StrCat("a session's attributes have at most ", kTextBytesMax, " bytes"));
@@ -117,8 +113,7 @@ absl::Status DurableStoreImpl::PutSession(const SessionRecord& record,
 }
 
 absl::Status DurableStoreImpl::PutLayers(uint64_t session_key, std::span<const LayerState> layers,
-                                         RecordBatch& batch,
-                                         SegmentRecords::Change& change) {
+                                         RecordBatch& batch, SegmentRecords::Change& change) {
   for (const LayerState& layer : layers) {
     ATTIC_RETURN_IF_ERROR(SegmentRecords::Check(layer));
     ATTIC_RETURN_IF_ERROR(RowsRecords::Check(layer.rows));
@@ -208,17 +203,15 @@ absl::Status DurableStoreImpl::RemoveSession(uint64_t session_key) {
 
 absl::StatusOr<std::vector<SessionRecord>> DurableStoreImpl::Sessions() {
   std::vector<SessionRecord> records;
-  ATTIC_RETURN_IF_ERROR(db_->Scan(RecordSpace::kSessions, {}, {},
-                                  [&](std::string_view key, std::string_view value) {
-                                    ATTIC_ASSIGN_OR_RETURN(SessionRecord record,
-                                                           DecodeSession(key, value));
-                                    records.push_back(std::move(record));
-                                    return absl::OkStatus();
-                                  }));
+  ATTIC_RETURN_IF_ERROR(
+      db_->Scan(RecordSpace::kSessions, {}, {}, [&](std::string_view key, std::string_view value) {
+        ATTIC_ASSIGN_OR_RETURN(SessionRecord record, DecodeSession(key, value));
+        records.push_back(std::move(record));
+        return absl::OkStatus();
+      }));
   MutexLock lock(mutex_);
-  std::erase_if(records, [this](const SessionRecord& record) ATTIC_REQUIRES(mutex_) {
-    return !sessions_.contains(record.key);
-  });
+  std::erase_if(records, [this](const SessionRecord& record)
+                             ATTIC_REQUIRES(mutex_) { return !sessions_.contains(record.key); });
   return records;
 }
 
@@ -226,8 +219,7 @@ absl::StatusOr<uint64_t> DurableStoreImpl::AppendRows(uint64_t session_key, uint
                                                       const RowsRecord& rows) {
   ATTIC_RETURN_IF_ERROR(CheckSession(session_key));
   ATTIC_RETURN_IF_ERROR(RowsRecords::Check({&rows, 1}));
-  RecordBatch batch(rows.keys.size() + rows.values.size() +
-                            rows.query_sample.size_bytes() + 1024);
+  RecordBatch batch(rows.keys.size() + rows.values.size() + rows.query_sample.size_bytes() + 1024);
   rows_->Append(session_key, layer, rows, batch);
   return db_->Write(batch);
 }
@@ -244,12 +236,11 @@ absl::Status DurableStoreImpl::ReadRows(
   ATTIC_RETURN_IF_ERROR(CheckSession(session_key));
   // What the visitor says is no damage.
   bool stopped = false;
-  const absl::Status status =
-      rows_->Read(session_key, layer, begin, [&](const RowsRecord& rows) {
-        absl::Status visited = visit(rows);
-        stopped = !visited.ok();
-        return visited;
-      });
+  const absl::Status status = rows_->Read(session_key, layer, begin, [&](const RowsRecord& rows) {
+    absl::Status visited = visit(rows);
+    stopped = !visited.ok();
+    return visited;
+  });
   if (!stopped) Report(absl::StrCat(options_.directory, "/records"), status);
   return status;
 }
@@ -262,8 +253,8 @@ absl::StatusOr<SegmentReference> DurableStoreImpl::AddSegment(
 }
 
 absl::StatusOr<std::shared_ptr<const VectorSource>> DurableStoreImpl::SpillSegment(
-    const Segment& segment, const VectorArrays& vectors) {
-  return segments_->Spill(segment, vectors);
+    const Segment& segment, const VectorArrays& vectors, SegmentReference* reference) {
+  return segments_->Spill(segment, vectors, reference);
 }
 
 absl::StatusOr<std::vector<SegmentReference>> DurableStoreImpl::Segments(const HeadName& head) {

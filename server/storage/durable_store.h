@@ -3,13 +3,15 @@
 //
 //   DIRECTORY/LOCK          held while a process uses the directory
 //   DIRECTORY/VERSION       of the layout, as text
+//   DIRECTORY/DURABLE       how far the records are known to be durable
 //   DIRECTORY/records/      RocksDB: sessions, references to segment files, rows, states of heads
 //   DIRECTORY/segments/     one file per segment (segment_file.h), named by a number never used
 //   again
 //
-// A write is durable once a later or the same Sync() returned OK: it survives kill -9 and the loss
-// of power. Writes become durable in the order in which they were made; what was not durable may be
-// lost, but only from the end: no write is there without those before it.
+// DIRECTORY.md says more. A write is durable once a later or the same Sync() returned OK: it
+// survives kill -9 and the loss of power. Writes become durable in the order in which they were
+// made; what was not durable may be lost, but only from the end: no write is there without those
+// before it.
 #ifndef ATTIC_SERVER_STORAGE_DURABLE_STORE_H_
 #define ATTIC_SERVER_STORAGE_DURABLE_STORE_H_
 
@@ -100,9 +102,10 @@ struct LayerCut {
 
 // Thread-safe; calls about one session and layer that change something are made one at a time by
 // the caller. A call that fails changed nothing, or may have where it says "durable when it
-// returns": then it did all, and the caller repeats it, or gives the session up. Errors: RESOURCE_EXHAUSTED when the disk is full (writes succeed again when there is
-// room, without reopening), UNAVAILABLE when it fails, DATA_LOSS when what was read is damaged; all
-// name the file where one is known.
+// returns": then it did all, and the caller repeats it, or gives the session up. Errors:
+// RESOURCE_EXHAUSTED when the disk is full (writes succeed again when there is room, without
+// reopening), UNAVAILABLE when it fails, DATA_LOSS when what was read is damaged; all name the file
+// where one is known.
 class DurableStore {
  public:
   //   FAILED_PRECONDITION: another process holds the directory, or it is of another version.
@@ -131,9 +134,8 @@ class DurableStore {
   // Calls visit with the rows of a layer from `begin` on, in order of position, pieces as they were
   // appended but without what lies before `begin`; the query sample is that of the whole piece.
   // Stops at a gap. Arrays are valid during the visit and, but for the sample, not aligned.
-  virtual absl::Status ReadRows(
-      uint64_t session_key, uint32_t layer, int64_t begin,
-      const std::function<absl::Status(const RowsRecord&)>& visit) = 0;
+  virtual absl::Status ReadRows(uint64_t session_key, uint32_t layer, int64_t begin,
+                                const std::function<absl::Status(const RowsRecord&)>& visit) = 0;
 
   // --- Segments
 
@@ -143,10 +145,12 @@ class DurableStore {
   virtual absl::StatusOr<SegmentReference> AddSegment(
       const HeadName& head, const Segment& segment, const VectorArrays& vectors,
       std::shared_ptr<const VectorSource>* source) = 0;
-  // Writes a segment of a session that is not durable to a file that nothing refers to: it goes
-  // when the source does, or when the directory is opened next.
+  // Writes a segment to a file that nothing refers to: it goes when the source does, or when the
+  // directory is opened next. While the source is held, layers may refer to it as `reference`,
+  // which may be null, says.
   virtual absl::StatusOr<std::shared_ptr<const VectorSource>> SpillSegment(
-      const Segment& segment, const VectorArrays& vectors) = 0;
+      const Segment& segment, const VectorArrays& vectors,
+      SegmentReference* reference = nullptr) = 0;
   // In order of position.
   virtual absl::StatusOr<std::vector<SegmentReference>> Segments(const HeadName& head) = 0;
   virtual absl::StatusOr<SegmentFile> OpenSegment(const SegmentReference& reference) = 0;

@@ -23,7 +23,7 @@ namespace attic {
 
 class DurableStoreImpl final : public DurableStore {
  public:
-  static constexpr size_t kDamageMax = 1024;  // reports kept; the first ones
+  static constexpr size_t kDamageMax = 1024;          // reports kept; the first ones
   static constexpr size_t kTextBytesMax = 64u << 20;  // attributes, the state of a head
 
   DurableStoreImpl(const DurableStoreOptions& options,
@@ -49,7 +49,7 @@ class DurableStoreImpl final : public DurableStore {
                                               const VectorArrays& vectors,
                                               std::shared_ptr<const VectorSource>* source) override;
   absl::StatusOr<std::shared_ptr<const VectorSource>> SpillSegment(
-      const Segment& segment, const VectorArrays& vectors) override;
+      const Segment& segment, const VectorArrays& vectors, SegmentReference* reference) override;
   absl::StatusOr<std::vector<SegmentReference>> Segments(const HeadName& head) override;
   absl::StatusOr<SegmentFile> OpenSegment(const SegmentReference& reference) override;
   absl::Status DropRows(uint64_t session_key, uint32_t layer, int64_t position) override;

@@ -27,8 +27,7 @@ absl::Status ReplaceFile(rocksdb::FileSystem& file_system, const std::string& fo
   const std::string path = absl::StrCat(folder, "/", name);
   const std::string unfinished = absl::StrCat(path, ".tmp");
   std::unique_ptr<rocksdb::FSWritableFile> file;
-  rocksdb::IOStatus status =
-      file_system.NewWritableFile(unfinished, FileOptions(), &file, nullptr);
+  rocksdb::IOStatus status = file_system.NewWritableFile(unfinished, FileOptions(), &file, nullptr);
   if (status.ok()) {
     status = file->Append(rocksdb::Slice(content.data(), content.size()), IOOptions(), nullptr);
   }
@@ -41,11 +40,10 @@ absl::Status ReplaceFile(rocksdb::FileSystem& file_system, const std::string& fo
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::string> ReadSmallFile(rocksdb::FileSystem& file_system,
-                                          const std::string& path, size_t bytes_max) {
+absl::StatusOr<std::string> ReadSmallFile(rocksdb::FileSystem& file_system, const std::string& path,
+                                          size_t bytes_max) {
   // Asked first, because opening what does not exist is logged by some file systems.
-  ATTIC_RETURN_IF_ERROR(
-      FromRocksDb(file_system.FileExists(path, IOOptions(), nullptr), path));
+  ATTIC_RETURN_IF_ERROR(FromRocksDb(file_system.FileExists(path, IOOptions(), nullptr), path));
   std::unique_ptr<rocksdb::FSSequentialFile> file;
   ATTIC_RETURN_IF_ERROR(
       FromRocksDb(file_system.NewSequentialFile(path, FileOptions(), &file, nullptr), path));
@@ -53,9 +51,9 @@ absl::StatusOr<std::string> ReadSmallFile(rocksdb::FileSystem& file_system,
   size_t filled = 0;
   while (filled < content.size()) {
     rocksdb::Slice read;
-    ATTIC_RETURN_IF_ERROR(FromRocksDb(file->Read(content.size() - filled, IOOptions(), &read,
-                                                 content.data() + filled, nullptr),
-                                      path));
+    ATTIC_RETURN_IF_ERROR(FromRocksDb(
+        file->Read(content.size() - filled, IOOptions(), &read, content.data() + filled, nullptr),
+        path));
     if (read.empty()) break;
     // A file system may answer from memory of its own.
     if (read.data() != content.data() + filled) {

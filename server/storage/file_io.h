@@ -23,8 +23,8 @@ absl::Status ReplaceFile(rocksdb::FileSystem& file_system, const std::string& fo
                          std::unique_ptr<rocksdb::FSWritableFile>* open = nullptr);
 
 // All of a file. NOT_FOUND; DATA_LOSS if it is larger than `bytes_max`, which no whole one is.
-absl::StatusOr<std::string> ReadSmallFile(rocksdb::FileSystem& file_system,
-                                          const std::string& path, size_t bytes_max);
+absl::StatusOr<std::string> ReadSmallFile(rocksdb::FileSystem& file_system, const std::string& path,
+                                          size_t bytes_max);
 
 }  // namespace attic
 

@@ -287,11 +287,10 @@ RowsHeader HeaderOf(std::string_view key, const RowsRecord& rows) {
   header.keys_bytes = rows.keys.size();
   header.values_bytes = rows.values.size();
   header.sample_floats = rows.query_sample.size();
-  header.data_checksum =
-      RecordChecksum(RecordKind::kRowsData, key,
-                     {Bytes(rows.keys.data(), rows.keys.size()),
-                      Bytes(rows.values.data(), rows.values.size()),
-                      Bytes(rows.query_sample.data(), rows.query_sample.size_bytes())});
+  header.data_checksum = RecordChecksum(
+      RecordKind::kRowsData, key,
+      {Bytes(rows.keys.data(), rows.keys.size()), Bytes(rows.values.data(), rows.values.size()),
+       Bytes(rows.query_sample.data(), rows.query_sample.size_bytes())});
   return header;
 }
 
@@ -318,8 +317,7 @@ absl::StatusOr<RowsHeader> DecodeRows(std::string_view key, std::string_view sea
   if (!reader->Done() || begin > kPositionMax || header.count == 0 ||
       header.count > kPositionMax - begin || header.keys_bytes % header.count != 0 ||
       header.values_bytes % header.count != 0 || header.keys_bytes > kRowsBytesMax ||
-      header.values_bytes > kRowsBytesMax ||
-      header.sample_floats > kRowsBytesMax / sizeof(float)) {
+      header.values_bytes > kRowsBytesMax || header.sample_floats > kRowsBytesMax / sizeof(float)) {
     return Damaged("rows", key);
   }
   header.begin = static_cast<int64_t>(begin);

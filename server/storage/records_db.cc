@@ -1,13 +1,19 @@
 #include "server/storage/records_db.h"
 
+#include <algorithm>
+#include <cstddef>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "base/status_macros.h"
 #include "rocksdb/file_system.h"
+#include "rocksdb/metadata.h"
+#include "rocksdb/sst_file_reader.h"
 #include "server/storage/log_file_system.h"
+#include "server/storage/random_access_file.h"
 #include "server/storage/record_codec.h"
 #include "server/storage/rocksdb_status.h"
 
@@ -16,6 +22,7 @@ namespace {
 
 constexpr char kWriteCounter[] = "write";
 constexpr size_t kProbeBytes = 64u << 10;
+constexpr size_t kSearchBytes = 1u << 20;  // of a file, read at a time
 
 std::string_view ViewOf(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
 
@@ -81,8 +88,7 @@ class RecordsDb::Turn {
   RecordsDb& db_;
 };
 
-RecordsDb::RecordsDb(const std::string& directory,
-                     std::shared_ptr<rocksdb::FileSystem> file_system,
+RecordsDb::RecordsDb(const std::string& directory, std::shared_ptr<rocksdb::FileSystem> file_system,
                      uint64_t rows_buffer_bytes)
     : directory_(directory),
       path_(absl::StrCat(directory, "/records")),
@@ -115,8 +121,32 @@ absl::StatusOr<RecordsDb::Opened> RecordsDb::Open(const std::string& directory,
   return opened;
 }
 
+absl::StatusOr<RecordsDb::Examined> RecordsDb::OpenToExamine(
+    const std::string& directory, std::shared_ptr<rocksdb::FileSystem> file_system) {
+  constexpr uint64_t kRowsBufferBytes = 64u << 20;  // without effect: nothing is written
+  Examined examined;
+  examined.db.reset(new RecordsDb(directory, std::move(file_system), kRowsBufferBytes));
+  RecordsDb& db = *examined.db;
+  db.examining_ = true;
+  const absl::Status opened = db.Failed(db.OpenRocksDb(false, /*read_only=*/true));
+  examined.complaints = db.logger_->Complaints();
+  if (!opened.ok()) {
+    return absl::Status(
+        opened.code(),
+        absl::StrCat(std::string(opened.message()),
+                     examined.complaints.empty() ? "" : "; RocksDB: ", examined.complaints));
+  }
+  ATTIC_ASSIGN_OR_RETURN(examined.held, db.ReadWriteCounter());
+  ATTIC_ASSIGN_OR_RETURN(examined.durable, DurableMarker::Read(*db.file_system_, directory));
+  return examined;
+}
+
 RecordsDb::~RecordsDb() {
   if (db_ == nullptr) return;
+  if (examining_) {
+    CloseRocksDb();
+    return;
+  }
   // Flushed, so that nothing is left in logs, which are read twice by the next Open.
   if (Sync().ok() && !broken_) {
     marker_.Sync().IgnoreError();
@@ -129,9 +159,19 @@ rocksdb::Status RecordsDb::OpenRocksDb(bool create, bool read_only) {
   rocksdb::Options options = RecordsOptions(env_.get(), rows_buffer_bytes_, logger_, listener_);
   options.create_if_missing = create;
   rocksdb::DB* db = nullptr;
-  const rocksdb::Status status =
-      read_only ? rocksdb::DB::OpenForReadOnly(options, path_, &db)
-                : rocksdb::DB::Open(options, path_, &db);
+  rocksdb::Status status;
+  if (read_only) {
+    // With the families given. Without them RocksDB takes a way of its own where everything is
+    // compacted, on which it does not find values in blob files.
+    std::vector<rocksdb::ColumnFamilyHandle*> handles;
+    status = rocksdb::DB::OpenForReadOnly(
+        options, path_, {{rocksdb::kDefaultColumnFamilyName, options}}, &handles, &db);
+    for (rocksdb::ColumnFamilyHandle* handle : handles) {
+      db->DestroyColumnFamilyHandle(handle).PermitUncheckedError();
+    }
+  } else {
+    status = rocksdb::DB::Open(options, path_, &db);
+  }
   if (status.ok()) db_.reset(db);
   return status;
 }
@@ -144,8 +184,8 @@ void RecordsDb::CloseRocksDb() {
 
 absl::StatusOr<uint64_t> RecordsDb::ReadWriteCounter() {
   std::string value;
-  const rocksdb::Status found = db_->Get(
-      rocksdb::ReadOptions(), SpaceKey(RecordSpace::kCounters, kWriteCounter), &value);
+  const rocksdb::Status found =
+      db_->Get(rocksdb::ReadOptions(), SpaceKey(RecordSpace::kCounters, kWriteCounter), &value);
   if (found.IsNotFound()) return 0;
   ATTIC_RETURN_IF_ERROR(Failed(found));
   return DecodeCounter(kWriteCounter, value);
@@ -158,10 +198,10 @@ absl::Status RecordsDb::CheckDurable(std::vector<std::string>& complaints) {
   if (found.missing) complaints.push_back("it is missing: what is durable cannot be checked");
   if (found.damaged) complaints.push_back("it is damaged: what is durable cannot be checked");
   if (held < found.number) {
-    return absl::DataLossError(absl::StrCat(
-        path_, " holds writes up to ", held, ", but those up to ", found.number,
-        " were durable; without ", directory_, "/DURABLE it opens with what there is. RocksDB: ",
-        logger_->Complaints()));
+    return absl::DataLossError(
+        absl::StrCat(path_, " holds writes up to ", held, ", but those up to ", found.number,
+                     " were durable; without ", directory_,
+                     "/DURABLE it opens with what there is. RocksDB: ", logger_->Complaints()));
   }
   return absl::OkStatus();
 }
@@ -261,8 +301,8 @@ absl::Status RecordsDb::Probe() {
 
 absl::Status RecordsDb::Recover() {
   if (lost_) {
-    return absl::DataLossError(
-        absl::StrCat(path_, ": writes that were not durable are gone; the store must be restarted"));
+    return absl::DataLossError(absl::StrCat(
+        path_, ": writes that were not durable are gone; the store must be restarted"));
   }
   // Opening reads all logs: not worth it while nothing can be written. But what an error left half
   // done is in the way of readers, too.
@@ -309,8 +349,7 @@ absl::StatusOr<std::string> RecordsDb::Get(RecordSpace space, std::string_view k
   Use use(*this);
   ATTIC_RETURN_IF_ERROR(use.status());
   std::string value;
-  ATTIC_RETURN_IF_ERROR(
-      Failed(db_->Get(rocksdb::ReadOptions(), SpaceKey(space, key), &value)));
+  ATTIC_RETURN_IF_ERROR(Failed(db_->Get(rocksdb::ReadOptions(), SpaceKey(space, key), &value)));
   return value;
 }
 
@@ -348,6 +387,54 @@ absl::Status RecordsDb::Last(
     return visit(ViewOf(iterator->key()).substr(1), ViewOf(iterator->value()));
   }
   return Failed(iterator->status());
+}
+
+absl::Status RecordsDb::VerifyTable(const std::shared_ptr<rocksdb::FileSystem>& file_system,
+                                    const std::string& path) {
+  const std::unique_ptr<rocksdb::Env> env = rocksdb::NewCompositeEnv(file_system);
+  rocksdb::Options options;
+  options.env = env.get();
+  rocksdb::SstFileReader reader(options);
+  rocksdb::Status status = reader.Open(path);
+  if (status.ok()) status = reader.VerifyChecksum();
+  return FromRocksDb(status, path);
+}
+
+std::vector<std::string> RecordsDb::Tables() {
+  Use use(*this);
+  if (!use.status().ok()) return {};
+  std::vector<rocksdb::LiveFileMetaData> files;
+  db_->GetLiveFilesMetaData(&files);
+  std::vector<std::string> paths;
+  for (const rocksdb::LiveFileMetaData& file : files) {
+    paths.push_back(absl::StrCat(file.db_path, file.name));
+  }
+  return paths;
+}
+
+std::string RecordsDb::FindValueFile(RecordSpace space, std::string_view key) {
+  Use use(*this);
+  if (!use.status().ok()) return {};
+  const std::string stored = SpaceKey(space, key);
+  rocksdb::ColumnFamilyMetaData all_files;
+  db_->GetColumnFamilyMetaData(&all_files);
+  std::string buffer(kSearchBytes + stored.size(), '\0');
+  for (const rocksdb::BlobMetaData& blob : all_files.blob_files) {
+    const std::string path = absl::StrCat(path_, "/", blob.blob_file_name);
+    const auto file = RandomAccessFile::Open(*file_system_, path, /*direct=*/false);
+    if (!file.ok()) return path;
+    // Pieces overlap by the length of the key.
+    for (uint64_t begin = 0; begin < (*file)->bytes(); begin += kSearchBytes) {
+      const size_t bytes = std::min<uint64_t>(buffer.size(), (*file)->bytes() - begin);
+      if (!(*file)->Read(begin, std::as_writable_bytes(std::span(buffer).first(bytes))).ok()) {
+        return path;
+      }
+      if (std::string_view(buffer).substr(0, bytes).find(stored) != std::string_view::npos) {
+        return path;
+      }
+    }
+  }
+  return {};
 }
 
 }  // namespace attic

@@ -42,6 +42,17 @@ class RecordsDb {
   static absl::StatusOr<Opened> Open(const std::string& directory,
                                      std::shared_ptr<rocksdb::FileSystem> file_system,
                                      uint64_t rows_buffer_bytes, bool create);
+  // For reading only.
+  struct Examined {
+    std::unique_ptr<RecordsDb> db;
+    uint64_t held = 0;  // the last write that is there
+    DurableMarker::Found durable;
+    std::string complaints;  // of RocksDB, about what it left out
+  };
+  // Opens directory/records as it is and changes nothing. Less than was durable is no error here.
+  // Errors as of Open.
+  static absl::StatusOr<Examined> OpenToExamine(const std::string& directory,
+                                                std::shared_ptr<rocksdb::FileSystem> file_system);
   // Makes everything durable where that is possible.
   ~RecordsDb();
   RecordsDb(const RecordsDb&) = delete;
@@ -53,6 +64,15 @@ class RecordsDb {
   absl::StatusOr<uint64_t> Write(RecordBatch& batch);
   // Makes every write that returned durable. Calls at the same time share one.
   absl::Status Sync() { return group_sync_.Sync(); }
+
+  // Compares every checksum in one of RocksDB's tables. DATA_LOSS, UNAVAILABLE.
+  static absl::Status VerifyTable(const std::shared_ptr<rocksdb::FileSystem>& file_system,
+                                  const std::string& path);
+  // The paths of all tables in use.
+  std::vector<std::string> Tables();
+  // The path of the file beside the tables that holds the value of a key; empty when it is not
+  // found. Looks through all of them.
+  std::string FindValueFile(RecordSpace space, std::string_view key);
 
   uint64_t last_write() const { return written_.load(std::memory_order_acquire); }
   // Of the last write that was tried, whether it succeeded or not.
@@ -104,6 +124,7 @@ class RecordsDb {
   DurableMarker marker_;  // used by SyncOnce, and before and after all others
   GroupSync group_sync_;
 
+  bool examining_ = false;           // constant once opened
   std::unique_ptr<rocksdb::DB> db_;  // changed by Reopen, while nobody uses it; null: unreadable
 
   Mutex use_mutex_;

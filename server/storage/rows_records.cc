@@ -38,8 +38,8 @@ RowsRecord Cut(const RowsHeader& header, const std::string& data, int64_t begin,
   RowsRecord rows;
   rows.begin_position = header.begin + static_cast<int64_t>(skipped);
   rows.count = header.count - skipped;
-  rows.keys = std::span(bytes, header.keys_bytes)
-                  .subspan(skipped * (header.keys_bytes / header.count));
+  rows.keys =
+      std::span(bytes, header.keys_bytes).subspan(skipped * (header.keys_bytes / header.count));
   rows.values = std::span(bytes + header.keys_bytes, header.values_bytes)
                     .subspan(skipped * (header.values_bytes / header.count));
   rows.query_sample = query_sample;
@@ -80,7 +80,7 @@ absl::Status RowsRecords::Check(std::span<const RowsRecord> rows) {
 }
 
 void RowsRecords::Append(uint64_t session_key, uint32_t layer, const RowsRecord& rows,
-                                 RecordBatch& batch) {
+                         RecordBatch& batch) {
   const std::string key = RowsKey(session_key, layer, rows.begin_position);
   const RowsHeader header = HeaderOf(key, rows);
   PutData(RowsDataKey(key, header.data_checksum), rows, batch);
@@ -112,8 +112,8 @@ absl::Status RowsRecords::Replace(uint64_t session_key, uint32_t layer,
   std::vector<std::string> data_keys;
   const std::string begin = LayerKey(session_key, layer);
   const std::string end = EndOfPrefix(begin);
-  ATTIC_RETURN_IF_ERROR(db_.Scan(
-      RecordSpace::kRows, begin, end, [&](std::string_view key, std::string_view value) {
+  ATTIC_RETURN_IF_ERROR(
+      db_.Scan(RecordSpace::kRows, begin, end, [&](std::string_view key, std::string_view value) {
         ATTIC_ASSIGN_OR_RETURN(const RowsHeader header, DecodeRows(key, value));
         data_keys.push_back(RowsDataKey(key, header.data_checksum));
         batch.Delete(RecordSpace::kRows, key);
@@ -202,15 +202,13 @@ absl::Status RowsRecords::Drop(uint64_t session_key, uint32_t layer, int64_t pos
   if (position <= 0) return absl::OkStatus();
   const std::string begin = LayerKey(session_key, layer);
   std::string end;
-  ATTIC_RETURN_IF_ERROR(db_.Last(RecordSpace::kRows, begin,
-                                 RowsKey(session_key, layer, position),
-                                 [&](std::string_view key, std::string_view value) {
-                                   ATTIC_ASSIGN_OR_RETURN(const RowsHeader header,
-                                                          DecodeRows(key, value));
-                                   end = RowsKey(session_key, layer,
-                                                 header.end() > position ? header.begin : position);
-                                   return absl::OkStatus();
-                                 }));
+  ATTIC_RETURN_IF_ERROR(db_.Last(
+      RecordSpace::kRows, begin, RowsKey(session_key, layer, position),
+      [&](std::string_view key, std::string_view value) {
+        ATTIC_ASSIGN_OR_RETURN(const RowsHeader header, DecodeRows(key, value));
+        end = RowsKey(session_key, layer, header.end() > position ? header.begin : position);
+        return absl::OkStatus();
+      }));
   return end.empty() ? absl::OkStatus() : Remove(begin, end, batch);
 }
 

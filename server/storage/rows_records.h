@@ -37,8 +37,7 @@ class RowsRecords {
   // Forgets the rows with keys in [begin, end).
   absl::Status Remove(const std::string& begin, const std::string& end, RecordBatch& batch);
   // Forgets the pieces of a layer that end at `position` or before. Adds nothing if there is none.
-  absl::Status Drop(uint64_t session_key, uint32_t layer, int64_t position,
-                    RecordBatch& batch);
+  absl::Status Drop(uint64_t session_key, uint32_t layer, int64_t position, RecordBatch& batch);
 
   // As DurableStore::ReadRows.
   absl::Status Read(uint64_t session_key, uint32_t layer, int64_t begin,

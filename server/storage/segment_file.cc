@@ -181,4 +181,37 @@ absl::Status VerifySegmentFile(rocksdb::FileSystem& file_system, const std::stri
   return opened.clusters.ReadEach([](size_t, std::span<const std::byte>) {});
 }
 
+SegmentExamination ExamineSegmentFile(rocksdb::FileSystem& file_system, const std::string& path) {
+  SegmentExamination found;
+  const absl::StatusOr<OpenedFile> opened = OpenAndCheck(file_system, path, /*direct=*/false);
+  found.opened = opened.status();
+  if (!opened.ok()) return found;
+  const FileClusters& clusters = opened->clusters;
+  const Segment& segment = *opened->segment;
+  found.file_bytes = clusters.file->bytes();
+  found.identity = clusters.identity;
+  found.element_type = segment.element_type;
+  found.head_dim = segment.head_dim;
+  found.value_dim = segment.value_dim;
+  found.positions = segment.range();
+  std::vector<std::byte> block;
+  for (size_t cluster = 0; cluster < clusters.count(); ++cluster) {
+    if (clusters.rows(cluster) == 0) continue;
+    block.resize(clusters.bytes(cluster, cluster + 1));
+    found.read = clusters.Read(cluster, block);
+    if (!found.read.ok()) return found;
+    const absl::Status checked = clusters.Check(cluster, block);
+    if (checked.ok() || ++found.damaged_clusters > SegmentExamination::kDamagedClustersMax) {
+      continue;
+    }
+    // Those of a cluster ascend.
+    found.clusters.push_back(
+        {.cluster = static_cast<uint32_t>(cluster),
+         .positions = {segment.position(clusters.row_begin[cluster]),
+                       segment.position(clusters.row_begin[cluster + 1] - 1) + 1},
+         .what = std::string(checked.message())});
+  }
+  return found;
+}
+
 }  // namespace attic

@@ -3,12 +3,16 @@
 #ifndef ATTIC_SERVER_STORAGE_SEGMENT_FILE_H_
 #define ATTIC_SERVER_STORAGE_SEGMENT_FILE_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "api/types.h"
+#include "attention/element_type.h"
 #include "server/index/segment/segment.h"
 #include "server/index/segment/segment_vectors.h"
 #include "server/storage/cluster_cache.h"
@@ -54,6 +58,33 @@ absl::StatusOr<SegmentFile> OpenSegmentFile(std::shared_ptr<rocksdb::FileSystem>
 
 // Reads all of a file and compares every checksum; errors as of OpenSegmentFile.
 absl::Status VerifySegmentFile(rocksdb::FileSystem& file_system, const std::string& path);
+
+// What a whole reading of a file finds.
+struct SegmentExamination {
+  static constexpr size_t kDamagedClustersMax = 64;  // told apart; the first ones
+
+  struct DamagedCluster {
+    uint32_t cluster = 0;
+    PositionRange positions;  // that hold those of its rows, among others
+    std::string what;
+  };
+
+  // OK when the file can be opened; then the rest is known. Else as of OpenSegmentFile.
+  absl::Status opened;
+  uint64_t file_bytes = 0;
+  uint64_t identity = 0;
+  ElementType element_type = ElementType::kBFloat16;
+  size_t head_dim = 0;
+  size_t value_dim = 0;
+  PositionRange positions;
+  size_t damaged_clusters = 0;
+  std::vector<DamagedCluster> clusters;
+  absl::Status read;  // UNAVAILABLE, DATA_LOSS: the vectors could not be read to the end
+
+  bool whole() const { return opened.ok() && read.ok() && damaged_clusters == 0; }
+};
+// Like VerifySegmentFile, but goes on behind damaged clusters.
+SegmentExamination ExamineSegmentFile(rocksdb::FileSystem& file_system, const std::string& path);
 
 }  // namespace attic
 

@@ -45,8 +45,8 @@ SegmentRecords::SegmentRecords(RecordsDb& db, std::shared_ptr<SegmentRegistry> r
 
 absl::StatusOr<std::vector<uint64_t>> SegmentRecords::Load(bool delete_orphans) {
   std::map<uint64_t, SegmentRegistry::File> files;
-  ATTIC_RETURN_IF_ERROR(db_.Scan(
-      RecordSpace::kSegments, {}, {}, [&](std::string_view key, std::string_view value) {
+  ATTIC_RETURN_IF_ERROR(
+      db_.Scan(RecordSpace::kSegments, {}, {}, [&](std::string_view key, std::string_view value) {
         ATTIC_ASSIGN_OR_RETURN(const SegmentEntry entry, DecodeSegment(key, value));
         SegmentRegistry::File& file = files[entry.reference.file];
         ++file.references;
@@ -139,27 +139,27 @@ absl::StatusOr<SegmentReference> SegmentRecords::Add(const HeadName& head, const
 }
 
 absl::StatusOr<std::shared_ptr<const VectorSource>> SegmentRecords::Spill(
-    const Segment& segment, const VectorArrays& vectors) {
+    const Segment& segment, const VectorArrays& vectors, SegmentReference* reference) {
   ATTIC_ASSIGN_OR_RETURN(NewFile file, WriteFile(segment, vectors));
+  if (reference != nullptr) *reference = file.reference;
   return std::move(file.source);
 }
 
 absl::StatusOr<std::vector<SegmentReference>> SegmentRecords::List(const HeadName& head) {
   std::vector<SegmentReference> references;
   const std::string begin = HeadKey(head);
-  ATTIC_RETURN_IF_ERROR(
-      db_.Scan(RecordSpace::kSegments, begin, EndOfPrefix(begin),
-               [&](std::string_view key, std::string_view value) {
-                 ATTIC_ASSIGN_OR_RETURN(const SegmentEntry entry, DecodeSegment(key, value));
-                 const SegmentReference& reference = entry.reference;
-                 if (!references.empty() &&
-                     references.back().begin_position + references.back().tokens !=
-                         reference.begin_position) {
-                   return absl::DataLossError("records/: segments do not follow each other");
-                 }
-                 references.push_back(reference);
-                 return absl::OkStatus();
-               }));
+  ATTIC_RETURN_IF_ERROR(db_.Scan(
+      RecordSpace::kSegments, begin, EndOfPrefix(begin),
+      [&](std::string_view key, std::string_view value) {
+        ATTIC_ASSIGN_OR_RETURN(const SegmentEntry entry, DecodeSegment(key, value));
+        const SegmentReference& reference = entry.reference;
+        if (!references.empty() && references.back().begin_position + references.back().tokens !=
+                                       reference.begin_position) {
+          return absl::DataLossError("records/: segments do not follow each other");
+        }
+        references.push_back(reference);
+        return absl::OkStatus();
+      }));
   return references;
 }
 
@@ -181,8 +181,7 @@ absl::StatusOr<SegmentFile> SegmentRecords::Open(const SegmentReference& referen
   return file;
 }
 
-absl::Status SegmentRecords::Remove(const std::string& begin, RecordBatch& batch,
-                                    Change& change) {
+absl::Status SegmentRecords::Remove(const std::string& begin, RecordBatch& batch, Change& change) {
   return db_.Scan(RecordSpace::kSegments, begin, EndOfPrefix(begin),
                   [&](std::string_view key, std::string_view value) {
                     ATTIC_ASSIGN_OR_RETURN(const SegmentEntry entry, DecodeSegment(key, value));

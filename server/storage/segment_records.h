@@ -42,7 +42,8 @@ class SegmentRecords {
                                        const VectorArrays& vectors,
                                        std::shared_ptr<const VectorSource>* source);
   absl::StatusOr<std::shared_ptr<const VectorSource>> Spill(const Segment& segment,
-                                                            const VectorArrays& vectors);
+                                                            const VectorArrays& vectors,
+                                                            SegmentReference* reference);
   absl::StatusOr<std::vector<SegmentReference>> List(const HeadName& head);
   absl::StatusOr<SegmentFile> Open(const SegmentReference& reference);
 

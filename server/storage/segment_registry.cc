@@ -21,9 +21,9 @@ constexpr size_t kDigits = 16;
 
 std::string NameOf(uint64_t number) { return absl::StrFormat("%016x%s", number, kEnding); }
 
-// The number in names such as 000000000000001f.seg, and of what is written under such a name with
-// more behind it; nothing for other names.
-std::optional<uint64_t> NumberOf(const std::string& name, bool* unfinished) {
+}  // namespace
+
+std::optional<uint64_t> SegmentRegistry::NumberOf(const std::string& name, bool* unfinished) {
   if (name.size() < kDigits + sizeof(kEnding) - 1 || name.substr(kDigits, 4) != kEnding) {
     return std::nullopt;
   }
@@ -38,8 +38,6 @@ std::optional<uint64_t> NumberOf(const std::string& name, bool* unfinished) {
   return number;
 }
 
-}  // namespace
-
 SegmentRegistry::SegmentRegistry(std::shared_ptr<rocksdb::FileSystem> file_system,
                                  std::string folder)
     : file_system_(std::move(file_system)), folder_(std::move(folder)) {}
@@ -48,8 +46,9 @@ std::string SegmentRegistry::Path(uint64_t number) const {
   return absl::StrCat(folder_, "/", NameOf(number));
 }
 
-absl::StatusOr<std::vector<uint64_t>> SegmentRegistry::Load(
-    const std::map<uint64_t, File>& files, uint64_t number_max, bool delete_orphans) {
+absl::StatusOr<std::vector<uint64_t>> SegmentRegistry::Load(const std::map<uint64_t, File>& files,
+                                                            uint64_t number_max,
+                                                            bool delete_orphans) {
   std::vector<std::string> names;
   ATTIC_RETURN_IF_ERROR(
       FromRocksDb(file_system_->GetChildren(folder_, IOOptions(), &names, nullptr), folder_));

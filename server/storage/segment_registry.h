@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -30,6 +31,10 @@ class SegmentRegistry : public std::enable_shared_from_this<SegmentRegistry> {
   };
 
   SegmentRegistry(std::shared_ptr<rocksdb::FileSystem> file_system, std::string folder);
+
+  // The number in names such as 000000000000001f.seg, and of what is written under such a name with
+  // more behind it, which sets `unfinished`; nothing for other names.
+  static std::optional<uint64_t> NumberOf(const std::string& name, bool* unfinished);
 
   // To be called first. Deletes files that no record refers to, and what writing left unfinished,
   // if `delete_orphans`. Numbers up to `number_max` were given to files before. Returns the numbers

@@ -148,8 +148,8 @@ TEST(DurableStoreCrash, SkippedSyncsOfSegmentFilesAreFound) {
 
 TEST(DurableStoreCrash, SkippedSyncsOfTheFolderOfSegmentsAreFound) {
   std::string example;
-  const int losses = LossesFound(
-      [](const std::string& name) { return name == "sync-folder segments"; }, &example);
+  const int losses =
+      LossesFound([](const std::string& name) { return name == "sync-folder segments"; }, &example);
   EXPECT_GE(losses, 5) << "of 20";
 }
 

@@ -46,8 +46,8 @@ class FaultWritableFile final : public rocksdb::FSWritableFileOwnerWrapper {
     if (call) call();
     return status;
   }
-  IOStatus Append(const Slice& data, const IOOptions& options,
-                  const rocksdb::DataVerificationInfo&, IODebugContext* debug) override {
+  IOStatus Append(const Slice& data, const IOOptions& options, const rocksdb::DataVerificationInfo&,
+                  IODebugContext* debug) override {
     return Append(data, options, debug);
   }
   IOStatus Truncate(uint64_t size, const IOOptions& options, IODebugContext* debug) override {
@@ -91,8 +91,7 @@ class FaultDirectory final : public rocksdb::FSDirectoryWrapper {
       : FSDirectoryWrapper(std::move(target)), files_(files), path_(std::move(path)) {}
 
   IOStatus Fsync(const IOOptions&, IODebugContext*) override {
-    const IOStatus status =
-        files_.Begin("sync-folder", path_, FaultFileSystem::Effect::kTakesRoom);
+    const IOStatus status = files_.Begin("sync-folder", path_, FaultFileSystem::Effect::kTakesRoom);
     if (status.ok() && !files_.Skipped("sync-folder", path_)) files_.FolderSynced(path_);
     return status;
   }

@@ -15,12 +15,12 @@ namespace {
 
 std::string DescribeRecord(const SessionRecord& record) {
   const Fingerprint& fingerprint = record.fingerprint;
-  std::string text = absl::StrCat(
-      "session ", record.session_id, " ", fingerprint.model_id, " ", fingerprint.revision, " ",
-      fingerprint.layers, " ", fingerprint.q_heads, " ", fingerprint.kv_heads, " ",
-      fingerprint.head_dim, " ", fingerprint.value_dim, " ",
-      static_cast<int>(fingerprint.element_type), " ", fingerprint.logit_scale, " ",
-      fingerprint.position_encoding, " ", record.attributes, " layers");
+  std::string text =
+      absl::StrCat("session ", record.session_id, " ", fingerprint.model_id, " ",
+                   fingerprint.revision, " ", fingerprint.layers, " ", fingerprint.q_heads, " ",
+                   fingerprint.kv_heads, " ", fingerprint.head_dim, " ", fingerprint.value_dim, " ",
+                   static_cast<int>(fingerprint.element_type), " ", fingerprint.logit_scale, " ",
+                   fingerprint.position_encoding, " ", record.attributes, " layers");
   for (uint32_t layer : record.stored_layers) absl::StrAppend(&text, " ", layer);
   return text + "\n";
 }
@@ -55,29 +55,25 @@ absl::Status DescribeHead(DurableStore& store, const HeadName& head, int64_t* se
   return absl::OkStatus();
 }
 
-absl::Status DescribeSession(DurableStore& store, const SessionRecord& record,
-                             std::string& text) {
+absl::Status DescribeSession(DurableStore& store, const SessionRecord& record, std::string& text) {
   text += DescribeRecord(record);
   for (uint32_t layer : record.stored_layers) {
     int64_t segments_end = std::numeric_limits<int64_t>::max();
     for (uint32_t head = 0; head < record.fingerprint.kv_heads; ++head) {
-      ATTIC_RETURN_IF_ERROR(
-          DescribeHead(store, {record.key, layer, head}, &segments_end, text));
+      ATTIC_RETURN_IF_ERROR(DescribeHead(store, {record.key, layer, head}, &segments_end, text));
     }
     for (int64_t begin : {segments_end, int64_t{0}}) {
       absl::StrAppend(&text, " rows from ", begin, "\n");
-      ATTIC_RETURN_IF_ERROR(
-          store.ReadRows(record.key, layer, begin, [&](const RowsRecord& rows) {
-            text += DescribeRows(rows);
-            return absl::OkStatus();
-          }));
+      ATTIC_RETURN_IF_ERROR(store.ReadRows(record.key, layer, begin, [&](const RowsRecord& rows) {
+        text += DescribeRows(rows);
+        return absl::OkStatus();
+      }));
     }
   }
   return absl::OkStatus();
 }
 
-std::string DescribeModelRows(const ModelSession& session, const ModelLayer& layer,
-                              int64_t begin) {
+std::string DescribeModelRows(const ModelSession& session, const ModelLayer& layer, int64_t begin) {
   std::string text = absl::StrCat(" rows from ", begin, "\n");
   int64_t next = begin;
   for (const ModelPiece& piece : layer.rows) {
@@ -298,10 +294,10 @@ absl::Status StoreDriver::AddSegment(DurableStore& store) {
   if (begin + kSegmentTokens > layer->watermark()) return Append(store);
   segments.push_back({begin, next_seed_++});
   const SegmentContent content(begin, segments.back().seed);
-  const absl::Status status = store
-                                  .AddSegment({session.record.key, number, head}, content.segment,
-                                              content.vectors, nullptr)
-                                  .status();
+  const absl::Status status =
+      store
+          .AddSegment({session.record.key, number, head}, content.segment, content.vectors, nullptr)
+          .status();
   return Done(std::move(next), status, false);
 }
 
@@ -351,9 +347,9 @@ absl::Status TakeSegments(DurableStore& store, const HeadName& head, int64_t pos
 }
 
 // A layer cut at `position`: what a store is to hold, and the content that it borrows.
-absl::Status CutLayer(DurableStore& store, uint64_t session_key, uint32_t number,
-                      int64_t position, const Fingerprint& fingerprint, ModelLayer& layer,
-                      LayerState& state, std::vector<PieceContent>& contents) {
+absl::Status CutLayer(DurableStore& store, uint64_t session_key, uint32_t number, int64_t position,
+                      const Fingerprint& fingerprint, ModelLayer& layer, LayerState& state,
+                      std::vector<PieceContent>& contents) {
   state.layer = number;
   state.segments.resize(layer.segments.size());
   for (uint32_t head = 0; head < layer.segments.size(); ++head) {
@@ -392,9 +388,9 @@ absl::Status StoreDriver::Replace(DurableStore& store) {
     if (random_() % 4 == 0) continue;
     std::vector<PieceContent>& content = contents[states.size()];
     content.reserve(layer.rows.size());
-    ATTIC_RETURN_IF_ERROR(CutLayer(store, session.record.key, number,
-                                   CutPosition(layer, random_()), session.record.fingerprint,
-                                   layer, states.emplace_back(), content));
+    ATTIC_RETURN_IF_ERROR(CutLayer(store, session.record.key, number, CutPosition(layer, random_()),
+                                   session.record.fingerprint, layer, states.emplace_back(),
+                                   content));
   }
   const absl::Status status = store.ReplaceLayers(session.record.key, states);
   return Done(std::move(next), status, true);

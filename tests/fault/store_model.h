@@ -107,10 +107,9 @@ class StoreDriver {
   uint32_t next_id_ = 1;
   std::string operation_;
   StoreModel model_;
-  StoreModel failed_;  // had the last operation that failed been done
+  StoreModel failed_;          // had the last operation that failed been done
   std::vector<State> states_;  // in order; the first is that of an empty store
 };
-
 
 }  // namespace attic
 

@@ -7,6 +7,7 @@
 
 #include "attention/vector_kernels.h"
 #include "base/prefetch.h"
+#include "server/index/codes/residual_codes.h"
 
 namespace attic {
 namespace {
@@ -129,8 +130,36 @@ void NeedleQuery::RaiseFloorBy(std::span<const NeedleCandidate> candidates) {
 
 void NeedleQuery::ScoreExactly(std::span<NeedleCandidate> keys) {
   FindRows(keys);
+  DropHopeless(keys);
   for (size_t begin = 0; begin < keys.size(); begin += kKeysFetchedTogether) {
     ScoreFetched(keys.subspan(begin, std::min(kKeysFetchedTogether, keys.size() - begin)));
+  }
+}
+
+void NeedleQuery::DropHopeless(std::span<NeedleCandidate> keys) {
+  for (NeedleCandidate& key : keys) {
+    if (!key.in_range || rows_.resident(key.segment)) continue;
+    if (coefficients_.empty()) {
+      std::vector<float> rotated(part_.rotation->code_dim());
+      coefficients_.resize(ResidualCodeDim(*part_.rotation));
+      residual_ = MakeResidualQuery(*part_.rotation, query_.vector, rotated.data(),
+                                    coefficients_.data());
+    }
+    const Segment& segment = *part_.segments[key.segment];
+    const size_t cluster = segment.cluster_of_row(key.row);
+    const VectorsView centroids{segment.clusters.centroids.data(), ElementType::kBFloat16,
+                                segment.clusters.count, segment.head_dim};
+    float base = 0, logit = 0, best = 0;
+    ScoreVectors(query_.vector, 1, centroids.rows(cluster, 1), &base);
+    const CodedRows row = segment.residuals.rows(cluster, key.row, 1);
+    const ResidualScoring scoring{coefficients_.data(), residual_.step, residual_.offset,
+                                  /*half_variance=*/0, base};
+    ScoreResiduals(row, {&scoring, 1}, &logit, {&best, 1});
+    read_.bytes_read += centroids.row_bytes() + segment.residuals.row_bytes;
+    const float factor = row.factor_unit * static_cast<float>(*row.factors);
+    if (logit + kCodeErrors * std::sqrt(residual_.variance) * factor >= floor()) continue;
+    key.logit = logit;
+    key.in_range = false;
   }
 }
 

@@ -75,6 +75,9 @@ class NeedleQuery {
   void FindRows(std::span<NeedleCandidate> keys) const;
   bool IsCut(const Segment& segment) const;
   void Prune();
+  // Takes those on disk that their two-bit codes, which err less, show not to matter out of the
+  // range: a row costs a read of its cluster there.
+  void DropHopeless(std::span<NeedleCandidate> keys);
   // Those that the range holds; what cannot be read is left as it is.
   void ScoreFetched(std::span<NeedleCandidate> keys);
 
@@ -90,6 +93,8 @@ class NeedleQuery {
   RowReader& rows_;
   ReadStatistics& read_;
   std::vector<ClusterRow> to_fetch_;
+  ResidualQuery residual_;  // once it was needed
+  std::vector<int16_t> coefficients_;
 };
 
 }  // namespace attic

@@ -26,6 +26,9 @@ class RowReader {
   // in `read`. False when some could not be read: status() says why, from then on.
   bool Fetch(std::span<const ClusterRow> rows, ReadStatistics& read);
 
+  // Rows of the segment are read from memory.
+  bool resident(size_t segment) { return State(segment).arrays != nullptr; }
+
   // Of rows last fetched.
   const std::byte* key(ClusterRow row) { return Rows(row).keys; }
   const std::byte* value(ClusterRow row) { return Rows(row).values; }

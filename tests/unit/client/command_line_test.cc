@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -121,6 +122,63 @@ TEST_F(CommandLineTest, SessionsThroughTheirLife) {
   EXPECT_THAT(Run({"sessions", "describe", "copy"}).out, HasSubstr("session copy: 10 tokens"));
   EXPECT_EQ(Run({"sessions", "close", "copy"}).out, "closed copy\n");
   ExpectError({"sessions", "describe", "copy"}, "copy");
+}
+
+TEST_F(CommandLineTest, SessionsAsFiles) {
+  const std::string file = ::testing::TempDir() + "attic_command_line_test.snapshot";
+  std::filesystem::remove(file);
+  EXPECT_THAT(Run({"export", "book", file}).out, HasSubstr("exported book to"));
+  ExpectError({"export", "book", file}, "exists");
+  ExpectError({"export", "none", file + "2"}, "none");
+  EXPECT_FALSE(std::filesystem::exists(file + "2"));
+  EXPECT_FALSE(std::filesystem::exists(file + "2.tmp"));
+  ExpectError({"import", file}, "book is taken");
+  ExpectError({"import", file, "--session-id", "copy", "--durable"}, "data directory");
+  ExpectError({"import", file + "2"}, "No such file");
+  EXPECT_EQ(Run({"import", file, "--session-id", "copy"}).out,
+            "imported copy: 1,500 tokens, memory\n");
+  std::filesystem::resize_file(file, std::filesystem::file_size(file) - 1);
+  ExpectError({"import", file, "--session-id", "copy2"}, "snapshot");
+  std::filesystem::remove(file);
+}
+
+TEST_F(CommandLineTest, DoctorSaysWhatIsWhole) {
+  const std::string directory = ::testing::TempDir() + "attic_command_line_test.data";
+  std::filesystem::remove_all(directory);
+  EXPECT_EQ(Run({"doctor", directory}, false).exit_code, 2);
+  {
+    SessionStoreOptions options = SmallStoreOptions();
+    options.disk.store.directory = directory;
+    auto store = SessionStore::Open(options);
+    ASSERT_TRUE(store.ok()) << store.status();
+    const Result held = Run({"doctor", directory}, false);
+    EXPECT_EQ(held.exit_code, 2);
+    EXPECT_THAT(held.err, HasSubstr("a process is using"));
+    ASSERT_TRUE((*store)
+                    ->OpenSession({.session_id = "kept",
+                                   .fingerprint = TestFingerprint(),
+                                   .stored_layers = {2},
+                                   .durability = Durability::kDurable})
+                    .ok());
+    std::mt19937_64 random(1);
+    const TestLayer layer(600, random);
+    ASSERT_TRUE((*store)->Append(layer.Batch("kept", 2, 0, 600), absl::InfiniteFuture()).ok());
+    ASSERT_TRUE((*store)->WaitForBuilds(absl::Now() + absl::Seconds(60)).ok());
+  }
+  const Result whole = Run({"doctor", directory}, false);
+  EXPECT_EQ(whole.exit_code, 0) << whole.out;
+  EXPECT_THAT(whole.out, HasSubstr("kept"));
+  const std::string segment = directory + "/segments/0000000000000001.seg";
+  std::fstream file(segment, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(600);
+  file.put('\x7f');
+  file.close();
+  const Result damaged = Run({"doctor", directory, "--json"}, false);
+  EXPECT_EQ(damaged.exit_code, 1);
+  EXPECT_EQ(damaged.document()["whole"], false);
+  EXPECT_EQ(damaged.document()["findings"][0]["file"], "segments/0000000000000001.seg");
+  EXPECT_EQ(damaged.document()["sessions"][0]["whole"], false);
+  std::filesystem::remove_all(directory);
 }
 
 TEST_F(CommandLineTest, SearchListsPositionsAndScores) {

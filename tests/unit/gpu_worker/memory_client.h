@@ -48,6 +48,13 @@ class MemoryClient : public Client {
   absl::StatusOr<SessionDescription> DescribeSession(const std::string& id) override {
     return Describe(id);
   }
+  absl::Status ExportSession(const std::string&, absl::Time, const SnapshotWrite&) override {
+    return absl::UnimplementedError("ExportSession");
+  }
+  absl::StatusOr<SessionDescription> ImportSession(const ImportOptions&, absl::Time,
+                                                   const SnapshotRead&) override {
+    return absl::UnimplementedError("ImportSession");
+  }
   absl::StatusOr<std::vector<HeadPlan>> PlanSession(const std::string&) override {
     return absl::UnimplementedError("PlanSession");
   }

@@ -54,6 +54,12 @@ class FakeStore : public SessionStore {
   absl::StatusOr<SessionDescription> PinSession(const std::string&, bool) override {
     return absl::UnimplementedError("");
   }
+  absl::StatusOr<std::unique_ptr<SnapshotSource>> ExportSession(const std::string&) override {
+    return absl::UnimplementedError("");
+  }
+  absl::StatusOr<std::unique_ptr<SnapshotSink>> ImportSession(const ImportOptions&) override {
+    return absl::UnimplementedError("");
+  }
   absl::StatusOr<SessionDescription> TruncateSession(const std::string&, int64_t) override {
     return absl::UnimplementedError("");
   }

@@ -37,6 +37,8 @@ class Folder {
 SessionStoreOptions DurableOptions(const std::string& directory) {
   SessionStoreOptions options = SmallOptions();
   options.disk.store.directory = directory;
+  // Whether a scan is better depends on where the vectors happen to be.
+  options.index.exact_when_better = false;
   options.disk.tier.interval = absl::Milliseconds(2);
   options.disk.tier.cache_bytes_min = 256 << 10;
   return options;
