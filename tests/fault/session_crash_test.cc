@@ -26,7 +26,11 @@
 namespace attic {
 namespace {
 
+#if defined(__SANITIZE_ADDRESS__)
+constexpr int kSeeds = 60;
+#else
 constexpr int kSeeds = 300;
+#endif
 constexpr int kSteps = 60;
 constexpr uint64_t kOperationsMax = 900;  // about as many as so many steps take
 constexpr int kSkipSeeds = 20;

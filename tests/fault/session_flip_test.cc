@@ -35,7 +35,7 @@ constexpr uint64_t kFlips = 500;
 #else
 constexpr uint64_t kFlips = 5000;
 #endif
-constexpr int kThreads = 2;
+constexpr int kThreads = 4;  // much of the time goes into waiting for threads to end
 constexpr absl::Duration kPatience = absl::Seconds(60);
 // What a head had learnt is looked up elsewhere when it is damaged: estimates differ then.
 constexpr double kEstimateTolerance = 0.2;

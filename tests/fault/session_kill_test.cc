@@ -39,10 +39,15 @@ namespace attic {
 namespace {
 
 constexpr int kReportFd = 3;
+#if defined(__SANITIZE_ADDRESS__)
+constexpr int kKills = 100;
+#else
 constexpr int kKills = 300;
+#endif
 constexpr int kKillsMax = 450;    // when some kinds of operations are hard to meet
 constexpr int kNamedSteps = 250;  // of a process that waits for an operation to be killed at
-constexpr int kDryRuns = 4;
+constexpr int kDryRuns = 3;
+constexpr int kOften = 20;  // operations of a kind in one process
 
 // What is done to which kind of file: numbers of files are left out.
 std::string KindOf(const std::string& name, const std::string& parent) {
@@ -89,7 +94,8 @@ class ReportingListener : public WorkloadListener {
   void Done(const Outcome& outcome) override { Report("D " + outcome.Encode()); }
 };
 
-// Reports each kind of operation when it is seen first, and ends the process where it was told to.
+// Reports each kind of operation when it is seen first and when it was seen often, and ends the
+// process where it was told to.
 class KillPoint {
  public:
   explicit KillPoint(const WorkloadArguments& arguments)
@@ -100,7 +106,7 @@ class KillPoint {
     const std::string kind = KindOf(name, parent_);
     MutexLock lock(mutex_);
     const int occurrence = ++seen_[kind];
-    if (occurrence == 1) Report("N " + kind);
+    if (occurrence == 1 || occurrence == kOften) Report(absl::StrCat("N ", occurrence, " ", kind));
     if (kind != arguments_.kill_kind || occurrence != arguments_.kill_occurrence) return {};
     return Fault{.kind = FaultKind::kCall, .torn = arguments_.torn, .call = [kind] {
                    Report("K " + kind);
@@ -154,6 +160,7 @@ struct ProcessEnd {
   bool killed = false;
   std::string killed_at;        // a kind, if it was killed by itself
   std::set<std::string> kinds;  // of operations that were seen
+  std::set<std::string> often;  // those seen often
   std::string error;
 };
 
@@ -229,6 +236,13 @@ class WorkloadProcess {
     return *ready_ + kill_time->after;
   }
 
+  void HearKind(const std::string& occurrence_and_kind) {
+    const size_t space = occurrence_and_kind.find(' ');
+    const std::string kind = occurrence_and_kind.substr(space + 1);
+    end_.kinds.insert(kind);
+    if (occurrence_and_kind.substr(0, space) != "1") end_.often.insert(kind);
+  }
+
   void Hear(const std::string& line) {
     const std::string rest = line.size() > 2 ? line.substr(2) : "";
     switch (line.empty() ? ' ' : line[0]) {
@@ -242,7 +256,7 @@ class WorkloadProcess {
         oracle_.Done(Outcome::Decode(rest));
         break;
       case 'N':
-        end_.kinds.insert(rest);
+        HearKind(rest);
         break;
       case 'K':
         end_.killed_at = rest;
@@ -292,41 +306,47 @@ class KillLoop {
   void DryRun() {
     Lineage lineage;
     const uint64_t seed = random_();
-    const ProcessEnd end = lineage.Run({.seed = seed, .steps = 2 * kNamedSteps}, {});
-    ASSERT_EQ(end.error, "");
-    ASSERT_FALSE(end.killed);
-    ASSERT_EQ(lineage.Check(seed), "");
-    seen_.insert(end.kinds.begin(), end.kinds.end());
+    // First a new directory, then one that was used.
+    for (std::set<std::string>* seen : {&seen_, &seen_again_}) {
+      const ProcessEnd end = lineage.Run({.seed = seed, .steps = kNamedSteps}, {});
+      ASSERT_EQ(end.error, "");
+      ASSERT_FALSE(end.killed);
+      ASSERT_EQ(lineage.Check(seed), "");
+      Note(end);
+      seen->insert(end.kinds.begin(), end.kinds.end());
+    }
   }
 
   // One process, killed or not, and the check of what it leaves.
   void Round() {
-    if (lineage_ == nullptr || random_() % 4 == 0) {
-      Count();
-      lineage_ = std::make_unique<Lineage>();
-    }
-    const uint64_t seed = random_();
-    WorkloadArguments arguments{.seed = seed, .steps = kNamedSteps};
+    WorkloadArguments arguments{.seed = random_(), .steps = kNamedSteps};
     std::optional<KillTime> kill_time;
+    bool start_anew = lineage_ == nullptr || random_() % 4 == 0;
     if (rounds_++ % 2 == 0) {
       arguments.steps = 1000000;
       const bool while_opening = random_() % 5 == 0;
       kill_time =
           KillTime{while_opening, absl::Microseconds(random_() % (while_opening ? 60000 : 300000))};
     } else {
-      arguments.kill_kind = ChooseKind();
-      arguments.kill_occurrence = 1 + static_cast<int>(random_() % 2 == 0 ? 0 : random_() % 20);
-      if (!hit_.contains(arguments.kill_kind)) arguments.kill_occurrence = 1 + random_() % 2;
+      const std::string kind = ChooseKind();
+      arguments.kill_kind = kind;
+      arguments.kill_occurrence =
+          1 + static_cast<int>(often_.contains(kind) ? random_() % kOften : 0);
       arguments.torn = random_() % 2 == 0;
+      start_anew = start_anew || !seen_again_.contains(kind);
+    }
+    if (start_anew) {
+      Count();
+      lineage_ = std::make_unique<Lineage>();
     }
     SCOPED_TRACE(absl::StrCat("round ", rounds_, ", kind \"", arguments.kill_kind,
                               "\", occurrence ", arguments.kill_occurrence));
     const ProcessEnd end = lineage_->Run(arguments, kill_time);
     ASSERT_EQ(end.error, "");
-    seen_.insert(end.kinds.begin(), end.kinds.end());
+    Note(end);
     if (end.killed) ++kills_;
     if (!end.killed_at.empty()) hit_.insert(end.killed_at);
-    ASSERT_EQ(lineage_->Check(seed), "");
+    ASSERT_EQ(lineage_->Check(arguments.seed), "");
   }
 
   int kills() const { return kills_; }
@@ -345,6 +365,10 @@ class KillLoop {
   }
 
  private:
+  void Note(const ProcessEnd& end) {
+    seen_.insert(end.kinds.begin(), end.kinds.end());
+    often_.insert(end.often.begin(), end.often.end());
+  }
   std::string ChooseKind() {
     const std::set<std::string> rest = NotHit();
     const std::set<std::string>& among = rest.empty() ? seen_ : rest;
@@ -360,7 +384,9 @@ class KillLoop {
 
   std::mt19937_64 random_;
   std::unique_ptr<Lineage> lineage_;
-  std::set<std::string> seen_, hit_;
+  std::set<std::string> seen_, hit_;  // kinds
+  std::set<std::string> often_;       // of these, seen often by one process
+  std::set<std::string> seen_again_;  // seen in a directory that was used before
   int rounds_ = 0;
   int kills_ = 0;
   uint64_t tokens_ = 0;
