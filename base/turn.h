@@ -47,7 +47,8 @@ class Turn {
     while (taken_) {
       const absl::Duration left = deadline - absl::Now();
       if (left <= absl::ZeroDuration()) {
-        return absl::DeadlineExceededError("others were changing the same layer until the deadline");
+        return absl::DeadlineExceededError(
+            "others were changing the same layer until the deadline");
       }
       given_.WaitFor(mutex_, absl::ToChronoNanoseconds(std::min(left, kWaitMax)));
     }

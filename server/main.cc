@@ -47,15 +47,17 @@ void AddFlags(CLI::App& app, Flags& flags) {
   app.add_option("--memory-limit", limits.memory_bytes_max,
                  "for keys, values and index, such as 64GiB; 0: three quarters of the machine's")
       ->transform(CLI::AsSizeValue(false));
-  app.add_option("--data-dir", server.store.disk.store.directory,
-                 "folder for durable sessions, and for vectors that memory has no room for; made if "
-                 "it does not exist; without it all sessions are in memory");
+  app.add_option(
+      "--data-dir", server.store.disk.store.directory,
+      "folder for durable sessions, and for vectors that memory has no room for; made if "
+      "it does not exist; without it all sessions are in memory");
   app.add_option("--sync-interval-ms", flags.sync_interval_ms,
                  "pause between two syncs of what is appended to durable sessions")
       ->check(CLI::Range(0.0, 60'000.0))
       ->capture_default_str();
-  app.add_flag("--direct-io", server.store.disk.store.segment_files.direct_reads,
-               "read vectors past the page cache, which would keep them a second time; not on tmpfs");
+  app.add_flag(
+      "--direct-io", server.store.disk.store.segment_files.direct_reads,
+      "read vectors past the page cache, which would keep them a second time; not on tmpfs");
   app.add_option("--disk-read-threads", server.store.disk.store.cache.read_threads,
                  "reads of vectors under way at a time")
       ->check(CLI::Range(1, 256))

@@ -177,9 +177,9 @@ absl::Status StoreSession::Resume(const absl::Status& failure) {
 
 bool StoreSession::HoldsWhatWasSent(const SessionDescription& description) const {
   for (size_t slot = 0; slot < batches_.size(); ++slot) {
-    const auto layer = std::find_if(
-        description.layers.begin(), description.layers.end(),
-        [&](const LayerDescription& held) { return held.layer == layers_[slot]; });
+    const auto layer =
+        std::find_if(description.layers.begin(), description.layers.end(),
+                     [&](const LayerDescription& held) { return held.layer == layers_[slot]; });
     if (layer == description.layers.end() || layer->watermark < batches_[slot].begin) return false;
   }
   return true;

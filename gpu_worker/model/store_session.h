@@ -21,7 +21,7 @@ namespace attic::worker {
 struct StoreSessionOptions {
   Limits limits;
   size_t batch_tokens = 8192;  // of one AppendBatch; fewer where a message would be too large
-  absl::Duration flush_timeout = absl::Minutes(10);  // the store's builder may have to catch up
+  absl::Duration flush_timeout = absl::Minutes(10);   // the store's builder may have to catch up
   absl::Duration resume_timeout = absl::Seconds(30);  // for a store that went away to come back
 };
 

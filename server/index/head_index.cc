@@ -123,9 +123,7 @@ class HeadIndexImpl : public HeadIndex {
 
   absl::Status Truncate(int64_t position) override;
   absl::StatusOr<std::unique_ptr<HeadIndex>> Fork(int64_t position) const override;
-  std::vector<std::shared_ptr<const Segment>> Segments() const override {
-    return part()->segments;
-  }
+  std::vector<std::shared_ptr<const Segment>> Segments() const override { return part()->segments; }
   absl::Status AddSegment(std::shared_ptr<const Segment> segment) override;
   std::string LearntState() const override;
   uint64_t learnt_version() const override { return learnt_version_; }

@@ -152,8 +152,9 @@ class HeadIndex {
   virtual std::string LearntState() const = 0;
   // Grows whenever the head has learnt enough to be worth saving.
   virtual uint64_t learnt_version() const = 0;
-  // Of an empty head that `segments` segments will be added to, with what LearntState said when there
-  // were these, or some of them. INVALID_ARGUMENT when the bytes make no sense; then nothing changed.
+  // Of an empty head that `segments` segments will be added to, with what LearntState said when
+  // there were these, or some of them. INVALID_ARGUMENT when the bytes make no sense; then nothing
+  // changed.
   virtual absl::Status RestoreLearntState(const std::string& state, size_t segments) = 0;
   // Learns from all segments what can be learnt without queries; reads all vectors. Errors as of
   // HeadSnapshot::Attend.

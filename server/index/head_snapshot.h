@@ -36,8 +36,7 @@ class IndexedHeadSnapshot : public HeadSnapshot {
   PositionRange Clip(PositionRange range) const;
   bool ScansExactly(PositionRange range, AttendMode mode) const;
   absl::StatusOr<PositionRange> AttendSegments(PositionRange rest, absl::Time deadline,
-                                               SearchScratch& scratch,
-                                               ReadStatistics& read) const;
+                                               SearchScratch& scratch, ReadStatistics& read) const;
   void AttendTailExactly(PositionRange range, SearchScratch& scratch, ReadStatistics& read) const;
 
   const std::shared_ptr<const IndexedPart> part_;

@@ -82,9 +82,9 @@ uint64_t SummaryTables::memory_bytes() const {
 }
 
 ClusterRow IndexedPart::RowOf(int64_t position) const {
-  const auto after = std::upper_bound(
-      segments.begin(), segments.end(), position,
-      [](int64_t p, const auto& segment) { return p < segment->end_position(); });
+  const auto after =
+      std::upper_bound(segments.begin(), segments.end(), position,
+                       [](int64_t p, const auto& segment) { return p < segment->end_position(); });
   ATTIC_CHECK(after != segments.end());
   const Segment& segment = **after;
   const size_t row = segment.FindRow(position);

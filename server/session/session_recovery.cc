@@ -47,7 +47,7 @@ class Recovery {
     std::vector<SegmentReference> segments;
     bool learnt = false;
     std::vector<absl::StatusOr<SegmentFile>> files;  // read, and to be added next
-    absl::Status status;  // of the work done last
+    absl::Status status;                             // of the work done last
     bool damaged = false;
     SessionHead& head() const { return layer->head(name.kv_head); }
   };
@@ -168,11 +168,10 @@ class Recovery {
     const Fingerprint& fingerprint = session_.fingerprint();
     const size_t row_elements = rows.count * fingerprint.kv_heads;
     const size_t element = ElementBytes(fingerprint.element_type);
-    const bool fits = rows.count > 0 &&
-                      rows.keys.size() == row_elements * fingerprint.head_dim * element &&
-                      rows.values.size() == row_elements * fingerprint.value_dim * element &&
-                      rows.query_sample.size() %
-                              (size_t{fingerprint.q_heads} * fingerprint.head_dim) == 0;
+    const bool fits =
+        rows.count > 0 && rows.keys.size() == row_elements * fingerprint.head_dim * element &&
+        rows.values.size() == row_elements * fingerprint.value_dim * element &&
+        rows.query_sample.size() % (size_t{fingerprint.q_heads} * fingerprint.head_dim) == 0;
     if (fits) return absl::OkStatus();
     return absl::DataLossError(absl::StrCat("rows of layer ", layer.layer(), " from position ",
                                             rows.begin_position, " on have another shape"));

@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "base/status_macros.h"
 #include "base/check.h"
+#include "base/status_macros.h"
 #include "server/index/segment/segment.h"
 #include "server/session/head_rows.h"
 
@@ -141,9 +141,8 @@ void StoredLayer::AppendToHeads(const RowsRecord& rows) {
     const auto keys = HeadRows(rows.keys, heads, head, key_row_bytes(), key_rows);
     const auto values = HeadRows(rows.values, heads, head, value_row_bytes(), value_rows);
     // More than it holds only while a layer is recovered.
-    const auto held = static_cast<size_t>(
-        std::clamp<int64_t>(index.token_count() - rows.begin_position, 0,
-                            static_cast<int64_t>(rows.count)));
+    const auto held = static_cast<size_t>(std::clamp<int64_t>(
+        index.token_count() - rows.begin_position, 0, static_cast<int64_t>(rows.count)));
     const size_t count = rows.count - held;
     index.Append({keys.data() + held * key_row_bytes(), fingerprint_.element_type, count,
                   fingerprint_.head_dim},
@@ -209,11 +208,10 @@ absl::StatusOr<LayerCut> StoredLayer::PrepareCut(int64_t position, std::vector<L
   LayerCut cut{.layer = layer_, .position = position};
   int64_t needed_from = position;  // rows from here on that are not in segments which stay
   for (const auto& head : heads_) {
-    const size_t kept = std::min(head->disk_segments(),
-                                 static_cast<size_t>(position / options_.segment_tokens));
+    const size_t kept =
+        std::min(head->disk_segments(), static_cast<size_t>(position / options_.segment_tokens));
     cut.kept_segments.push_back(kept);
-    needed_from =
-        std::min(needed_from, static_cast<int64_t>(kept) * options_.segment_tokens);
+    needed_from = std::min(needed_from, static_cast<int64_t>(kept) * options_.segment_tokens);
   }
   const PositionRange dropped{needed_from, std::min(position, disk_->rows_begin())};
   if (dropped.begin >= dropped.end) return cut;
@@ -262,9 +260,11 @@ absl::StatusOr<LayerState> StoredLayer::PrepareFork(int64_t position,
   const auto bytes = static_cast<uint64_t>(position - needed_from) * heads_.size() *
                      (key_row_bytes() + value_row_bytes());
   if (bytes > kForkRowsBytesMax) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "durability: ", bytes, " bytes of layer ", layer_, " are not in segments on disk; a durable "
-        "fork writes at most ", kForkRowsBytesMax));
+    return absl::ResourceExhaustedError(absl::StrCat("durability: ", bytes, " bytes of layer ",
+                                                     layer_,
+                                                     " are not in segments on disk; a durable "
+                                                     "fork writes at most ",
+                                                     kForkRowsBytesMax));
   }
   ATTIC_RETURN_IF_ERROR(CopyRows({needed_from, position}, rows));
   for (const LayerRows& piece : rows) {
@@ -287,8 +287,8 @@ absl::Status StoredLayer::CopyRows(PositionRange range, std::vector<LayerRows>& 
     keys.resize(count * key_bytes);
     values.resize(count * value_bytes);
     for (size_t h = 0; h < heads; ++h) {
-      ATTIC_RETURN_IF_ERROR(heads_[h]->index().Snapshot()->CopyRange({begin, end}, keys.data(),
-                                                                     values.data()));
+      ATTIC_RETURN_IF_ERROR(
+          heads_[h]->index().Snapshot()->CopyRange({begin, end}, keys.data(), values.data()));
       for (size_t i = 0; i < count; ++i) {
         std::memcpy(piece.keys.data() + (i * heads + h) * key_bytes, keys.data() + i * key_bytes,
                     key_bytes);

@@ -82,8 +82,8 @@ class StoredLayer {
 
   // The following are for who holds the layer.
 
-  // Brings to memory what Truncate or Fork at `position` will read, so that neither waits for a disk
-  // while snapshots wait. Errors as of HeadSnapshot::Attend.
+  // Brings to memory what Truncate or Fork at `position` will read, so that neither waits for a
+  // disk while snapshots wait. Errors as of HeadSnapshot::Attend.
   absl::Status LoadCut(int64_t position);
   // What the disk must know to cut the layer at `position`; `rows` holds what the cut refers to.
   // Errors as of HeadSnapshot::Attend.
@@ -109,10 +109,7 @@ class StoredLayer {
  private:
   StoredLayer(const Fingerprint& fingerprint, uint32_t layer, const IndexOptions& options,
               std::shared_ptr<MemoryBudget> budget)
-      : fingerprint_(fingerprint),
-        layer_(layer),
-        options_(options),
-        budget_(std::move(budget)) {}
+      : fingerprint_(fingerprint), layer_(layer), options_(options), budget_(std::move(budget)) {}
 
   absl::Status CompareHeld(const AppendBatch& batch, size_t tokens) const;
   absl::Status ForgetHidden();

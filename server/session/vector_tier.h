@@ -40,15 +40,16 @@ class VectorTier {
   VectorTier(const VectorTier&) = delete;
   VectorTier& operator=(const VectorTier&) = delete;
 
-  // Returns when `bytes` more fit into the budget, or nothing more can be evicted. DEADLINE_EXCEEDED
-  // when that takes longer.
+  // Returns when `bytes` more fit into the budget, or nothing more can be evicted.
+  // DEADLINE_EXCEEDED when that takes longer.
   absl::Status MakeRoom(uint64_t bytes, absl::Time deadline);
 
  private:
   struct Inventory;
 
   void Run();
-  // One look at everything; `needed` bytes are waited for. True when the next should follow at once.
+  // One look at everything; `needed` bytes are waited for. True when the next should follow at
+  // once.
   bool Balance(uint64_t needed);
   Inventory TakeInventory() const;
   void SetCacheBytes(uint64_t bytes);

@@ -93,8 +93,8 @@ struct LayerState {
 // What a truncation leaves of a layer.
 struct LayerCut {
   uint32_t layer = 0;
-  int64_t position = 0;                // nothing is held from here on
-  std::vector<size_t> kept_segments;   // per kv head: so many of the first references stay
+  int64_t position = 0;               // nothing is held from here on
+  std::vector<size_t> kept_segments;  // per kv head: so many of the first references stay
   // Rows that were dropped because segments held them which are cut now: consecutive, before those
   // that are still recorded.
   std::vector<RowsRecord> rows;
@@ -161,8 +161,8 @@ class DurableStore {
   // may be those of any session; rows that the layer holds already are not written again.
   virtual absl::Status ReplaceLayers(uint64_t session_key, std::span<const LayerState> layers) = 0;
 
-  // Cuts layers of a session, all or none. Rows from a cut's position on are forgotten, also those of
-  // a record that straddles it. Durable when it returns.
+  // Cuts layers of a session, all or none. Rows from a cut's position on are forgotten, also those
+  // of a record that straddles it. Durable when it returns.
   virtual absl::Status TruncateLayers(uint64_t session_key, std::span<const LayerCut> cuts) = 0;
 
   // --- What a head has learnt, in a form of its own. Not durable by itself.

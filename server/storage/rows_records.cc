@@ -131,13 +131,12 @@ absl::Status RowsRecords::Replace(uint64_t session_key, uint32_t layer,
   return absl::OkStatus();
 }
 
-absl::Status RowsRecords::Truncate(uint64_t session_key, const LayerCut& cut,
-                                   RecordBatch& batch) {
+absl::Status RowsRecords::Truncate(uint64_t session_key, const LayerCut& cut, RecordBatch& batch) {
   const std::string begin = LayerKey(session_key, cut.layer);
   const std::string end = EndOfPrefix(begin);
   int64_t first_kept = cut.position;  // where the pieces that stay begin
-  ATTIC_RETURN_IF_ERROR(db_.Scan(
-      RecordSpace::kRows, begin, end, [&](std::string_view key, std::string_view value) {
+  ATTIC_RETURN_IF_ERROR(
+      db_.Scan(RecordSpace::kRows, begin, end, [&](std::string_view key, std::string_view value) {
         ATTIC_ASSIGN_OR_RETURN(const RowsHeader header, DecodeRows(key, value));
         first_kept = std::min(first_kept, header.begin);
         return absl::OkStatus();
@@ -147,8 +146,8 @@ absl::Status RowsRecords::Truncate(uint64_t session_key, const LayerCut& cut,
   for (const RowsRecord& piece : cut.rows) {
     if (piece.begin_position >= first_kept) break;
     const RowsRecord rows = FirstRows(
-        piece, std::min<size_t>(piece.count,
-                                static_cast<size_t>(first_kept - piece.begin_position)));
+        piece,
+        std::min<size_t>(piece.count, static_cast<size_t>(first_kept - piece.begin_position)));
     ATTIC_RETURN_IF_ERROR(Stage(session_key, cut.layer, {&rows, 1}));
     const std::string key = RowsKey(session_key, cut.layer, rows.begin_position);
     batch.Put(RecordSpace::kRows, key, EncodeRows(key, HeaderOf(key, rows)));
@@ -159,14 +158,13 @@ absl::Status RowsRecords::Truncate(uint64_t session_key, const LayerCut& cut,
 absl::Status RowsRecords::CutPiece(uint64_t session_key, uint32_t layer, int64_t position,
                                    RecordBatch& batch) {
   std::optional<RowsHeader> cut;
-  ATTIC_RETURN_IF_ERROR(db_.Last(RecordSpace::kRows, LayerKey(session_key, layer),
-                                 RowsKey(session_key, layer, position),
-                                 [&](std::string_view key, std::string_view value) {
-                                   ATTIC_ASSIGN_OR_RETURN(const RowsHeader header,
-                                                          DecodeRows(key, value));
-                                   if (header.end() > position) cut = header;
-                                   return absl::OkStatus();
-                                 }));
+  ATTIC_RETURN_IF_ERROR(db_.Last(
+      RecordSpace::kRows, LayerKey(session_key, layer), RowsKey(session_key, layer, position),
+      [&](std::string_view key, std::string_view value) {
+        ATTIC_ASSIGN_OR_RETURN(const RowsHeader header, DecodeRows(key, value));
+        if (header.end() > position) cut = header;
+        return absl::OkStatus();
+      }));
   if (!cut) return absl::OkStatus();
   const std::string key = RowsKey(session_key, layer, cut->begin);
   const std::string data_key = RowsDataKey(key, cut->data_checksum);

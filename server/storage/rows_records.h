@@ -31,8 +31,8 @@ class RowsRecords {
   // The layer holds these rows, which were staged, and no other ones.
   absl::Status Replace(uint64_t session_key, uint32_t layer, std::span<const RowsRecord> rows,
                        RecordBatch& batch);
-  // Forgets rows from cut.position on, and records cut.rows before those that stay, as far as none of
-  // these holds them. Data that are new are written at once.
+  // Forgets rows from cut.position on, and records cut.rows before those that stay, as far as none
+  // of these holds them. Data that are new are written at once.
   absl::Status Truncate(uint64_t session_key, const LayerCut& cut, RecordBatch& batch);
   // Forgets the rows with keys in [begin, end).
   absl::Status Remove(const std::string& begin, const std::string& end, RecordBatch& batch);

@@ -35,8 +35,7 @@ std::shared_ptr<const VectorSource> WithHold(std::shared_ptr<SegmentRegistry::Ho
 
 SegmentRecords::SegmentRecords(RecordsDb& db, std::shared_ptr<SegmentRegistry> registry,
                                std::shared_ptr<rocksdb::FileSystem> file_system,
-                               std::shared_ptr<ClusterCache> cache,
-                               const SegmentFileOptions& files)
+                               std::shared_ptr<ClusterCache> cache, const SegmentFileOptions& files)
     : db_(db),
       registry_(std::move(registry)),
       file_system_(std::move(file_system)),
@@ -211,20 +210,21 @@ absl::Status SegmentRecords::Replace(uint64_t session_key, const LayerState& lay
   return absl::OkStatus();
 }
 
-absl::Status SegmentRecords::Truncate(uint64_t session_key, const LayerCut& cut,
-                                      RecordBatch& batch, Change& change) {
+absl::Status SegmentRecords::Truncate(uint64_t session_key, const LayerCut& cut, RecordBatch& batch,
+                                      Change& change) {
   for (uint32_t kv_head = 0; kv_head < cut.kept_segments.size(); ++kv_head) {
     const std::string begin = HeadKey({session_key, cut.layer, kv_head});
     size_t index = 0;
-    ATTIC_RETURN_IF_ERROR(
-        db_.Scan(RecordSpace::kSegments, begin, EndOfPrefix(begin),
-                 [&](std::string_view key, std::string_view value) {
-                   if (index++ < cut.kept_segments[kv_head]) return absl::OkStatus();
-                   ATTIC_ASSIGN_OR_RETURN(const SegmentEntry entry, DecodeSegment(key, value));
-                   change.dropped.push_back(entry.reference.file);
-                   batch.Delete(RecordSpace::kSegments, key);
-                   return absl::OkStatus();
-                 }));
+    ATTIC_RETURN_IF_ERROR(db_.Scan(RecordSpace::kSegments, begin, EndOfPrefix(begin),
+                                   [&](std::string_view key, std::string_view value) {
+                                     if (index++ < cut.kept_segments[kv_head])
+                                       return absl::OkStatus();
+                                     ATTIC_ASSIGN_OR_RETURN(const SegmentEntry entry,
+                                                            DecodeSegment(key, value));
+                                     change.dropped.push_back(entry.reference.file);
+                                     batch.Delete(RecordSpace::kSegments, key);
+                                     return absl::OkStatus();
+                                   }));
   }
   return absl::OkStatus();
 }

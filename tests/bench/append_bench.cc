@@ -102,8 +102,10 @@ class AppendBench {
   // One search of what `head` holds now.
   void Search(const HeadIndex& head, Latencies& latencies) {
     const double start = WallMilliseconds(), processor_start = ThreadMilliseconds();
-    ATTIC_CHECK(head.Snapshot()->Attend({.queries = data_.question(next_question_), .selection = policy_},
-                            *scratch_, answer_).ok());
+    ATTIC_CHECK(head.Snapshot()
+                    ->Attend({.queries = data_.question(next_question_), .selection = policy_},
+                             *scratch_, answer_)
+                    .ok());
     latencies.processor_ms.push_back(ThreadMilliseconds() - processor_start);
     latencies.ms.push_back(WallMilliseconds() - start);
     next_question_ = (next_question_ + 1) % data_.question_count();

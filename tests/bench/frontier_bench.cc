@@ -61,8 +61,10 @@ class FrontierBench {
     std::vector<double> exact_ms;
     for (size_t i = 0; i < exact_.size(); ++i) {
       const double start = ThreadMilliseconds();
-      ATTIC_CHECK(snapshot_->Attend({.queries = data_.question(i), .mode = AttendMode::kExact}, *scratch_,
-                        exact_[i]).ok());
+      ATTIC_CHECK(snapshot_
+                      ->Attend({.queries = data_.question(i), .mode = AttendMode::kExact},
+                               *scratch_, exact_[i])
+                      .ok());
       exact_ms.push_back(ThreadMilliseconds() - start);
     }
     PrintHead(Quantile(exact_ms, 0.5));
@@ -103,8 +105,10 @@ class FrontierBench {
     for (size_t i = 0; i < exact_.size(); ++i) {
       HeadAnswer answer;
       const double start = ThreadMilliseconds();
-      ATTIC_CHECK(snapshot_->Attend({.queries = data_.question(i), .selection = asked.policy}, *scratch_,
-                        answer).ok());
+      ATTIC_CHECK(
+          snapshot_
+              ->Attend({.queries = data_.question(i), .selection = asked.policy}, *scratch_, answer)
+              .ok());
       milliseconds.push_back(ThreadMilliseconds() - start);
       bytes.push_back(static_cast<double>(answer.read.bytes_read) / vectors_bytes());
       keys.push_back(static_cast<double>(answer.read.exact_tokens));

@@ -40,7 +40,8 @@ class HeadBench {
       const std::span<const float> query = data_.question(i);
       HeadAnswer exact, indexed;
       double start = ThreadMilliseconds();
-      ATTIC_CHECK(snapshot->Attend({.queries = query, .mode = AttendMode::kExact}, *scratch, exact).ok());
+      ATTIC_CHECK(
+          snapshot->Attend({.queries = query, .mode = AttendMode::kExact}, *scratch, exact).ok());
       exact_ms.push_back(ThreadMilliseconds() - start);
       for (size_t r = 0; r < repeats; ++r) {
         start = ThreadMilliseconds();

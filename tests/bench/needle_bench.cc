@@ -79,8 +79,10 @@ class NeedleBench {
     exact_.resize(options_.needles);
     for (size_t i = 0; i < options_.needles; ++i) {
       const double start = ThreadMilliseconds();
-      ATTIC_CHECK(snapshot_->Attend({.queries = head_.question(i), .mode = AttendMode::kExact}, *scratch_,
-                        exact_[i]).ok());
+      ATTIC_CHECK(snapshot_
+                      ->Attend({.queries = head_.question(i), .mode = AttendMode::kExact},
+                               *scratch_, exact_[i])
+                      .ok());
       ms.push_back(ThreadMilliseconds() - start);
       for (size_t g = 0; g < options_.group; ++g) weights_.push_back(NeedleWeight(i, g));
     }
@@ -112,7 +114,9 @@ class NeedleBench {
     for (size_t i = 0; i < options_.needles; ++i) {
       HeadAnswer answer;
       const double start = ThreadMilliseconds();
-      ATTIC_CHECK(snapshot_->Attend({.queries = head_.question(i), .selection = policy}, *scratch_, answer).ok());
+      ATTIC_CHECK(
+          snapshot_->Attend({.queries = head_.question(i), .selection = policy}, *scratch_, answer)
+              .ok());
       ms.push_back(ThreadMilliseconds() - start);
       bytes.push_back(static_cast<double>(answer.read.bytes_read) /
                       static_cast<double>(exact_[i].read.bytes_read));

@@ -228,8 +228,8 @@ class TiersBench {
     memory_ = store->Status().memory;
     vectors_bytes_ = memory_.vectors_bytes + memory_.evicted_bytes;
     index_bytes_ = memory_.summaries_bytes + memory_.codes_bytes;
-    Say(absl::StrCat("session of ", options_.tokens, " tokens built in ", seconds, " s: ",
-                     vectors_bytes_ >> 20, " MiB of vectors, ", index_bytes_ >> 20,
+    Say(absl::StrCat("session of ", options_.tokens, " tokens built in ", seconds,
+                     " s: ", vectors_bytes_ >> 20, " MiB of vectors, ", index_bytes_ >> 20,
                      " MiB of index"));
     for (size_t i = 0; i < std::min(kExactQueries, options_.queries); ++i) {
       exact_.push_back(Ask(*store, Measured(i), AttendMode::kExact, {}));
@@ -321,21 +321,20 @@ class TiersBench {
     const double misses = static_cast<double>(after.cache_misses - before.cache_misses);
     const auto n = static_cast<double>(options_.queries);
     if (times == 0) in_memory_ms_ = Quantile(milliseconds, 0.5);
-    const json result = {
-        {"times_the_budget", times},
-        {"budget_bytes", options.limits.memory_bytes_max},
-        {"memory_bytes", after.memory.total() + after.cache_bytes},
-        {"p50_ms", Quantile(milliseconds, 0.5)},
-        {"p99_ms", Quantile(milliseconds, 0.99)},
-        {"p50_ratio", Quantile(milliseconds, 0.5) / in_memory_ms_},
-        {"coverage", coverage / n / kGroup},
-        {"median_error", Quantile(errors, 0.5)},
-        {"largest_error", Quantile(errors, 1.0)},
-        {"bytes_read", bytes / n},
-        {"exact_tokens", exact_tokens / n},
-        {"clusters_fetched", (hits + misses) / n},
-        {"disk_bytes_read", disk_bytes / n},
-        {"cache_hit_rate", hits + misses > 0 ? hits / (hits + misses) : 1.0}};
+    const json result = {{"times_the_budget", times},
+                         {"budget_bytes", options.limits.memory_bytes_max},
+                         {"memory_bytes", after.memory.total() + after.cache_bytes},
+                         {"p50_ms", Quantile(milliseconds, 0.5)},
+                         {"p99_ms", Quantile(milliseconds, 0.99)},
+                         {"p50_ratio", Quantile(milliseconds, 0.5) / in_memory_ms_},
+                         {"coverage", coverage / n / kGroup},
+                         {"median_error", Quantile(errors, 0.5)},
+                         {"largest_error", Quantile(errors, 1.0)},
+                         {"bytes_read", bytes / n},
+                         {"exact_tokens", exact_tokens / n},
+                         {"clusters_fetched", (hits + misses) / n},
+                         {"disk_bytes_read", disk_bytes / n},
+                         {"cache_hit_rate", hits + misses > 0 ? hits / (hits + misses) : 1.0}};
     Say(absl::StrCat("budget: ", result.dump()));
     return result;
   }

@@ -77,7 +77,8 @@ IndexMeasurement MeasureAttend(const BenchData& data, const ExactAnswers& exact,
   Mean estimated, covered, error;
   for (size_t i = 0; i < data.test_count(); ++i) {
     const Stopwatch watch;
-    ATTIC_CHECK(snapshot.Attend({.queries = {data.test_query(i), data.head_dim()}}, *scratch, answer).ok());
+    ATTIC_CHECK(
+        snapshot.Attend({.queries = {data.test_query(i), data.head_dim()}}, *scratch, answer).ok());
     totals.Add(data, answer.read, watch.milliseconds());
     error.Add(OutputError(data, exact, i, answer.output));
     estimated.Add(answer.coverage[0]);
@@ -104,8 +105,10 @@ IndexMeasurement MeasureSearch(const BenchData& data, const ExactAnswers& exact,
   for (size_t i = 0; i < data.test_count(); ++i) {
     ReadStatistics read;
     const Stopwatch watch;
-    ATTIC_CHECK(snapshot.Search({.queries = {data.test_query(i), data.head_dim()}}, data.k, *scratch, hits,
-                    read).ok());
+    ATTIC_CHECK(snapshot
+                    .Search({.queries = {data.test_query(i), data.head_dim()}}, data.k, *scratch,
+                            hits, read)
+                    .ok());
     totals.Add(data, read, watch.milliseconds());
     std::vector<uint32_t> found;
     for (const SearchHit& hit : hits[0]) found.push_back(static_cast<uint32_t>(hit.position));

@@ -163,8 +163,9 @@ absl::Status Demo::StartProcesses() {
   ATTIC_RETURN_IF_ERROR(StartStore("127.0.0.1:0"));
   ATTIC_ASSIGN_OR_RETURN(store_, ConnectClient({.address = store_process_->address()}));
 
-  std::vector<std::string> arguments = {"--listen", "127.0.0.1:0",     "--store",
-                                        store_process_->address(), "--model", options_.model_dir};
+  std::vector<std::string> arguments = {"--listen", "127.0.0.1:0",
+                                        "--store",  store_process_->address(),
+                                        "--model",  options_.model_dir};
   if (options_.durable) arguments.push_back("--durable");
   arguments.insert(arguments.end(), options_.worker_arguments.begin(),
                    options_.worker_arguments.end());

@@ -20,8 +20,8 @@ struct DemoOptions {
   std::string model_dir = "model/recall";
   size_t questions = 20;
   uint64_t seed = 1;
-  SelectionPolicy selection;                  // how far the store goes for the indexed answers
-  bool quiet = false;                         // no progress on stderr
+  SelectionPolicy selection;  // how far the store goes for the indexed answers
+  bool quiet = false;         // no progress on stderr
   // What is read is durable, and the store is killed between reading and asking.
   bool durable = false;
   std::vector<std::string> store_arguments;   // passed on to attic-store...

@@ -44,9 +44,10 @@ void AddDemoCommand(CLI::App& app, SelectedCommand& selected) {
   command->add_option("--questions", options->questions, "Needles hidden and asked for")
       ->capture_default_str();
   command->add_option("--seed", options->seed, "Seed of names and codes")->capture_default_str();
-  command->add_flag("--durable", options->durable,
-                    "Keep what is read on disk, kill the store (-9) between reading and asking, and "
-                    "start it again");
+  command->add_flag(
+      "--durable", options->durable,
+      "Keep what is read on disk, kill the store (-9) between reading and asking, and "
+      "start it again");
   AddSelectionOptions(*command, options->selection);
   command->add_option("--store-argument", options->store_arguments,
                       "Passed on to attic-store, as --store-argument=--threads=4");

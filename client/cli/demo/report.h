@@ -44,8 +44,8 @@ struct DemoReport {
   WorkerModel model;
   std::vector<DemoRow> rows;
   DemoReading first;
-  DemoReading second;         // of the same text, when the store holds it
-  size_t second_correct = 0;  // questions answered right by it
+  DemoReading second;           // of the same text, when the store holds it
+  size_t second_correct = 0;    // questions answered right by it
   double recovery_seconds = 0;  // of a store that was killed before the questions; 0: it was not
   std::vector<std::pair<std::string, double>> phase_seconds;  // in order
   StoreStatus store;                                          // after the questions

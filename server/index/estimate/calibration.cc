@@ -14,8 +14,8 @@ bool TrialsAscend(const std::vector<ErrorModel::Trial>& trials) {
   double expected = 0, bound = 0;
   for (const ErrorModel::Trial& trial : trials) {
     const double next = trial.expected * trial.factor;
-    const bool ascends = trial.expected >= expected && next >= bound * (1 - kRounding) &&
-                         std::isfinite(next);
+    const bool ascends =
+        trial.expected >= expected && next >= bound * (1 - kRounding) && std::isfinite(next);
     if (!ascends || !(trial.factor > 0)) return false;
     expected = trial.expected;
     bound = next;

@@ -26,8 +26,8 @@ struct TermErrors {
   bool measured = false;
 };
 
-// Measures on a few of `training_queries` (n, head_dim), with the segment's own vectors and moments. The
-// heaviest clusters count as exact, as they would in a search.
+// Measures on a few of `training_queries` (n, head_dim), with the segment's own vectors and
+// moments. The heaviest clusters count as exact, as they would in a search.
 TermErrors MeasureTerms(const Segment& segment, const VectorArrays& arrays,
                         const ClusterMoments& moments, float logit_scale,
                         std::span<const float> training_queries);
@@ -53,8 +53,8 @@ class PooledTerms {
   std::shared_ptr<const EstimateTerms> Terms() const;
 
   void Encode(ByteWriter& writer) const;
-  // Replaces everything by what was encoded, as for `segments` segments, some of which may have come
-  // or gone since. False when it is not of these dimensions; then nothing changed.
+  // Replaces everything by what was encoded, as for `segments` segments, some of which may have
+  // come or gone since. False when it is not of these dimensions; then nothing changed.
   bool Decode(ByteReader& reader, size_t segments);
 
  private:

@@ -234,8 +234,7 @@ class Calibrator {
       const double start = ThreadSeconds();
       Prepare(i * (count_ / group) / groups * group, group);
       ReadStatistics read;
-      Failed(
-          AttendIndexed(fitted, range_, policy, absl::InfiniteFuture(), scratch_, read).status);
+      Failed(AttendIndexed(fitted, range_, policy, absl::InfiniteFuture(), scratch_, read).status);
       seconds.push_back(ThreadSeconds() - start);
     }
     return Median(seconds) >= exact_seconds_;
@@ -334,9 +333,9 @@ class Calibrator {
   };
   std::vector<Rests> rests_;
   std::vector<double> rest_factors_;
-  std::vector<double> coverages_;      // of the walks last made, in truth
-  double exact_seconds_ = 0;  // of a group of queries
-  absl::Status failure_;               // the first
+  std::vector<double> coverages_;  // of the walks last made, in truth
+  double exact_seconds_ = 0;       // of a group of queries
+  absl::Status failure_;           // the first
 };
 
 }  // namespace

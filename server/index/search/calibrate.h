@@ -13,8 +13,8 @@ namespace attic {
 // Answers some of `queries` (n, head_dim), without the logit scale, over the segments of `part` but
 // the last:
 // exactly, by super-clusters alone, by clusters alone, by codes alone, and as far as errors of some
-// sizes ask for. Takes as long as several exact scans. Errors of VectorSource, when vectors cannot be
-// read.
+// sizes ask for. Takes as long as several exact scans. Errors of VectorSource, when vectors cannot
+// be read.
 absl::StatusOr<Calibration> Calibrate(const IndexedPart& part, std::span<const float> queries);
 
 }  // namespace attic

@@ -131,7 +131,7 @@ struct DescentState {
     uint32_t offset;  // within the cluster
   };
   std::vector<RowPlace> wanted;
-  std::vector<RowPlace> exact_rows;  // in the order they became exact...
+  std::vector<RowPlace> exact_rows;            // in the order they became exact...
   std::vector<const std::byte*> exact_values;  // ...and their values
   RowReader rows;
   std::vector<ClusterRow> to_fetch;

@@ -27,8 +27,8 @@ struct AnswerScratch {
   std::vector<float> residual;      // (head_dim)
 };
 
-// Adds every row that `state`, of a walk that could read all its rows, stands for to the accumulators (group): exact rows with their values,
-// all others by estimate.
+// Adds every row that `state`, of a walk that could read all its rows, stands for to the
+// accumulators (group): exact rows with their values, all others by estimate.
 //   queries: (group, head_dim), times the logit scale
 void AddDescent(const IndexedPart& part, std::span<const float> queries, const DescentState& state,
                 std::span<AttentionAccumulator> accumulators, AnswerScratch& scratch,

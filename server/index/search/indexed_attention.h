@@ -30,8 +30,8 @@ IndexedAnswer AttendIndexed(const IndexedPart& part, PositionRange range,
                             const SelectionPolicy& policy, absl::Time deadline,
                             SearchScratch& scratch, ReadStatistics& read);
 
-// Adds the positions of `range` held by the segment exactly; scratch.descent.rows has begun. Returns
-// false when its rows cannot be read; the reader's status says why.
+// Adds the positions of `range` held by the segment exactly; scratch.descent.rows has begun.
+// Returns false when its rows cannot be read; the reader's status says why.
 bool AttendSegmentExactly(const IndexedPart& part, size_t segment, PositionRange range,
                           SearchScratch& scratch, ReadStatistics& read);
 

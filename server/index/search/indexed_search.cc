@@ -146,9 +146,9 @@ absl::Status SearchIndexed(const IndexedPart& part, const TailView& tail,
       if (rows.begin == rows.end) continue;
       const ClusterRow first{node, rows.begin - segment.clusters.row_begin[cluster]};
       if (!state.rows.Fetch({&first, 1}, read)) break;
-      collector.AddSegmentRows(segment, rows.begin,
-                               {state.rows.key(first), segment.element_type,
-                                rows.end - rows.begin, segment.head_dim});
+      collector.AddSegmentRows(
+          segment, rows.begin,
+          {state.rows.key(first), segment.element_type, rows.end - rows.begin, segment.head_dim});
     }
     ATTIC_RETURN_IF_ERROR(descent.status());
     AddExactRows(part, state, scale, collector);

@@ -44,8 +44,7 @@ size_t CandidatesToKeep(const CodedQuery& query, float radius, size_t count) {
 
 NeedleQuery::NeedleQuery(const IndexedPart& part, const NeedleRequest& request,
                          const CodedQuery& query, std::atomic<float>& log_total, size_t count,
-                         std::vector<NeedleCandidate>& best, RowReader& rows,
-                         ReadStatistics& read)
+                         std::vector<NeedleCandidate>& best, RowReader& rows, ReadStatistics& read)
     : part_(part),
       request_(request),
       query_(query),
@@ -145,8 +144,8 @@ void NeedleQuery::DropHopeless(std::span<NeedleCandidate> keys) {
     if (coefficients_.empty()) {
       std::vector<float> rotated(part_.rotation->code_dim());
       coefficients_.resize(ResidualCodeDim(*part_.rotation));
-      residual_ = MakeResidualQuery(*part_.rotation, query_.vector, rotated.data(),
-                                    coefficients_.data());
+      residual_ =
+          MakeResidualQuery(*part_.rotation, query_.vector, rotated.data(), coefficients_.data());
     }
     const Segment& segment = *part_.segments[key.segment];
     const size_t cluster = segment.cluster_of_row(key.row);
@@ -172,9 +171,8 @@ void NeedleQuery::ScoreFetched(std::span<NeedleCandidate> keys) {
     if (!key.in_range) continue;
     const Segment& segment = *part_.segments[key.segment];
     const size_t cluster = segment.cluster_of_row(key.row);
-    to_fetch_.push_back(
-        {static_cast<uint32_t>(key.segment * part_.clusters_per_segment + cluster),
-         key.row - segment.clusters.row_begin[cluster]});
+    to_fetch_.push_back({static_cast<uint32_t>(key.segment * part_.clusters_per_segment + cluster),
+                         key.row - segment.clusters.row_begin[cluster]});
   }
   if (!rows_.Fetch(to_fetch_, read_)) return;
   const size_t dim = part_.shape.head_dim;

@@ -67,8 +67,8 @@ bool RowReader::Fetch(std::span<const ClusterRow> rows, ReadStatistics& read) {
   std::vector<std::shared_ptr<const VectorSource>> sources;  // alive while they are read from
   for (const uint32_t node : nodes_) {
     sources.push_back(part_->segments[node / per_segment]->vectors->source());
-    reads_.push_back({.source = sources.back().get(),
-                      .cluster = static_cast<uint32_t>(node % per_segment)});
+    reads_.push_back(
+        {.source = sources.back().get(), .cluster = static_cast<uint32_t>(node % per_segment)});
   }
   pinned_.assign(reads_.size(), false);
   status_ = reads_.front().source->ReadClusters(reads_);

@@ -1,8 +1,9 @@
 // A segment: an immutable run of positions of one head, with its vectors and its index together.
 //
 // Plain arrays without pointers between them, so that a segment can be written to disk section by
-// section and read back; the vectors may be on disk only (segment_vectors.h). Rows (one key and value each) are stored in cluster order, clusters in
-// super-cluster order, rows of a cluster by ascending position.
+// section and read back; the vectors may be on disk only (segment_vectors.h). Rows (one key and
+// value each) are stored in cluster order, clusters in super-cluster order, rows of a cluster by
+// ascending position.
 #ifndef ATTIC_SERVER_INDEX_SEGMENT_SEGMENT_H_
 #define ATTIC_SERVER_INDEX_SEGMENT_SEGMENT_H_
 

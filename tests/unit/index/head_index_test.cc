@@ -164,10 +164,15 @@ TEST(HeadIndexTest, SearchFindsTheBestKeys) {
     for (const PositionRange& range : {PositionRange{}, PositionRange{100, 4000}}) {
       std::vector<std::vector<SearchHit>> exact, indexed;
       ReadStatistics read;
-      ASSERT_TRUE(f.head().Snapshot()->Search({.queries = queries, .range = range, .mode = AttendMode::kExact},
-                                  k, f.scratch(), exact, read).ok());
-      ASSERT_TRUE(f.head().Snapshot()->Search({.queries = queries, .range = range}, k, f.scratch(), indexed,
-                                  read).ok());
+      ASSERT_TRUE(f.head()
+                      .Snapshot()
+                      ->Search({.queries = queries, .range = range, .mode = AttendMode::kExact}, k,
+                               f.scratch(), exact, read)
+                      .ok());
+      ASSERT_TRUE(f.head()
+                      .Snapshot()
+                      ->Search({.queries = queries, .range = range}, k, f.scratch(), indexed, read)
+                      .ok());
       ASSERT_EQ(exact.size(), 2u);
       for (size_t g = 0; g < 2; ++g) {
         ASSERT_EQ(exact[g].size(), k);
@@ -361,8 +366,11 @@ TEST(HeadNeedleTest, SearchesFindKeysThatSumsHide) {
   for (int i = 0; i < kNeedles; ++i) {
     std::vector<std::vector<SearchHit>> hits;
     ReadStatistics read;
-    ASSERT_TRUE(f.head().Snapshot()->Search({.queries = queries[i], .range = {0, f.count()}}, 1, f.scratch(),
-                                hits, read).ok());
+    ASSERT_TRUE(
+        f.head()
+            .Snapshot()
+            ->Search({.queries = queries[i], .range = {0, f.count()}}, 1, f.scratch(), hits, read)
+            .ok());
     found += hits[0].size() == 1 && hits[0][0].position == positions[i];
     EXPECT_LT(read.exact_tokens, 8000u);
   }

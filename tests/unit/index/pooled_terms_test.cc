@@ -33,7 +33,8 @@ class PooledTermsTest : public testing::Test {
   PooledTerms Of(size_t count) const {
     PooledTerms pooled(kDim, kDim);
     for (size_t i = 0; i < count; ++i) {
-      pooled.Add(*segments_[i], MeasureMoments(*segments_[i], *segments_[i]->vectors->arrays()), TermErrors());
+      pooled.Add(*segments_[i], MeasureMoments(*segments_[i], *segments_[i]->vectors->arrays()),
+                 TermErrors());
     }
     return pooled;
   }

@@ -94,8 +94,12 @@ TEST_F(SegmentBuilderTest, HoldsEveryPositionExactlyOnce) {
   std::set<size_t> seen;
   for (size_t row = 0; row < kTokens; ++row) {
     EXPECT_TRUE(seen.insert(token(row)).second);
-    EXPECT_EQ(std::memcmp(segment_->key_rows(*segment_->vectors->arrays()).row(row), key(token(row)), kHeadDim * 4), 0);
-    EXPECT_EQ(std::memcmp(segment_->value_rows(*segment_->vectors->arrays()).row(row), value(token(row)), kValueDim * 4), 0);
+    EXPECT_EQ(std::memcmp(segment_->key_rows(*segment_->vectors->arrays()).row(row),
+                          key(token(row)), kHeadDim * 4),
+              0);
+    EXPECT_EQ(std::memcmp(segment_->value_rows(*segment_->vectors->arrays()).row(row),
+                          value(token(row)), kValueDim * 4),
+              0);
     const size_t cluster = segment_->cluster_of_row(row);
     EXPECT_GE(row, segment_->clusters.row_begin[cluster]);
     EXPECT_LT(row, segment_->clusters.row_begin[cluster + 1]);

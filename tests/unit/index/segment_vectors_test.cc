@@ -107,8 +107,7 @@ class EvictedHeadTest : public ::testing::Test {
   void Evict() {
     for (const auto& segment : fixture_.head().Segments()) {
       const auto arrays = segment->vectors->arrays();
-      sources_.push_back(
-          std::make_shared<FakeSource>(*arrays, segment->clusters.row_begin));
+      sources_.push_back(std::make_shared<FakeSource>(*arrays, segment->clusters.row_begin));
       segment->vectors->AttachSource(sources_.back());
       ASSERT_GT(segment->vectors->Evict(segment->clusters.row_begin), 0u);
     }

@@ -156,8 +156,7 @@ TEST_F(DurableSessionTest, AckedTokensBecomeDurableByThemselvesAndFlushWaitsForT
 
 TEST_F(DurableSessionTest, WithoutADirectoryNothingIsDurable) {
   Open(SmallOptions());
-  EXPECT_EQ(store_->OpenSession(request_).status().code(),
-            absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(store_->OpenSession(request_).status().code(), absl::StatusCode::kFailedPrecondition);
 }
 
 TEST_F(DurableSessionTest, ASecondStoreOnTheDirectoryIsRefused) {
@@ -205,7 +204,8 @@ TEST_F(DurableSessionTest, DamageEndsASessionBeforeItAndTruncationGoesOnFromTher
   EXPECT_EQ(description->watermark, 256);
   ASSERT_FALSE(store_->Status().damage.empty());
   EXPECT_EQ(store_->Status().damage.front().file, files[3].string());
-  EXPECT_THAT(store_->Status().damage.back().what, ::testing::HasSubstr("damaged from position 256"));
+  EXPECT_THAT(store_->Status().damage.back().what,
+              ::testing::HasSubstr("damaged from position 256"));
   // What lies below is answered when it is asked for, all else refused.
   EXPECT_EQ(Attend(queries).status.code(), absl::StatusCode::kDataLoss);
   const AttendItem below{.session_id = "s", .range = {0, 256}, .queries = queries};
@@ -240,11 +240,10 @@ TEST_F(DurableSessionTest, EvictedVectorsAreReadForEveryKindOfQuestion) {
   const std::vector<float> queries = RandomFloats(4 * 16, random_);
   const AttendAnswer exact = Attend(queries, AttendMode::kExact);
   EXPECT_GT(exact.read.disk_bytes_read, 0u);
-  for (const SelectionPolicy policy :
-       {SelectionPolicy{}, SelectionPolicy{SelectionGoal::kTopK, 20},
-        SelectionPolicy{SelectionGoal::kTokenBudget, 2000},
-        SelectionPolicy{SelectionGoal::kCoverage, 0.5},
-        SelectionPolicy{SelectionGoal::kInnerProductRange, 2}}) {
+  for (const SelectionPolicy policy : {SelectionPolicy{}, SelectionPolicy{SelectionGoal::kTopK, 20},
+                                       SelectionPolicy{SelectionGoal::kTokenBudget, 2000},
+                                       SelectionPolicy{SelectionGoal::kCoverage, 0.5},
+                                       SelectionPolicy{SelectionGoal::kInnerProductRange, 2}}) {
     const AttendItem item{.session_id = "s", .selection = policy, .queries = queries};
     const auto answers = store_->Attend({&item, 1}, absl::InfiniteFuture());
     ASSERT_TRUE(answers->front().status.ok()) << answers->front().status.message();

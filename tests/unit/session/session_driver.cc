@@ -43,9 +43,8 @@ void SessionDriver::Reopen() {
   auto opened = SessionStore::Open(options_);
   ASSERT_TRUE(opened.ok()) << opened.status().message();
   store_ = *std::move(opened);
-  std::erase_if(sessions_, [](const auto& entry) {
-    return entry.second.durability == Durability::kMemory;
-  });
+  std::erase_if(sessions_,
+                [](const auto& entry) { return entry.second.durability == Durability::kMemory; });
   WaitForBuilds();
   EXPECT_EQ(store_->Status().sessions, sessions_.size());
   EXPECT_TRUE(store_->Status().damage.empty());
@@ -205,8 +204,7 @@ void SessionDriver::Attend() {
 }
 
 void SessionDriver::Compare(const AttendAnswer& answer, const AttendItem& item) {
-  const auto expected =
-      model().Attend(layer_, item.queries, answer.range.begin, answer.range.end);
+  const auto expected = model().Attend(layer_, item.queries, answer.range.begin, answer.range.end);
   const int64_t tokens = answer.range.end - answer.range.begin;
   ASSERT_EQ(answer.log_sum_exp.size(), expected.log_sum_exp.size());
   if (tokens == 0) {

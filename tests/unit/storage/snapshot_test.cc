@@ -109,8 +109,7 @@ TEST(SnapshotTest, AnotherVersionIsNamed) {
   header[8] = 2;
   EXPECT_TRUE(absl::IsDataLoss(DecodeSnapshotHeader(header).status()));  // its checksum is wrong
   const uint64_t checksum = XXH3_64bits(header.data(), kSnapshotHeaderBytes - sizeof(uint64_t));
-  std::memcpy(header.data() + kSnapshotHeaderBytes - sizeof(checksum), &checksum,
-              sizeof(checksum));
+  std::memcpy(header.data() + kSnapshotHeaderBytes - sizeof(checksum), &checksum, sizeof(checksum));
   EXPECT_TRUE(absl::IsFailedPrecondition(DecodeSnapshotHeader(header).status()));
 }
 
