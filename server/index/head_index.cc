@@ -154,6 +154,11 @@ class HeadIndexImpl : public HeadIndex {
     return part_;
   }
 
+  bool graph_is_due() const {
+    MutexLock lock(mutex_);
+    return growing_graph_;
+  }
+
   int64_t tail_segments() const {
     MutexLock lock(mutex_);
     return tail_.token_count() / options_.segment_tokens;
@@ -196,7 +201,7 @@ class HeadIndexImpl : public HeadIndex {
   mutable Mutex mutex_;
   Tail tail_ ATTIC_GUARDED_BY(mutex_);
   std::shared_ptr<const IndexedPart> part_ ATTIC_GUARDED_BY(mutex_);
-  // The newest segment is published, the graph over it not yet.
+  // The newest segments are published, the graph over them not yet.
   bool growing_graph_ ATTIC_GUARDED_BY(mutex_) = false;
   mutable std::shared_ptr<const IndexedHeadSnapshot> snapshot_ ATTIC_GUARDED_BY(mutex_);
 
@@ -230,8 +235,9 @@ std::shared_ptr<const IndexedPart> HeadIndexImpl::MakePart(
 }
 
 absl::StatusOr<bool> HeadIndexImpl::BuildSegmentAndGraph() {
-  if (!BuildSegmentFromTail()) return false;
-  CalibrateErrors();
+  const bool built = BuildSegmentFromTail();
+  if (built) CalibrateErrors();
+  if (!built && !graph_is_due()) return false;
   if (!options_.centroid_graph) return true;
   absl::StatusOr<bool> grown = GrowGraph();
   builder_bytes_.store(graph_growth_.memory_bytes(), std::memory_order_relaxed);
@@ -447,6 +453,7 @@ absl::Status HeadIndexImpl::AddSegment(std::shared_ptr<const Segment> segment) {
   MutexLock lock(mutex_);
   tail_ = Tail(tail_shape(), segment->end_position());
   part_ = std::move(next);
+  growing_graph_ = options_.centroid_graph;
   return absl::OkStatus();
 }
 

@@ -65,9 +65,9 @@ TEST_P(DurableModelTest, RandomOperationsAndRestartsAgreeWithTheModel) {
 TEST_P(DurableModelTest, TheSameWhenHardlyAnyVectorsStayInMemory) {
   const Folder folder;
   SessionStoreOptions options = DurableOptions(folder.path());
-  options.limits.memory_bytes_max = 64u << 20;
-  options.disk.tier.high_watermark = 0.01;
-  options.disk.tier.low_watermark = 0.005;
+  options.limits.memory_bytes_max = 512u << 20;  // builders of graphs take megabytes each
+  options.disk.tier.high_watermark = 0.001;
+  options.disk.tier.low_watermark = 0.0005;
   RunDriver(options, GetParam(), 400);
 }
 
@@ -136,6 +136,17 @@ TEST_F(DurableSessionTest, AnswersAreTheSameAfterARestartAsFarAsTheLastBit) {
   ASSERT_TRUE(plan_after.ok());
   EXPECT_EQ(plan_after->front().answers_measured, plan->front().answers_measured);
   EXPECT_EQ(plan_after->front().least_error, plan->front().least_error);
+}
+
+TEST_F(DurableSessionTest, TheGraphOverCentroidsIsBuiltAgain) {
+  Open(options_);
+  OpenSession();
+  for (int64_t begin = 0; begin < 4096; begin += 256) Append(begin, 256);
+  ASSERT_TRUE(store_->WaitForBuilds(absl::Now() + absl::Seconds(60)).ok());
+  ASSERT_GT(store_->Status().memory.graph_bytes, 0u);
+  Reopen();
+  EXPECT_GT(store_->Status().memory.graph_bytes, 0u);
+  EXPECT_EQ(store_->Status().pending_segments, 0u);
 }
 
 TEST_F(DurableSessionTest, AckedTokensBecomeDurableByThemselvesAndFlushWaitsForThem) {
