@@ -1,5 +1,6 @@
 // attic-store: flags, wiring, serving until a signal.
 #include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -100,9 +101,20 @@ sigset_t BlockEndSignals() {
   return signals;
 }
 
+// Every segment on disk is an open file: as many as the machine permits.
+void RaiseFileLimit() {
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {
+    Log(LogLevel::kWarning, "file_limit", {{"message", "cannot be raised"}});
+  }
+}
+
 int Serve(Flags flags) {
   const sigset_t signals = BlockEndSignals();
   CaptureLibraryLogs();
+  RaiseFileLimit();
   flags.server.store.disk.sync_interval = absl::Milliseconds(flags.sync_interval_ms);
   auto server = StoreServer::Start(flags.server);
   if (!server.ok()) {
