@@ -120,6 +120,7 @@ std::optional<std::string_view> Unseal(RecordKind kind, std::string_view key,
 uint64_t RecordChecksum(RecordKind kind, std::string_view key,
                         std::initializer_list<std::string_view> parts) {
   XXH3_state_t state;
+  XXH3_INITSTATE(&state);  // a seed left on the stack would pass for one that was prepared
   // The length of the key in the seed: no byte can move from the key into the value unseen.
   XXH3_64bits_reset_withSeed(&state, static_cast<uint64_t>(kind) << 32 | key.size());
   XXH3_64bits_update(&state, key.data(), key.size());

@@ -38,6 +38,7 @@ uint64_t Number(std::string_view bytes, size_t offset) {
 
 uint64_t BlockChecksumOf(uint64_t identity, std::string_view header, std::string_view payload) {
   XXH3_state_t state;
+  XXH3_INITSTATE(&state);  // a seed left on the stack would pass for one that was prepared
   XXH3_64bits_reset_withSeed(&state, identity);
   XXH3_64bits_update(&state, header.data(), kChecksumOffset);
   if (!payload.empty()) XXH3_64bits_update(&state, payload.data(), payload.size());

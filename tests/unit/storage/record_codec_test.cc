@@ -1,6 +1,8 @@
 #include "server/storage/record_codec.h"
 
+#include <alloca.h>
 #include <gtest/gtest.h>
+#include <xxhash.h>
 
 #include <limits>
 #include <random>
@@ -97,6 +99,25 @@ TEST(RecordCodec, CraftedValuesAreRefused) {
   for (int i = 0; i < 4; ++i) writer.U64(0);
   const std::string rows_key = RowsKey(1, 2, 3);
   EXPECT_FALSE(DecodeRows(rows_key, std::move(writer).Seal(RecordKind::kRows, rows_key)).ok());
+}
+
+// Writes over a part of what the last call left on the stack.
+__attribute__((noinline)) void WriteOnStack(size_t bytes) {
+  auto* left = static_cast<volatile char*>(alloca(bytes));
+  for (size_t i = 0; i < bytes; ++i) left[i] = static_cast<char>(i);
+}
+
+TEST(RecordCodec, ChecksumsDependOnNothingButTheRecord) {
+  const std::string key = SessionKey(2);
+  std::string value(1000, 'x');
+  for (size_t i = 0; i < value.size(); ++i) value[i] = static_cast<char>(i * 7);
+  const uint64_t seed = static_cast<uint64_t>(RecordKind::kSession) << 32 | key.size();
+  const std::string all = key + value;
+  const uint64_t expected = XXH3_64bits_withSeed(all.data(), all.size(), seed);
+  for (size_t bytes = 16; bytes < 2048; bytes += 16) {
+    EXPECT_EQ(RecordChecksum(RecordKind::kSession, key, {value}), expected) << bytes;
+    WriteOnStack(bytes);
+  }
 }
 
 TEST(RecordCodec, RowsAreCheckedAgainstTheirHeader) {
