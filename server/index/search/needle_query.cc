@@ -168,26 +168,33 @@ void NeedleQuery::DropHopeless(std::span<NeedleCandidate> keys) {
 void NeedleQuery::ScoreFetched(std::span<NeedleCandidate> keys) {
   to_fetch_.clear();
   for (const NeedleCandidate& key : keys) {
-    if (!key.in_range) continue;
+    if (!key.in_range || rows_.resident(key.segment)) continue;
     const Segment& segment = *part_.segments[key.segment];
     const size_t cluster = segment.cluster_of_row(key.row);
     to_fetch_.push_back({static_cast<uint32_t>(key.segment * part_.clusters_per_segment + cluster),
                          key.row - segment.clusters.row_begin[cluster]});
   }
-  if (!rows_.Fetch(to_fetch_, read_)) return;
+  if (!to_fetch_.empty() && !rows_.Fetch(to_fetch_, read_)) return;
+  addresses_.clear();
+  size_t fetched = 0;
+  for (const NeedleCandidate& key : keys) {
+    if (!key.in_range) continue;
+    const std::byte* resident = rows_.ResidentKey(key.segment, key.row);
+    addresses_.push_back(resident != nullptr ? resident : rows_.key(to_fetch_[fetched++]));
+  }
   const size_t dim = part_.shape.head_dim;
   const size_t key_bytes = dim * ElementBytes(part_.shape.element_type);
-  size_t fetched = 0;
+  size_t scored = 0;
   for (NeedleCandidate& key : keys) {
     if (!key.in_range) continue;
-    if (fetched + kPrefetchKeys < to_fetch_.size()) {
-      PrefetchBytes(rows_.key(to_fetch_[fetched + kPrefetchKeys]), key_bytes);
+    if (scored + kPrefetchKeys < addresses_.size()) {
+      PrefetchBytes(addresses_[scored + kPrefetchKeys], key_bytes);
     }
-    const std::byte* row = rows_.key(to_fetch_[fetched++]);
-    ScoreVectors(query_.vector, 1, {row, part_.shape.element_type, 1, dim}, &key.logit);
+    ScoreVectors(query_.vector, 1, {addresses_[scored++], part_.shape.element_type, 1, dim},
+                 &key.logit);
     RaiseLogTotal(key.logit);
   }
-  read_.bytes_read += to_fetch_.size() * key_bytes;
+  read_.bytes_read += addresses_.size() * key_bytes;
 }
 
 bool NeedleQuery::MayMatter(const NeedleCandidate& key) const {

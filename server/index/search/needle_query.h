@@ -93,7 +93,8 @@ class NeedleQuery {
   RowReader& rows_;
   ReadStatistics& read_;
   std::vector<ClusterRow> to_fetch_;
-  ResidualQuery residual_;  // once it was needed
+  std::vector<const std::byte*> addresses_;  // of the keys being scored
+  ResidualQuery residual_;                   // once it was needed
   std::vector<int16_t> coefficients_;
 };
 

@@ -29,6 +29,12 @@ class RowReader {
   // Rows of the segment are read from memory.
   bool resident(size_t segment) { return State(segment).arrays != nullptr; }
 
+  // The key of a row of the segment, null when it is on disk.
+  const std::byte* ResidentKey(size_t segment, size_t row) {
+    const SegmentState& state = State(segment);
+    return state.arrays == nullptr ? nullptr : state.arrays->keys.data() + row * key_bytes_;
+  }
+
   // Of rows last fetched.
   const std::byte* key(ClusterRow row) { return Rows(row).keys; }
   const std::byte* value(ClusterRow row) { return Rows(row).values; }
