@@ -12,6 +12,7 @@ LINES_MAX = 800
 LINES_MEDIAN_MAX = 150
 FUNCTION_LINES_MAX = 70
 COLUMNS_MAX = 100
+FILE_BYTES_MAX = 1 << 20
 
 CPP = (".h", ".cc", ".cu", ".cuh")
 BANNED = re.compile(  # split, so that this file does not contain them
@@ -136,6 +137,11 @@ def test_file_sizes():
     counts = {f: len(lines_of(f)) for f in CODE + PYTHON}
     report([f"{f}: {n} lines, at most {LINES_MAX}" for f, n in counts.items() if n > LINES_MAX])
     assert statistics.median(counts.values()) < LINES_MEDIAN_MAX
+
+
+def test_no_large_files_but_the_model():
+    large = [f for f in FILES if (ROOT / f).stat().st_size > FILE_BYTES_MAX]
+    report([f"{f}: over 1 MiB" for f in large if f.name != "model.safetensors"])
 
 
 def test_function_lengths():
