@@ -102,6 +102,7 @@ void Replay(StoreDriver& driver, int steps) {
 }
 
 TEST(DurableStoreKill, AtSomeOperations) {
+  int kills = 0;
   for (uint32_t seed = 1; seed <= 2; ++seed) {
     const TemporaryFolder whole;
     ASSERT_EQ(RunWork(whole, seed, 0), 0);
@@ -112,8 +113,12 @@ TEST(DurableStoreKill, AtSomeOperations) {
       SCOPED_TRACE("seed " + std::to_string(seed) + ", operation " + std::to_string(kill_at));
       const TemporaryFolder folder;
       const int status = RunWork(folder, seed, kill_at);
+      const Progress& progress = *Shared(folder.file("progress"));
+      // Threads of RocksDB make the number of operations differ a little from run to run.
+      if (status == 0 && progress.operations < kill_at) continue;
       ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) << status;
-      const int steps = Shared(folder.file("progress"))->steps;
+      ++kills;
+      const int steps = progress.steps;
       // The kernel survived: all that was written is there, synced or not. The step under way may
       // have been done.
       StoreDriver before = DriverOf(seed), after = DriverOf(seed);
@@ -129,6 +134,7 @@ TEST(DurableStoreKill, AtSomeOperations) {
           << before.Expected();
     }
   }
+  EXPECT_GE(kills, 28) << "of 32";
 }
 
 // Not a test: ends with 0 if it is refused.
