@@ -11,7 +11,9 @@ namespace attic {
 struct Limits {
   size_t sessions_max = 4096;
   size_t session_id_bytes_max = 128;
-  size_t text_bytes_max = 256;  // model_id, revision, position_encoding, tenant
+  size_t text_bytes_max = 256;         // model_id, revision, position_encoding, tenant
+  size_t shard_suffix_bytes_max = 32;  // of a shard's id, behind the session's
+  size_t shard_calls_max = 4096;       // in one message to a node
   uint32_t layers_max = 512;
   uint32_t q_heads_max = 512;
   uint32_t head_dim_max = 1024;      // also value_dim

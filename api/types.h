@@ -55,6 +55,35 @@ enum class Durability : uint8_t {
 // "memory" or "durable".
 const char* DurabilityName(Durability durability);
 
+// When an append to a session with several replicas is acknowledged.
+enum class AckPolicy : uint8_t {
+  kOne = 1,     // a replica holds it
+  kQuorum = 2,  // most of all replicas hold it, those that are down counted too
+  kAll = 3,     // every replica that the cluster does not call down holds it
+};
+
+// How many copies of a session a cluster keeps, and how it is cut. One store ignores it.
+struct Replication {
+  uint32_t replicas = 0;  // 1 to 3; 0: as the cluster says
+  AckPolicy ack_policy = AckPolicy::kAll;
+  // Positions a shard holds, for contexts that one node has no room for; a multiple of
+  // kPrefixBlockTokens. 0: all of them. A session cut so neither finds nor offers prefixes.
+  int64_t shard_tokens = 0;
+
+  bool operator==(const Replication&) const = default;
+};
+
+// Of what one node of a cluster holds, a shard or a manifest (api/shard.h): where it belongs.
+struct Placement {
+  uint32_t slot = 0;
+  std::string key;  // what the session's shards are placed by
+  Replication replication;
+  uint32_t kv_head = 0;  // of a shard
+  uint32_t block = 0;    // of a shard
+
+  bool operator==(const Placement&) const = default;
+};
+
 struct OpenSessionRequest {
   std::string session_id;  // empty: the store chooses one
   Fingerprint fingerprint;
@@ -75,6 +104,8 @@ struct OpenSessionRequest {
   // Starts with the longest prefix that a session of the same tenant, fingerprint and stored layers
   // holds; see SessionDescription::reused_tokens.
   bool reuse_prefix = false;
+  Replication replication;             // for a cluster
+  std::optional<Placement> placement;  // for one node of it: said by the client library
 };
 
 struct ForkOptions {
@@ -111,7 +142,8 @@ struct SessionDescription {
   uint32_t ttl_seconds = 0;
   double lease_seconds_left = 0;  // 0: no lease, or it has ended
   bool pinned = false;
-  bool created = false;  // by the call that returns this
+  bool created = false;                // by the call that returns this
+  std::optional<Placement> placement;  // on a node of a cluster
   bool operator==(const SessionDescription&) const = default;
 };
 

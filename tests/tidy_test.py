@@ -37,7 +37,10 @@ LAYERS = {
     "server/index/search/": VOCABULARY + ("server/index/",),
     "server/storage/": VOCABULARY + ("server/index/segment/", "server/index/codes/"),
     "server/session/": VOCABULARY + ("server/index/", "server/storage/"),
-    "server/service/": WIRE + ("server/session/", "server/index/"),
+    "server/cluster/": WIRE + ("server/session/", "server/cluster/"),
+    "server/cluster/etcd/": VOCABULARY + ("etcd/",),
+    "server/cluster/placement/": VOCABULARY,
+    "server/service/": WIRE + ("server/session/", "server/index/", "server/cluster/"),
     "server/main.cc": VOCABULARY + ("server/",),
     "client/cpp/": WIRE,
     "client/cpp/local_client.": VOCABULARY + ("client/cpp/", "server/session/"),
@@ -56,13 +59,15 @@ LAYERS = {
 ONLY_IN = {
     r"hnswlib/": ("server/index/graph/hnsw_builder.cc",),
     r"(grpc|grpcpp)/": (
-        "server/service/", "server/main.cc", "client/", "gpu_worker/service/", "gpu_worker/main.cc",
-        "tests/"),
-    r"google/protobuf/": ("wire/", "server/service/", "client/", "gpu_worker/service/", "tests/"),
+        "server/service/", "server/cluster/", "server/main.cc", "client/", "gpu_worker/service/",
+        "gpu_worker/main.cc", "tests/"),
+    r"google/protobuf/": (
+        "wire/", "server/service/", "server/cluster/", "client/", "gpu_worker/service/", "tests/"),
     r"(cuda|cuda_\w+|cublas\w*|cooperative_groups)\.h": (
         "gpu_worker/kernels/", "gpu_worker/backend/", "tests/"),
     r"hwy/": ("attention/", "server/index/", "gpu_worker/model/", "gpu_worker/backend/", "tests/"),
-    r"(rocksdb/|xxhash)": ("server/storage/", "tests/"),
+    r"rocksdb/": ("server/storage/", "tests/"),
+    r"xxhash": ("server/storage/", "api/shard.cc", "server/session/", "tests/"),
     r"cblas": ("server/index/segment/matrix_product.cc", "gpu_worker/"),
 }
 

@@ -150,6 +150,52 @@ absl::StatusOr<std::vector<PrefixHash>> PrefixHashesFromWire(const std::string& 
   return hashes;
 }
 
+v1::Replication ToWire(const Replication& replication) {
+  v1::Replication out;
+  out.set_replicas(replication.replicas);
+  out.set_ack_policy(static_cast<v1::AckPolicy>(replication.ack_policy));
+  out.set_shard_tokens(replication.shard_tokens);
+  return out;
+}
+
+absl::StatusOr<Replication> FromWire(const v1::Replication& replication) {
+  Replication out;
+  out.replicas = replication.replicas();
+  out.shard_tokens = replication.shard_tokens();
+  switch (replication.ack_policy()) {
+    case v1::ACK_POLICY_UNSPECIFIED:
+      return out;
+    case v1::ACK_POLICY_ONE:
+    case v1::ACK_POLICY_QUORUM:
+    case v1::ACK_POLICY_ALL:
+      out.ack_policy = static_cast<AckPolicy>(replication.ack_policy());
+      return out;
+    default:
+      return absl::InvalidArgumentError(absl::StrCat("replication.ack_policy: unknown policy ",
+                                                     static_cast<int>(replication.ack_policy())));
+  }
+}
+
+v1::Placement ToWire(const Placement& placement) {
+  v1::Placement out;
+  out.set_slot(placement.slot);
+  out.set_key(placement.key);
+  *out.mutable_replication() = ToWire(placement.replication);
+  out.set_kv_head(placement.kv_head);
+  out.set_block(placement.block);
+  return out;
+}
+
+absl::StatusOr<Placement> FromWire(const v1::Placement& placement) {
+  Placement out;
+  out.slot = placement.slot();
+  out.key = placement.key();
+  ATTIC_ASSIGN_OR_RETURN(out.replication, FromWire(placement.replication()));
+  out.kv_head = placement.kv_head();
+  out.block = placement.block();
+  return out;
+}
+
 v1::ForkRequest ToWire(const std::string& session_id, const ForkOptions& options) {
   v1::ForkRequest out;
   out.set_session_id(session_id);
@@ -177,6 +223,7 @@ v1::OpenRequest ToWire(const OpenSessionRequest& request) {
   out.set_pinned(request.pinned);
   out.set_prefix_hashes(ToWire(request.prefix_hashes));
   out.set_reuse_prefix(request.reuse_prefix);
+  if (request.placement.has_value()) *out.mutable_placement() = ToWire(*request.placement);
   return out;
 }
 
@@ -192,6 +239,9 @@ absl::StatusOr<OpenSessionRequest> FromWire(const v1::OpenRequest& request) {
   out.pinned = request.pinned();
   ATTIC_ASSIGN_OR_RETURN(out.prefix_hashes, PrefixHashesFromWire(request.prefix_hashes()));
   out.reuse_prefix = request.reuse_prefix();
+  if (request.has_placement()) {
+    ATTIC_ASSIGN_OR_RETURN(out.placement, FromWire(request.placement()));
+  }
   return out;
 }
 
@@ -229,6 +279,9 @@ v1::SessionDescription ToWire(const SessionDescription& description) {
   out.set_lease_seconds_left(description.lease_seconds_left);
   out.set_pinned(description.pinned);
   out.set_created(description.created);
+  if (description.placement.has_value()) {
+    *out.mutable_placement() = ToWire(*description.placement);
+  }
   return out;
 }
 
@@ -255,6 +308,9 @@ absl::StatusOr<SessionDescription> FromWire(const v1::SessionDescription& descri
   out.lease_seconds_left = description.lease_seconds_left();
   out.pinned = description.pinned();
   out.created = description.created();
+  if (description.has_placement()) {
+    ATTIC_ASSIGN_OR_RETURN(out.placement, FromWire(description.placement()));
+  }
   return out;
 }
 

@@ -43,6 +43,11 @@ v1::Durability ToWire(Durability durability);
 std::string ToWire(std::span<const PrefixHash> hashes);
 absl::StatusOr<std::vector<PrefixHash>> PrefixHashesFromWire(const std::string& bytes);
 
+v1::Replication ToWire(const Replication& replication);
+absl::StatusOr<Replication> FromWire(const v1::Replication& replication);
+v1::Placement ToWire(const Placement& placement);
+absl::StatusOr<Placement> FromWire(const v1::Placement& placement);
+
 v1::ForkRequest ToWire(const std::string& session_id, const ForkOptions& options);
 absl::StatusOr<ForkOptions> FromWire(const v1::ForkRequest& request);
 

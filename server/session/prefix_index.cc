@@ -30,7 +30,8 @@ bool Before(std::span<const PrefixHash> a, std::span<const PrefixHash> b, bool t
 }
 
 // Texts with their lengths, so that no two scopes look the same.
-std::string Scope(const std::string& tenant, const Fingerprint& f, std::vector<uint32_t> layers) {
+std::string Scope(const std::string& tenant, const Fingerprint& f, std::vector<uint32_t> layers,
+                  const std::optional<Placement>& placement) {
   std::string scope;
   for (const std::string* text : {&tenant, &f.model_id, &f.revision, &f.position_encoding}) {
     absl::StrAppend(&scope, text->size(), ":", *text);
@@ -40,6 +41,11 @@ std::string Scope(const std::string& tenant, const Fingerprint& f, std::vector<u
                   std::bit_cast<uint32_t>(f.logit_scale));
   std::sort(layers.begin(), layers.end());
   for (const uint32_t layer : layers) absl::StrAppend(&scope, ",", layer);
+  // Shards of equal tokens are equal where they are of the same head.
+  if (placement.has_value()) {
+    absl::StrAppend(&scope, "#", placement->kv_head, ".", placement->block, ".",
+                    placement->replication.shard_tokens);
+  }
   return scope;
 }
 
@@ -77,7 +83,8 @@ void PrefixIndex::Attach(const Entry& entry) {
 void PrefixIndex::Add(const std::shared_ptr<Session>& session, std::vector<PrefixHash> hashes) {
   std::vector<uint32_t> layers;
   for (const auto& layer : session->layers()) layers.push_back(layer->layer());
-  std::string scope = Scope(session->attributes().tenant, session->fingerprint(), layers);
+  std::string scope = Scope(session->attributes().tenant, session->fingerprint(), layers,
+                            session->attributes().placement);
   MutexLock lock(mutex_);
   ATTIC_CHECK(entries_.count(session.get()) == 0);
   Entry& entry = entries_[session.get()];
@@ -140,7 +147,8 @@ RegisteredPrefix PrefixIndex::Registered(const Session& session) const {
 std::vector<PrefixMatch> PrefixIndex::Find(const OpenSessionRequest& request) const {
   std::vector<PrefixMatch> matches;
   const std::span<const PrefixHash> hashes = request.prefix_hashes;
-  const std::string scope = Scope(request.tenant, request.fingerprint, request.stored_layers);
+  const std::string scope =
+      Scope(request.tenant, request.fingerprint, request.stored_layers, request.placement);
   MutexLock lock(mutex_);
   const auto chains = scopes_.find(scope);
   if (chains == scopes_.end()) return matches;

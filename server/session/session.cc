@@ -33,7 +33,8 @@ absl::StatusOr<std::shared_ptr<Session>> Session::CreateEmpty(const OpenSessionR
   std::shared_ptr<Session> session(new Session(request.session_id, request.fingerprint,
                                                {.durability = request.durability,
                                                 .tenant = request.tenant,
-                                                .ttl_seconds = request.ttl_seconds},
+                                                .ttl_seconds = request.ttl_seconds,
+                                                .placement = request.placement},
                                                resources));
   for (const uint32_t layer : layers) {
     ATTIC_ASSIGN_OR_RETURN(auto created, StoredLayer::Create(request.fingerprint, layer,
@@ -144,6 +145,9 @@ absl::Status Session::CheckSame(const OpenSessionRequest& request) const {
   }
   if (attributes_.durability < request.durability) {
     return absl::FailedPreconditionError("durability: the session is in memory");
+  }
+  if (attributes_.placement != request.placement) {
+    return absl::FailedPreconditionError("placement: differs from the session's");
   }
   std::vector<uint32_t> layers = request.stored_layers;
   std::sort(layers.begin(), layers.end());
@@ -257,6 +261,7 @@ SessionDescription Session::Describe() const {
   description.ttl_seconds = attributes_.ttl_seconds;
   description.reused_tokens = attributes_.reused_tokens;
   description.pinned = lease_.pinned();
+  description.placement = attributes_.placement;
   description.watermark = std::numeric_limits<int64_t>::max();
   int64_t durable = std::numeric_limits<int64_t>::max();
   for (const auto& layer : layers_) {

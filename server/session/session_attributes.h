@@ -3,6 +3,7 @@
 #define ATTIC_SERVER_SESSION_SESSION_ATTRIBUTES_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,8 +15,9 @@ namespace attic {
 struct SessionAttributes {
   Durability durability = Durability::kMemory;
   std::string tenant;
-  uint32_t ttl_seconds = 0;   // 0: no lease
-  int64_t reused_tokens = 0;  // there from the start, through a prefix
+  uint32_t ttl_seconds = 0;            // 0: no lease
+  int64_t reused_tokens = 0;           // there from the start, through a prefix
+  std::optional<Placement> placement;  // in a cluster
 
   bool operator==(const SessionAttributes&) const = default;
 };

@@ -67,7 +67,8 @@ absl::Status SessionImport::TakeSession(const std::string& item) {
       .tenant = attributes.tenant,
       .ttl_seconds = attributes.ttl_seconds,
       .pinned = snapshot_.recorded.pinned,
-      .prefix_hashes = snapshot_.recorded.prefix_hashes};
+      .prefix_hashes = snapshot_.recorded.prefix_hashes,
+      .placement = attributes.placement};
   if (!std::is_sorted(record.stored_layers.begin(), record.stored_layers.end())) {
     return Damaged("its layers are not in order");
   }

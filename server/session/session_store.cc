@@ -263,7 +263,8 @@ absl::StatusOr<std::shared_ptr<Session>> SessionStoreImpl::ForkPrefix(
                             {.durability = request.durability,
                              .tenant = request.tenant,
                              .ttl_seconds = request.ttl_seconds,
-                             .reused_tokens = position});
+                             .reused_tokens = position,
+                             .placement = request.placement});
     if (absl::IsResourceExhausted(fork.status())) return fork.status();
     if (!fork.ok()) continue;
     if (prefixes_.StillHolds(source, match.truncations)) return *std::move(fork);

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "api/cluster_map.h"
+#include "api/shard.h"
 #include "attention/element_type.h"
 #include "base/status_macros.h"
 
@@ -93,10 +96,13 @@ absl::Status ValidateSessionId(const std::string& session_id, const char* field,
   if (session_id.empty()) {
     return absl::InvalidArgumentError(absl::StrCat(field, ": must not be empty"));
   }
-  if (session_id.size() > limits.session_id_bytes_max) {
-    return OverLimit(field, session_id.size(), "session_id_bytes_max", limits.session_id_bytes_max);
+  // Of a shard, the id of its session.
+  const std::optional<ShardName> shard = ParseShardSessionId(session_id);
+  const std::string& own = shard.has_value() ? shard->session_id : session_id;
+  if (own.size() > limits.session_id_bytes_max) {
+    return OverLimit(field, own.size(), "session_id_bytes_max", limits.session_id_bytes_max);
   }
-  const bool allowed = std::all_of(session_id.begin(), session_id.end(), [](char c) {
+  const bool allowed = std::all_of(own.begin(), own.end(), [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
            c == '_' || c == '-' || c == ':' || c == '/';
   });
@@ -112,7 +118,29 @@ absl::Status ValidateOpen(const OpenSessionRequest& request, const Limits& limit
   ATTIC_RETURN_IF_ERROR(ValidateFingerprint(request.fingerprint, limits));
   ATTIC_RETURN_IF_ERROR(CheckText(request.tenant, "tenant", limits));
   ATTIC_RETURN_IF_ERROR(ValidatePrefix(0, request.prefix_hashes.size(), limits));
+  if (request.placement.has_value()) {
+    ATTIC_RETURN_IF_ERROR(ValidatePlacement(*request.placement, limits));
+  }
   return ValidateStoredLayers(request.stored_layers, request.fingerprint.layers);
+}
+
+absl::Status ValidatePlacement(const Placement& placement, const Limits& limits) {
+  ATTIC_RETURN_IF_ERROR(CheckText(placement.key, "placement.key", limits));
+  if (placement.key.empty()) return absl::InvalidArgumentError("placement.key: is empty");
+  if (placement.slot >= kClusterSlotsMax) {
+    return absl::InvalidArgumentError(absl::StrCat("placement.slot: not below ", kClusterSlotsMax));
+  }
+  const Replication& replication = placement.replication;
+  if (replication.replicas < 1 || replication.replicas > kReplicasMax) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("replication.replicas: not between 1 and ", kReplicasMax));
+  }
+  const int64_t block = static_cast<int64_t>(kPrefixBlockTokens);
+  if (replication.shard_tokens < 0 || replication.shard_tokens % block != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("replication.shard_tokens: no multiple of ", block));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status ValidatePrefix(size_t first_block, size_t blocks, const Limits& limits) {

@@ -13,12 +13,16 @@
 
 namespace attic {
 
-// A session id that is not empty: its length and its characters (letters, digits, . _ - : /).
+// A session id that is not empty: its length and its characters (letters, digits, . _ - : /). Of a
+// shard's id (api/shard.h) the same of its session's.
 absl::Status ValidateSessionId(const std::string& session_id, const char* field,
                                const Limits& limits);
 
 // Id (empty is allowed), fingerprint and stored layers.
 absl::Status ValidateOpen(const OpenSessionRequest& request, const Limits& limits);
+
+// Counts and the key; not whether the slot is one of this cluster's.
+absl::Status ValidatePlacement(const Placement& placement, const Limits& limits);
 
 // `blocks` hashes from the first_block'th on.
 absl::Status ValidatePrefix(size_t first_block, size_t blocks, const Limits& limits);
