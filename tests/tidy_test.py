@@ -38,6 +38,7 @@ LAYERS = {
     "server/storage/": VOCABULARY + ("server/index/segment/", "server/index/codes/"),
     "server/session/": VOCABULARY + ("server/index/", "server/storage/"),
     "server/service/": WIRE + ("server/session/", "server/index/"),
+    "server/cluster/etcd/": CORE,
     "server/main.cc": VOCABULARY + ("server/",),
     "client/cpp/": WIRE,
     "client/cpp/local_client.": VOCABULARY + ("client/cpp/", "server/session/"),
@@ -56,8 +57,9 @@ LAYERS = {
 ONLY_IN = {
     r"hnswlib/": ("server/index/graph/hnsw_builder.cc",),
     r"(grpc|grpcpp)/": (
-        "server/service/", "server/main.cc", "client/", "gpu_worker/service/", "gpu_worker/main.cc",
-        "tests/"),
+        "server/service/", "server/cluster/etcd/", "server/main.cc", "client/", "gpu_worker/service/",
+        "gpu_worker/main.cc", "tests/"),
+    r"etcd/": ("server/cluster/etcd/", "tests/unit/cluster/etcd/"),
     r"google/protobuf/": ("wire/", "server/service/", "client/", "gpu_worker/service/", "tests/"),
     r"(cuda|cuda_\w+|cublas\w*|cooperative_groups)\.h": (
         "gpu_worker/kernels/", "gpu_worker/backend/", "tests/"),
