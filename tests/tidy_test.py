@@ -57,8 +57,8 @@ LAYERS = {
 ONLY_IN = {
     r"hnswlib/": ("server/index/graph/hnsw_builder.cc",),
     r"(grpc|grpcpp)/": (
-        "server/service/", "server/cluster/etcd/", "server/main.cc", "client/", "gpu_worker/service/",
-        "gpu_worker/main.cc", "tests/"),
+        "server/cluster/etcd/", "server/service/", "server/main.cc", "client/",
+        "gpu_worker/service/", "gpu_worker/main.cc", "tests/"),
     r"etcd/": ("server/cluster/etcd/", "tests/unit/cluster/etcd/"),
     r"google/protobuf/": ("wire/", "server/service/", "client/", "gpu_worker/service/", "tests/"),
     r"(cuda|cuda_\w+|cublas\w*|cooperative_groups)\.h": (

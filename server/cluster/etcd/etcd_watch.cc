@@ -1,5 +1,6 @@
 #include "server/cluster/etcd/etcd_watch.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -104,7 +105,11 @@ absl::Status EtcdWatchStream::Follow(EtcdChannel& channel) {
 
 absl::Status EtcdWatchStream::OnQueueEvent(void* tag, bool ok) {
   --in_progress_;
-  if (tag == &write_tag) writing_ = false;
+  if (tag == &write_tag) {
+    // After a write that failed there is no other, but what etcd said last can still be read.
+    writing_ = !ok;
+    return absl::OkStatus();
+  }
   if (!ok) return absl::CancelledError();
   if (tag == &read_tag) {
     ATTIC_RETURN_IF_ERROR(OnResponse());
@@ -182,11 +187,7 @@ void EtcdWatchStream::Read() {
 absl::Status EtcdWatchStream::Finish(const EtcdChannel& channel) {
   void* tag = nullptr;
   bool ok = false;
-  while (in_progress_ > 0 && queue_.Next(&tag, &ok)) {
-    --in_progress_;
-    // A message that came before the end may still be read, but not the next one.
-    if (tag == &read_tag && ok) context_.TryCancel();
-  }
+  while (in_progress_ > 0 && queue_.Next(&tag, &ok)) --in_progress_;
   grpc::Status status;
   stream_->Finish(&status, &finish_tag);
   queue_.Next(&tag, &ok);

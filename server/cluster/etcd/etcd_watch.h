@@ -58,8 +58,8 @@ class EtcdWatchStream final : public EtcdWatch {
   etcdserverpb::WatchRequest request_;    // of the write in progress
   etcdserverpb::WatchResponse response_;  // of the read in progress
   int in_progress_ = 0;                   // operations whose tag will come out of queue_
-  bool writing_ = false;
-  int64_t next_revision_;  // no later change may be older
+  bool writing_ = false;                  // or cannot write any more
+  int64_t next_revision_;                 // no later change may be older
   EtcdClock::time_point heard_at_;
   std::optional<EtcdClock::time_point> asked_at_;  // for a sign of life that has not come
 

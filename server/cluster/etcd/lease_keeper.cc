@@ -27,6 +27,11 @@ int64_t LeaseKeeper::lease() const {
   return Clock::now() < held_until_ ? lease_ : 0;
 }
 
+absl::Status LeaseKeeper::last_status() const {
+  MutexLock lock(mutex_);
+  return last_status_;
+}
+
 absl::Status LeaseKeeper::Release() {
   Stop();
   int64_t lease = 0;
@@ -65,6 +70,11 @@ void LeaseKeeper::SetHeld(int64_t lease, Clock::time_point until) {
   held_until_ = until;
 }
 
+void LeaseKeeper::SetStatus(const absl::Status& status) {
+  MutexLock lock(mutex_);
+  last_status_ = status;
+}
+
 void LeaseKeeper::Run() {
   while (WaitUntil(Clock::now())) {
     const Clock::time_point began = Clock::now();
@@ -80,13 +90,22 @@ bool LeaseKeeper::Acquire() {
   if (abandoned_lease_ != 0) {
     // etcd may have kept it, when only its answers did not come; so may the keys under it.
     const absl::Status status = client_.RevokeLease(abandoned_lease_);
-    if (!status.ok() && !absl::IsNotFound(status)) return false;
-    abandoned_lease_ = 0;
+    if (absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status)) {
+      SetStatus(status);
+      return false;
+    }
+    abandoned_lease_ = 0;  // revoked or not there; what etcd refuses to revoke ends by itself
   }
   const Clock::time_point sent = Clock::now();
   const absl::StatusOr<EtcdLease> lease = client_.GrantLease(ttl_);
+  SetStatus(lease.status());
   if (!lease.ok()) return false;
-  SetHeld(lease->id, sent + ToChrono(lease->ttl));
+  const Clock::time_point until = sent + ToChrono(lease->ttl);
+  if (Clock::now() >= until) {
+    abandoned_lease_ = lease->id;
+    return false;
+  }
+  SetHeld(lease->id, until);
   return true;
 }
 
@@ -104,12 +123,17 @@ void LeaseKeeper::KeepUntilLost() {
   Clock::duration pause = interval;
   while (true) {
     const Clock::time_point began = Clock::now();
-    if (!registered) registered = handler_.on_granted(lease).ok();
+    if (!registered) {
+      const absl::Status status = handler_.on_granted(lease);
+      SetStatus(status);
+      registered = status.ok();
+    }
     if (!WaitUntil(std::min(began + (registered ? pause : retry), held_until))) return;
     const Clock::time_point sent = Clock::now();
     if (sent >= held_until) break;
     const absl::StatusOr<absl::Duration> left =
         client_.KeepAlive(lease, absl::FromChrono(held_until - sent));
+    if (!left.ok() || registered) SetStatus(left.status());
     if (left.ok() && *left == absl::ZeroDuration()) break;
     if (left.ok()) {
       held_until = sent + ToChrono(*left);

@@ -43,6 +43,9 @@ class LeaseKeeper {
   // none. Becomes 0 on time, even while the keeper's thread waits for etcd.
   int64_t lease() const;
 
+  // OK, or why the last call to etcd or of on_granted failed.
+  absl::Status last_status() const;
+
   // Stops, and revokes the lease, so that its keys go at once. An error means that they go when the
   // lease ends. For one caller, once.
   absl::Status Release();
@@ -56,6 +59,7 @@ class LeaseKeeper {
   // False when the keeper is to stop.
   bool WaitUntil(Clock::time_point due) ATTIC_EXCLUDES(mutex_);
   void SetHeld(int64_t lease, Clock::time_point until) ATTIC_EXCLUDES(mutex_);
+  void SetStatus(const absl::Status& status) ATTIC_EXCLUDES(mutex_);
   void Stop() ATTIC_EXCLUDES(mutex_);
 
   EtcdClient& client_;
@@ -69,6 +73,7 @@ class LeaseKeeper {
   bool stopping_ ATTIC_GUARDED_BY(mutex_) = false;
   int64_t lease_ ATTIC_GUARDED_BY(mutex_) = 0;  // 0: none
   Clock::time_point held_until_ ATTIC_GUARDED_BY(mutex_);
+  absl::Status last_status_ ATTIC_GUARDED_BY(mutex_);
 
   std::thread thread_;  // last: it uses the members above
 };

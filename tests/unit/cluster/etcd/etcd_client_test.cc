@@ -2,10 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <random>
+#include <thread>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "tests/unit/cluster/etcd/etcd_server.h"
@@ -259,6 +262,44 @@ TEST_F(EtcdClientTest, GoesOnToTheNextEndpoint) {
     EXPECT_TRUE(client->Put("k", "again").ok());
   }
   EXPECT_EQ(client_->Get("k")->entry->value, "again");
+}
+
+TEST_F(EtcdClientTest, ThreadsShareAClientWhileEtcdComesAndGoes) {
+  constexpr int kThreads = 4;
+  std::atomic<bool> stop = false;
+  std::atomic<int> failures = 0;
+  std::vector<int64_t> acknowledged(kThreads, 0);  // the last number each thread has put
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      const std::string key = absl::StrCat("t/", t);
+      for (int64_t number = 1; !stop; ++number) {
+        if (client_->Put(key, absl::StrCat(number)).ok()) {
+          acknowledged[t] = number;
+        } else {
+          ++failures;
+        }
+        (void)client_->List("t/");
+      }
+    });
+  }
+  for (int i = 0; i < 2; ++i) {
+    const int before = failures;
+    server_->Kill();
+    while (failures < before + kThreads) std::this_thread::yield();
+    EXPECT_TRUE(server_->Restart().ok());
+  }
+  EXPECT_TRUE(Until([&] { return client_->Put("t/main", "0").status(); }).ok());
+  stop = true;
+  for (std::thread& thread : threads) thread.join();
+  for (int t = 0; t < kThreads; ++t) {
+    // Those after the last acknowledged one may have been done, too.
+    const auto entry = client_->Get(absl::StrCat("t/", t));
+    ASSERT_TRUE(entry.ok() && entry->entry.has_value()) << entry.status();
+    int64_t number = 0;
+    ASSERT_TRUE(absl::SimpleAtoi(entry->entry->value, &number));
+    EXPECT_GE(number, acknowledged[t]);
+  }
 }
 
 TEST(EtcdClientOptionsTest, NamesWhatIsWrong) {

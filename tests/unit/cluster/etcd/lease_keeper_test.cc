@@ -73,6 +73,7 @@ TEST_F(LeaseKeeperTest, KeepsALeaseBeyondItsTimeAndReleasesIt) {
   EXPECT_NE(lease, 0);
   absl::SleepFor(absl::Seconds(3));
   EXPECT_EQ(keeper.lease(), lease);
+  EXPECT_TRUE(keeper.last_status().ok()) << keeper.last_status();
   const auto entry = observer_->Get("node");
   ASSERT_TRUE(entry.ok() && entry->entry.has_value());
   EXPECT_EQ(entry->entry->lease, lease);
@@ -106,6 +107,7 @@ TEST_F(LeaseKeeperTest, LosesTheLeaseOnTimeWhileEtcdHangs) {
     absl::SleepFor(absl::Milliseconds(1));
   }
   EXPECT_LE(absl::Now() - begin, absl::Seconds(2.2));
+  EXPECT_FALSE(keeper.last_status().ok());
   EXPECT_TRUE(Await(1, 1));
   server_->Resume();
   ASSERT_TRUE(Await(2, 1));
