@@ -67,11 +67,11 @@ class LeaseKeeperTest : public testing::Test {
 };
 
 TEST_F(LeaseKeeperTest, KeepsALeaseBeyondItsTimeAndReleasesIt) {
-  LeaseKeeper keeper(*client_, absl::Seconds(1), Handler());
+  LeaseKeeper keeper(*client_, absl::Seconds(2), Handler());
   ASSERT_TRUE(Await(1, 0));
   const int64_t lease = keeper.lease();
   EXPECT_NE(lease, 0);
-  absl::SleepFor(absl::Seconds(3));
+  absl::SleepFor(absl::Seconds(4));
   EXPECT_EQ(keeper.lease(), lease);
   EXPECT_TRUE(keeper.last_status().ok()) << keeper.last_status();
   const auto entry = observer_->Get("node");
@@ -100,13 +100,14 @@ TEST_F(LeaseKeeperTest, LosesTheLeaseOnTimeWhileEtcdHangs) {
   LeaseKeeper keeper(*client_, absl::Seconds(2), Handler());
   ASSERT_TRUE(Await(1, 0));
   const int64_t lease = keeper.lease();
-  const absl::Time begin = absl::Now();
   server_->Pause();
-  while (keeper.lease() != 0) {
-    ASSERT_LT(absl::Now() - begin, absl::Seconds(10));
+  const absl::Time begin = absl::Now();  // no keepalive that succeeds is sent later
+  while (true) {
+    const absl::Time asked = absl::Now();
+    if (keeper.lease() == 0) break;
+    ASSERT_LT(asked - begin, absl::Seconds(2));
     absl::SleepFor(absl::Milliseconds(1));
   }
-  EXPECT_LE(absl::Now() - begin, absl::Seconds(2.2));
   EXPECT_FALSE(keeper.last_status().ok());
   EXPECT_TRUE(Await(1, 1));
   server_->Resume();
