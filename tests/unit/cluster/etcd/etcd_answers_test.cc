@@ -152,6 +152,7 @@ TEST_F(EtcdAnswersTest, OfList) {
             absl::StatusCode::kInternal);
   int64_t next = 0;
   EXPECT_EQ(ListCode([&](auto& request, auto& r) {
+              EXPECT_EQ(request.revision(), next == 0 ? 0 : 9);  // all of the first page's
               while (r.kvs_size() < request.limit()) AddKey(absl::StrFormat("p%09d", next++), r);
               r.set_more(true);
             }),

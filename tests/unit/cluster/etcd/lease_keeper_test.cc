@@ -100,6 +100,7 @@ TEST_F(LeaseKeeperTest, LosesTheLeaseOnTimeWhileEtcdHangs) {
   LeaseKeeper keeper(*client_, absl::Seconds(2), Handler());
   ASSERT_TRUE(Await(1, 0));
   const int64_t lease = keeper.lease();
+  absl::SleepFor(absl::Seconds(1));  // so that the lease was kept alive once
   server_->Pause();
   const absl::Time begin = absl::Now();  // no keepalive that succeeds is sent later
   while (true) {
