@@ -38,7 +38,7 @@ LAYERS = {
     "server/storage/": VOCABULARY + ("server/index/segment/", "server/index/codes/"),
     "server/session/": VOCABULARY + ("server/index/", "server/storage/"),
     "server/cluster/": WIRE + ("server/session/", "server/cluster/"),
-    "server/cluster/etcd/": VOCABULARY + ("etcd/",),
+    "server/cluster/etcd/": CORE,
     "server/cluster/placement/": VOCABULARY,
     "server/service/": WIRE + ("server/session/", "server/index/", "server/cluster/"),
     "server/main.cc": VOCABULARY + ("server/",),
@@ -61,6 +61,7 @@ ONLY_IN = {
     r"(grpc|grpcpp)/": (
         "server/service/", "server/cluster/", "server/main.cc", "client/", "gpu_worker/service/",
         "gpu_worker/main.cc", "tests/"),
+    r"etcd/": ("server/cluster/etcd/", "tests/unit/cluster/etcd/"),
     r"google/protobuf/": (
         "wire/", "server/service/", "server/cluster/", "client/", "gpu_worker/service/", "tests/"),
     r"(cuda|cuda_\w+|cublas\w*|cooperative_groups)\.h": (
