@@ -68,7 +68,8 @@ ONLY_IN = {
         "gpu_worker/kernels/", "gpu_worker/backend/", "tests/"),
     r"hwy/": ("attention/", "server/index/", "gpu_worker/model/", "gpu_worker/backend/", "tests/"),
     r"rocksdb/": ("server/storage/", "tests/"),
-    r"xxhash": ("server/storage/", "api/shard.cc", "server/session/", "tests/"),
+    r"xxhash": ("server/storage/", "api/shard.cc", "server/session/",
+        "server/cluster/placement/rendezvous.cc", "tests/"),
     r"cblas": ("server/index/segment/matrix_product.cc", "gpu_worker/"),
 }
 
