@@ -31,7 +31,8 @@ ClusterView Controller::View(const ControllerInput& input, const ClusterMap& bas
   for (const ClusterNode& node : base.nodes) {
     if (registered(node.id)) {
       down_since_.erase(node.id);
-    } else if (!trusted && node.state != NodeState::kDown) {
+    } else if (!trusted && node.state != NodeState::kDown &&
+               input.observed.leaving().count(node.id) == 0) {
       view.members.push_back({.node_id = node.id,
                               .address = node.address,
                               .zone = node.zone,

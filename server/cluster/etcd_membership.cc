@@ -100,6 +100,7 @@ class EtcdMembershipImpl final : public EtcdMembership {
 
  private:
   absl::Status Register(int64_t lease);
+  void WaitUntilDown(absl::Time deadline);
   void SendReport();
   void Observe();
   // Lists, then watches until that fails or the node stops.
@@ -139,6 +140,7 @@ class EtcdMembershipImpl final : public EtcdMembership {
   bool watching_ ATTIC_GUARDED_BY(mutex_) = false;
   absl::Time watching_since_ ATTIC_GUARDED_BY(mutex_) = absl::InfiniteFuture();
   absl::Time granted_at_ ATTIC_GUARDED_BY(mutex_) = absl::InfiniteFuture();
+  bool leaving_ ATTIC_GUARDED_BY(mutex_) = false;
   std::optional<SyncReport> report_ ATTIC_GUARDED_BY(mutex_);
   bool report_sent_ ATTIC_GUARDED_BY(mutex_) = true;
   bool report_new_ ATTIC_GUARDED_BY(mutex_) = false;  // no attempt was made to send it
@@ -163,13 +165,16 @@ bool EtcdMembershipImpl::Sleep(absl::Duration pause, std::optional<uint64_t> see
 
 absl::Status EtcdMembershipImpl::Register(int64_t lease) {
   std::optional<SyncReport> report;
+  bool leaving = false;
   {
     MutexLock lock(mutex_);
     report = report_;
+    leaving = leaving_;
   }
   EtcdTransaction transaction;
-  transaction.puts.push_back(
-      {.key = keys_.Node(node_id()), .value = EncodeRegistration(options_.node), .lease = lease});
+  transaction.puts.push_back({.key = keys_.Node(node_id()),
+                              .value = EncodeRegistration(options_.node, leaving),
+                              .lease = lease});
   if (report.has_value()) {
     transaction.puts.push_back({.key = keys_.Synced(node_id()),
                                 .value = EncodeReport(*report, options_.node.boot_id),
@@ -338,7 +343,17 @@ absl::Status EtcdMembershipImpl::Rebalance(absl::Time deadline) {
 }
 
 void EtcdMembershipImpl::Leave(absl::Time deadline) {
+  {
+    MutexLock lock(mutex_);
+    leaving_ = true;
+  }
+  // The node may still be the controller, and then does it itself.
+  if (const int64_t lease = keeper_->lease(); lease != 0) Register(lease).IgnoreError();
+  WaitUntilDown(deadline);
   keeper_->Release().IgnoreError();
+}
+
+void EtcdMembershipImpl::WaitUntilDown(absl::Time deadline) {
   ClusterMapPtr map = holder_.map();
   const auto live = [](const ClusterNode& node) { return node.state == NodeState::kLive; };
   while (map != nullptr) {

@@ -20,9 +20,10 @@ std::optional<std::string> Below(const std::string& key, const std::string& fold
   return key.substr(folder.size());
 }
 
-std::optional<Member> DecodeRegistration(const std::string& value) {
+std::optional<Member> DecodeRegistration(const std::string& value, bool& leaving) {
   v1::NodeRegistration registration;
   if (!registration.ParseFromString(value)) return std::nullopt;
+  leaving = registration.leaving();
   const v1::ClusterNode& node = registration.node();
   if (node.id().empty() || node.address().empty()) return std::nullopt;
   return Member{.node_id = node.id(),
@@ -40,13 +41,14 @@ uint64_t DecodeNumber(const std::string& text) {
 
 }  // namespace
 
-std::string EncodeRegistration(const Member& member) {
+std::string EncodeRegistration(const Member& member, bool leaving) {
   v1::NodeRegistration registration;
   *registration.mutable_node() = wire::ToWire(ClusterNode{.id = member.node_id,
                                                           .address = member.address,
                                                           .zone = member.zone,
                                                           .capacity = member.capacity,
                                                           .boot_id = member.boot_id});
+  registration.set_leaving(leaving);
   return registration.SerializeAsString();
 }
 
@@ -68,6 +70,7 @@ std::string EncodeChange(NodeChange change) {
 
 void ObservedCluster::Reset(const EtcdEntries& entries) {
   members_.clear();
+  leaving_.clear();
   reports_.clear();
   draining_.clear();
   removed_.clear();
@@ -93,11 +96,15 @@ void ObservedCluster::SetMap(ClusterMapPtr map, int64_t revision) {
 }
 
 void ObservedCluster::PutNode(const std::string& node_id, const std::string& value) {
-  const std::optional<Member> member = DecodeRegistration(value);
-  if (member.has_value() && member->node_id == node_id) {
-    members_[node_id] = *member;
+  members_.erase(node_id);
+  leaving_.erase(node_id);
+  bool leaving = false;
+  const std::optional<Member> member = DecodeRegistration(value, leaving);
+  if (!member.has_value() || member->node_id != node_id) return;
+  if (leaving) {
+    leaving_.insert(node_id);
   } else {
-    members_.erase(node_id);
+    members_[node_id] = *member;
   }
 }
 
@@ -132,6 +139,7 @@ void ObservedCluster::Put(const EtcdKeyValue& entry) {
 void ObservedCluster::Delete(const std::string& key) {
   if (const auto node = Below(key, keys_.Node(""))) {
     members_.erase(*node);
+    leaving_.erase(*node);
   } else if (const auto synced = Below(key, keys_.Synced(""))) {
     reports_.erase(*synced);
   } else if (const auto change = Below(key, keys_.Change(""))) {

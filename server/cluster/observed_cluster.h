@@ -38,7 +38,7 @@ class ClusterKeys {
 };
 
 // Values of keys.
-std::string EncodeRegistration(const Member& member);
+std::string EncodeRegistration(const Member& member, bool leaving);
 std::string EncodeReport(const SyncReport& report, const std::string& boot_id);
 std::string EncodeMap(const ClusterMap& map);
 std::string EncodeChange(NodeChange change);  // of kDrain and kRemove
@@ -63,6 +63,8 @@ class ObservedCluster {
   void SetMap(ClusterMapPtr map, int64_t revision);
 
   const std::map<std::string, Member>& members() const { return members_; }
+  // Nodes that are registered as about to go; none of members().
+  const std::set<std::string>& leaving() const { return leaving_; }
   const std::optional<ObservedController>& controller() const { return controller_; }
   // Null when there is no such key; its mod_revision is 0 then.
   const ClusterMapPtr& map() const { return map_; }
@@ -78,6 +80,7 @@ class ObservedCluster {
 
   const ClusterKeys keys_;
   std::map<std::string, Member> members_;  // without reports
+  std::set<std::string> leaving_;
   struct Report {
     std::string boot_id;
     SyncReport report;
