@@ -57,7 +57,8 @@ class FakeStore : public SessionStore {
   absl::StatusOr<std::unique_ptr<SnapshotSource>> ExportSession(const std::string&) override {
     return absl::UnimplementedError("");
   }
-  absl::StatusOr<std::unique_ptr<SnapshotSink>> ImportSession(const ImportOptions&) override {
+  absl::StatusOr<std::unique_ptr<SnapshotSink>> ImportSession(const ImportOptions&,
+                                                              ImportAdmission) override {
     return absl::UnimplementedError("");
   }
   absl::StatusOr<SessionDescription> TruncateSession(const std::string&, int64_t) override {
@@ -68,6 +69,22 @@ class FakeStore : public SessionStore {
     return absl::UnimplementedError("");
   }
   absl::StatusOr<SearchAnswer> Search(const SearchRequest&, absl::Time) override {
+    return absl::UnimplementedError("");
+  }
+  absl::StatusOr<std::shared_ptr<const Placement>> PlacementOf(const std::string& id) override {
+    const auto found = placements_.find(id);
+    if (found == placements_.end()) return absl::NotFoundError("session_id");
+    return found->second;
+  }
+  std::vector<PlacedSession> ListPlaced(const std::string&, size_t,
+                                        std::span<const uint32_t>) override {
+    return {};
+  }
+  absl::StatusOr<RowsDigest> DigestRows(const std::string&, absl::Time) override {
+    return absl::UnimplementedError("");
+  }
+  absl::StatusOr<std::unique_ptr<RowsSource>> ReadRows(const std::string&, int64_t,
+                                                       int64_t) override {
     return absl::UnimplementedError("");
   }
   StoreStatus Status() override { return {}; }
