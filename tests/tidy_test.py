@@ -42,6 +42,7 @@ LAYERS = {
     "server/cluster/placement/": VOCABULARY,
     "server/service/": WIRE + ("server/session/", "server/index/", "server/cluster/"),
     "server/main.cc": VOCABULARY + ("server/",),
+    "server/cluster_flags.": VOCABULARY + ("server/",),
     "client/cpp/": WIRE,
     "client/cpp/local_client.": VOCABULARY + ("client/cpp/", "server/session/"),
     "client/cpp/examples/": VOCABULARY + ("client/cpp/",),
