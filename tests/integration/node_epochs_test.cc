@@ -19,10 +19,10 @@ using google::protobuf::FieldDescriptor;
 // They change no session, or, as what an operator asks for, no session here.
 const std::set<std::string>& ReadingMethods() {
   static const auto* const methods = new std::set<std::string>{
-      "SessionService.Describe", "SessionService.Plan",     "SessionService.List",
-      "SessionService.Export",   "AttentionService.Attend", "AttentionService.AttendStream",
-      "AttentionService.Search", "AdminService.GetStatus",  "ShardService.Inventory",
-      "ShardService.Digest",     "ShardService.ReadRows",   "ClusterService.GetMap",
+      "SessionService.Describe",  "SessionService.Plan",       "SessionService.List",
+      "SessionService.Export",    "AttentionService.Attend",   "AttentionService.AttendStream",
+      "AttentionService.Search",  "AdminService.GetStatus",    "ShardService.Inventory",
+      "ShardService.Digest",      "ShardService.ReadRows",     "ClusterService.GetMap",
       "ClusterService.GetRepair", "ClusterService.ChangeNode", "ClusterService.Rebalance"};
   return *methods;
 }
@@ -82,14 +82,15 @@ class NodeEpochsTest : public NodeServiceTest {
   // Those that say an epoch, called with one.
   using WithEpoch = std::function<v1::Error(uint64_t epoch)>;
   std::map<std::string, WithEpoch> CheckedMethods() {
-    return {{"AttentionService.Append",
-             [this](uint64_t epoch) { return Append({ShardRows("book", 300, 1, epoch)})[0].error(); }},
-            {"SessionService.Import", [this](uint64_t epoch) { return ImportCopy(epoch); }},
-            {"ShardService.Call", [this](uint64_t epoch) {
-               v1::ShardCall call;
-               *call.mutable_open() = OpenShard("another");
-               return CallOne(call, epoch).error();
-             }}};
+    return {
+        {"AttentionService.Append",
+         [this](uint64_t epoch) { return Append({ShardRows("book", 300, 1, epoch)})[0].error(); }},
+        {"SessionService.Import", [this](uint64_t epoch) { return ImportCopy(epoch); }},
+        {"ShardService.Call", [this](uint64_t epoch) {
+           v1::ShardCall call;
+           *call.mutable_open() = OpenShard("another");
+           return CallOne(call, epoch).error();
+         }}};
   }
 
   // Imports the shard under another session's id.
@@ -154,8 +155,8 @@ TEST_F(NodeEpochsTest, EveryMethodIsSpokenOf) {
   const auto refused = RefusedMethods();
   const auto checked = CheckedMethods();
   size_t methods = 0;
-  for (const char* service : {"SessionService", "AttentionService", "AdminService", "ShardService",
-                              "ClusterService"}) {
+  for (const char* service :
+       {"SessionService", "AttentionService", "AdminService", "ShardService", "ClusterService"}) {
     const auto* const descriptor =
         google::protobuf::DescriptorPool::generated_pool()->FindServiceByName(
             std::string("attic.v1.") + service);
