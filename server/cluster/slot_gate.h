@@ -78,8 +78,8 @@ class SlotGate {
  public:
   // Of a store that is no node of a cluster: everything passes, from senders that know no epoch.
   SlotGate() = default;
-  // Of a node, if `clustered`, whose process is `boot_id`. want_newer(epoch) is called when a sender knows a map of
-  // that epoch, newer than the node's; it must not wait, and may be null.
+  // Of a node, if `clustered`, whose process is `boot_id`. want_newer(epoch) is called when a
+  // sender knows a map of that epoch, newer than the node's; it must not wait, and may be null.
   SlotGate(bool clustered, std::string boot_id, std::function<void(uint64_t epoch)> want_newer)
       : clustered_(clustered), boot_id_(std::move(boot_id)), want_newer_(std::move(want_newer)) {}
 

@@ -20,8 +20,8 @@ struct StoreIdentity {
 };
 
 // Fills `response`, except its error, which is the returned status: that of the request as a whole.
-// Items fail on their own, also when the gate keeps their session's slot from being read. The earlier of `deadline` and the request's budget, counted from
-// `arrival`, ends the exact part.
+// Items fail on their own, also when the gate keeps their session's slot from being read. The
+// earlier of `deadline` and the request's budget, counted from `arrival`, ends the exact part.
 absl::Status AnswerAttend(SessionStore& store, const StoreIdentity& identity,
                           const v1::AttendRequest& request, absl::Time arrival, absl::Time deadline,
                           v1::AttendResponse& response);

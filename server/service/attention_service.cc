@@ -37,9 +37,8 @@ class AppendStream final : public RequestStream<v1::AppendRequest, v1::AppendRes
   }
 
   void Work(const ExchangePtr& exchange) {
-    const absl::Status status =
-        AnswerAppend(context_.store, context_.identity, exchange->request, absl::InfinitePast(),
-                     exchange->response);
+    const absl::Status status = AnswerAppend(context_.store, context_.identity, exchange->request,
+                                             absl::InfinitePast(), exchange->response);
     // Waiting for the builder in here would keep a thread from other sessions' appends.
     if (absl::IsDeadlineExceeded(status) && absl::Now() < give_up_ && !cancelled()) {
       // Held here too: the stream may be gone before Set returns.
@@ -123,11 +122,10 @@ grpc::ServerUnaryReactor* AttentionServiceImpl::Attend(grpc::CallbackServerConte
 grpc::ServerUnaryReactor* AttentionServiceImpl::Search(grpc::CallbackServerContext* context,
                                                        const v1::SearchRequest* request,
                                                        v1::SearchResponse* response) {
-  return ServeUnary(context, context_.query_executor,
-                    [this, request, response](absl::Time deadline) {
-                      return AnswerSearch(context_.store, context_.identity, *request, deadline,
-                                          *response);
-                    });
+  return ServeUnary(
+      context, context_.query_executor, [this, request, response](absl::Time deadline) {
+        return AnswerSearch(context_.store, context_.identity, *request, deadline, *response);
+      });
 }
 
 }  // namespace attic

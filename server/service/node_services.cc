@@ -57,8 +57,7 @@ absl::Status NodeServices::Join(const std::string& bound_address,
     ATTIC_ASSIGN_OR_RETURN(repair_, options_.start_repair(store_, membership_));
     repairing_.store(repair_.get(), std::memory_order_release);
   }
-  watcher_ = std::thread(
-      [this, changed = std::move(ready_changed)] { WatchReadiness(changed); });
+  watcher_ = std::thread([this, changed = std::move(ready_changed)] { WatchReadiness(changed); });
   return absl::OkStatus();
 }
 

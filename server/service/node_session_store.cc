@@ -84,8 +84,9 @@ absl::StatusOr<std::unique_ptr<SnapshotSink>> NodeSessionStore::ImportSession(
   ATTIC_RETURN_IF_ERROR(gate_.Admit(options.epoch).status());
   if (!gate_.clustered()) return store_.ImportSession(options, std::move(admit));
   return store_.ImportSession(
-      options, [this, epoch = options.epoch,
-                admit = std::move(admit)](const OpenSessionRequest& request) -> absl::Status {
+      options,
+      [this, epoch = options.epoch,
+       admit = std::move(admit)](const OpenSessionRequest& request) -> absl::Status {
         if (admit != nullptr) ATTIC_RETURN_IF_ERROR(admit(request));
         ATTIC_ASSIGN_OR_RETURN(const SlotPass pass, gate_.Admit(epoch));
         if (!request.placement.has_value()) {

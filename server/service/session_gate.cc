@@ -15,9 +15,9 @@ absl::Status CheckSession(SessionStore& store, const SlotPass& pass, const std::
   if (absl::IsNotFound(placement.status())) return pass.Missing(placement.status());
   ATTIC_RETURN_IF_ERROR(placement.status());
   if (*placement == nullptr) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "session_id: ", session_id, " has no placement: it was made before this store joined a ",
-        "cluster"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("session_id: ", session_id,
+                     " has no placement: it was made before this store joined a ", "cluster"));
   }
   return check(**placement);
 }

@@ -38,8 +38,8 @@ class ShardServiceImpl final : public v1::ShardService::CallbackService {
   grpc::ServerUnaryReactor* Digest(grpc::CallbackServerContext* context,
                                    const v1::DigestRequest* request,
                                    v1::DigestResponse* response) override;
-  grpc::ServerWriteReactor<v1::AppendRequest>* ReadRows(grpc::CallbackServerContext* context,
-                                                        const v1::ReadRowsRequest* request) override;
+  grpc::ServerWriteReactor<v1::AppendRequest>* ReadRows(
+      grpc::CallbackServerContext* context, const v1::ReadRowsRequest* request) override;
 
  private:
   absl::Status CheckClustered() const;

@@ -117,8 +117,8 @@ absl::Status GrpcStoreServer::Listen(const StoreServerOptions& options) {
   }
   grpc::HealthCheckServiceInterface* const health = server_->GetHealthCheckService();
   health->SetServingStatus(kReadyService, node_.ready());
-  return node_.Join(
-      address_, [health](bool ready) { health->SetServingStatus(kReadyService, ready); });
+  return node_.Join(address_,
+                    [health](bool ready) { health->SetServingStatus(kReadyService, ready); });
 }
 
 void GrpcStoreServer::Drain(absl::Time deadline) {

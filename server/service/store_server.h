@@ -40,9 +40,10 @@ class StoreServer {
   // it live; health checks of the service "ready" say the same.
   virtual bool ready() const = 0;
 
-  // Leaves the cluster, for which it may take half of the time that is left. Then says NOT_SERVING to health checks, ends streams after their requests are answered, refuses new
-  // calls, and waits for those running; whatever runs at `deadline` is cancelled. Returns when
-  // nothing is served any more. Calls after the first do nothing.
+  // Leaves the cluster, for which it may take half of the time that is left. Then says NOT_SERVING
+  // to health checks, ends streams after their requests are answered, refuses new calls, and waits
+  // for those running; whatever runs at `deadline` is cancelled. Returns when nothing is served any
+  // more. Calls after the first do nothing.
   virtual void Drain(absl::Time deadline) = 0;
 };
 

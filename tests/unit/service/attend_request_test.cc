@@ -112,7 +112,8 @@ class AttendRequestTest : public ::testing::Test {
   void MakeNode() {
     ClusterMap map{.cluster = "test", .epoch = 4};
     map.nodes = {{.id = "a", .address = "a:1"}, {.id = "b", .address = "b:1"}};
-    map.slots = {{.replicas = {0}, .epoch = 1}, {.replicas = {1, 0}, .epoch = 4},
+    map.slots = {{.replicas = {0}, .epoch = 1},
+                 {.replicas = {1, 0}, .epoch = 4},
                  {.replicas = {1}, .epoch = 1}};
     for (uint32_t slot = 0; slot < 3; ++slot) {
       store_.placements_[absl::StrCat("s", slot)] =

@@ -33,8 +33,7 @@ OpenSessionRequest Manifest(const std::string& session, uint32_t slot) {
   return {.session_id = session,
           .fingerprint = SmallFingerprint(),
           .stored_layers = {0, 1},
-          .placement = Placement{
-              .slot = slot, .key = session, .replication = {.replicas = 2}}};
+          .placement = Placement{.slot = slot, .key = session, .replication = {.replicas = 2}}};
 }
 
 class NodeStoreTest : public ::testing::Test {
@@ -120,11 +119,11 @@ TEST_F(NodeStoreTest, PlacementsAreFound) {
   ASSERT_TRUE(node_->CloseSession("book#1.0").ok());
   EXPECT_EQ((*found)->slot, 9u);
   EXPECT_TRUE(absl::IsNotFound(node_->PlacementOf("book#1.0").status()));
-  ASSERT_TRUE(single_
-                  ->OpenSession({.session_id = "plain",
-                                 .fingerprint = SmallFingerprint(),
-                                 .stored_layers = {0}})
-                  .ok());
+  ASSERT_TRUE(
+      single_
+          ->OpenSession(
+              {.session_id = "plain", .fingerprint = SmallFingerprint(), .stored_layers = {0}})
+          .ok());
   const auto none = single_->PlacementOf("plain");
   ASSERT_TRUE(none.ok());
   EXPECT_EQ(*none, nullptr);

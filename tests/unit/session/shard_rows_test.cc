@@ -90,8 +90,8 @@ class ShardRowsTest : public ::testing::Test {
             .fingerprint = fingerprint_,
             .stored_layers = {3},
             .durability = durability,
-            .placement = Placement{
-                .slot = 17, .key = "book", .replication = {.replicas = 2}, .kv_head = 1}};
+            .placement =
+                Placement{.slot = 17, .key = "book", .replication = {.replicas = 2}, .kv_head = 1}};
   }
   void Open(Durability durability = Durability::kMemory) {
     const auto opened = store_->OpenSession(Request(kId, durability));
@@ -301,7 +301,8 @@ TEST(RowsOfWholeSessions, OneLayerOfManyHeadsOrNothing) {
   const Fingerprint f = SmallFingerprint();
   std::mt19937_64 random(3);
   const Tokens tokens = Tokens::Random(f, 100, random);
-  ASSERT_TRUE(store->OpenSession({.session_id = "one", .fingerprint = f, .stored_layers = {2}}).ok());
+  ASSERT_TRUE(
+      store->OpenSession({.session_id = "one", .fingerprint = f, .stored_layers = {2}}).ok());
   ASSERT_TRUE(store->Append(tokens.Batch("one", 2, 0), absl::InfiniteFuture()).ok());
   const auto digest = store->DigestRows("one", absl::InfiniteFuture());
   ASSERT_TRUE(digest.ok()) << digest.status();
