@@ -84,9 +84,9 @@ class LayerRowsView {
   absl::StatusOr<LayerRowsView> CheckBlock() {
     const size_t bytes = kDigestBlockTokens * (key_bytes() + value_bytes());
     if (bytes <= kRowsBlockBytesMax) return std::move(*this);
-    return absl::ResourceExhaustedError(
-        absl::StrCat("session_id: ", kDigestBlockTokens, " rows are ", bytes, " bytes, at most ",
-                     kRowsBlockBytesMax));
+    return absl::ResourceExhaustedError(absl::StrCat("session_id: ", kDigestBlockTokens,
+                                                     " rows are ", bytes, " bytes, at most ",
+                                                     kRowsBlockBytesMax));
   }
 
   uint32_t layer_;
@@ -173,7 +173,7 @@ absl::StatusOr<RowsDigest> DigestRows(const Session& session, absl::Time deadlin
   RowsDigest digest{.watermark = view.watermark()};
   std::vector<std::byte> keys, values;
   std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state(XXH3_createState(),
-                                                                       XXH3_freeState);
+                                                                        XXH3_freeState);
   if (state == nullptr) return absl::ResourceExhaustedError("memory: none for a digest");
   for (int64_t begin = 0; begin < digest.watermark; begin += kDigestBlockTokens) {
     if (absl::Now() >= deadline) return absl::DeadlineExceededError("digest: deadline passed");

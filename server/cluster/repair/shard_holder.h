@@ -34,7 +34,7 @@ class ShardHolder {
   // is not listed is not held.
   virtual absl::StatusOr<std::vector<HeldShard>> List() = 0;
   // NOT_FOUND when the shard is not held; so for the calls below.
-  virtual absl::StatusOr<RowsDigest> Digest(const std::string& session_id) = 0;
+  virtual absl::StatusOr<RowsDigest> Digest(const std::string& session_id, absl::Time deadline) = 0;
   virtual absl::StatusOr<std::unique_ptr<ShardImport>> Import(const HeldShard& shard) = 0;
   // Idempotent by position, as SessionStore::Append.
   virtual absl::Status Append(const AppendBatch& batch, absl::Time deadline) = 0;

@@ -15,6 +15,7 @@
 #include "absl/time/time.h"
 #include "api/cluster_map.h"
 #include "api/types.h"
+#include "server/session/shard_view.h"
 
 namespace attic {
 
@@ -27,16 +28,6 @@ struct HeldShard {
   Durability durability = Durability::kMemory;
 
   bool operator==(const HeldShard&) const = default;
-};
-
-// What a shard's rows are, for comparison: checksums of whole blocks of so many positions (8,192 in
-// the protocol) from the first on, and of what remains below the watermark, 0 for nothing.
-struct RowsDigest {
-  int64_t watermark = 0;
-  std::vector<uint64_t> blocks;
-  uint64_t rest = 0;
-
-  bool operator==(const RowsDigest&) const = default;
 };
 
 struct PeerInventory {
@@ -55,8 +46,7 @@ class ShardPeer {
   virtual absl::StatusOr<PeerInventory> Inventory(std::span<const uint32_t> slots,
                                                   absl::Time deadline) = 0;
   // NOT_FOUND when the peer does not hold the shard; so for the calls below.
-  virtual absl::StatusOr<RowsDigest> Digest(const std::string& session_id,
-                                            absl::Time deadline) = 0;
+  virtual absl::StatusOr<RowsDigest> Digest(const std::string& session_id, absl::Time deadline) = 0;
   // Rows [begin, end), in order, in batches that may be appended. OUT_OF_RANGE beyond the
   // watermark. Batches that were given to `sink` before an error are good.
   using RowsSink = std::function<absl::Status(const AppendBatch& batch)>;

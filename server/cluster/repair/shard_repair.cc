@@ -156,7 +156,7 @@ absl::StatusOr<ShardRepair::Round> ShardRepair::Align(State& state, const ShardS
   if (absl::IsNotFound(theirs.status())) return Round::kSkipped;
   ATTIC_RETURN_IF_ERROR(theirs.status());
   ATTIC_RETURN_IF_ERROR(CheckDigest(*theirs, options_.block_tokens));
-  const auto own = holder_.Digest(id);
+  const auto own = holder_.Digest(id, Deadline());
   if (absl::IsNotFound(own.status())) state.closed = true;
   ATTIC_RETURN_IF_ERROR(own.status());
   state.own_watermark = own->watermark;
@@ -230,8 +230,7 @@ ShardOutcome ShardRepair::Fill(const ShardFill& fill) {
   return state.outcome;
 }
 
-absl::Status ShardRepair::CloseHere(ShardChanges::Watch& watch,
-                                         const std::string& session_id) {
+absl::Status ShardRepair::CloseHere(ShardChanges::Watch& watch, const std::string& session_id) {
   const absl::Status closed = watch.Apply([&] { return holder_.Close(session_id); });
   if (absl::IsNotFound(closed)) return absl::OkStatus();
   if (closed.ok()) ++counts_.dropped;
@@ -255,7 +254,7 @@ absl::Status ShardRepair::Close(const HeldShard& shard,
 absl::Status ShardRepair::Drop(const HeldShard& shard,
                                const std::vector<std::shared_ptr<ShardPeer>>& owners) {
   ShardChanges::Watch watch(changes_, shard.session_id);
-  const auto own = holder_.Digest(shard.session_id);
+  const auto own = holder_.Digest(shard.session_id, Deadline());
   if (absl::IsNotFound(own.status())) return absl::OkStatus();
   ATTIC_RETURN_IF_ERROR(own.status());
   for (const auto& owner : owners) {

@@ -18,7 +18,7 @@
 namespace attic {
 
 struct ShardRepairOptions {
-  int64_t block_tokens = 8192;  // of a digest
+  int64_t block_tokens = kDigestBlockTokens;
   absl::Duration call_timeout = absl::Seconds(20);
   // An import and its peer have something to say at least so often.
   absl::Duration idle_timeout = absl::Seconds(20);

@@ -74,16 +74,16 @@ ShardDecision Decide(const std::string& session_id, const SlotRole& role,
     // Fewer replicas than the shard should have: it may yet be needed.
     const bool complete = owners.size() == replicas;
     if (own.has_value() && complete && HeldByAll(*own, owners, inventories)) {
-      decision = {ShardAction::kDrop, owners, own->watermark};
+      decision.action = ShardAction::kDrop;
+      decision.sources = owners;
     }
     return decision;
   }
   const NodeState truth =
       AnyLive(role.replicas, replicas) ? NodeState::kLive : NodeState::kRepairing;
-  bool all_known = true;
   for (const auto& owner : owners) {
     if (owner.state != truth) continue;
-    all_known = all_known && inventories.contains(owner.node);
+    decision.all_known = decision.all_known && inventories.contains(owner.node);
     const HeldShard* shard = Find(inventories, owner.node, session_id);
     if (shard == nullptr) continue;
     decision.sources.push_back(owner);
@@ -91,7 +91,7 @@ ShardDecision Decide(const std::string& session_id, const SlotRole& role,
   }
   if (!decision.sources.empty()) {
     decision.action = ShardAction::kFill;
-  } else if (own.has_value() && away && truth == NodeState::kLive && all_known) {
+  } else if (own.has_value() && away && truth == NodeState::kLive && decision.all_known) {
     decision.action = ShardAction::kClose;
     for (const auto& owner : owners) {
       if (owner.state == NodeState::kLive) decision.sources.push_back(owner);

@@ -26,8 +26,8 @@ struct SlotRole {
     NodeState state = NodeState::kLive;
   };
 
-  uint32_t rank = kNoRank;     // of this node
-  bool incoming = false;       // this node is being filled
+  uint32_t rank = kNoRank;      // of this node
+  bool incoming = false;        // this node is being filled
   std::vector<Other> replicas;  // in order of rank
 
   bool filled() const { return rank != kNoRank || incoming; }
@@ -52,6 +52,7 @@ struct ShardDecision {
   // live, all repairing that do. Otherwise the live replicas that the decision rests on.
   std::vector<SlotRole::Other> sources;
   int64_t sources_watermark = 0;  // the largest, of those
+  bool all_known = true;          // no replica whose word counts failed to answer
 };
 
 // What to do with the shard, which this node (`own`) or others hold, or both.

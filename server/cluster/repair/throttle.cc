@@ -17,8 +17,8 @@ absl::Status Throttle::Take(uint64_t bytes) {
   {
     MutexLock lock(mutex_);
     begin = std::max(clock_(), free_at_);
-    free_at_ = begin + absl::Seconds(static_cast<double>(bytes) /
-                                     static_cast<double>(bytes_per_second_));
+    free_at_ =
+        begin + absl::Seconds(static_cast<double>(bytes) / static_cast<double>(bytes_per_second_));
   }
   if (begin > clock_() && !wait_until_(begin)) return absl::CancelledError("repair: stopped");
   return absl::OkStatus();

@@ -59,12 +59,15 @@ struct Case {
 
 std::vector<Case> AllCases() {
   // Node b, index 1, in every place and in none.
-  const std::vector<SlotAssignment> slots = {
-      {.replicas = {}},           {.replicas = {0}},
-      {.replicas = {1}},          {.replicas = {0, 2}},
-      {.replicas = {1, 0}},       {.replicas = {0, 1}},
-      {.replicas = {0, 2, 1}},    {.replicas = {0, 2}, .incoming = {1}},
-      {.replicas = {1, 2}, .incoming = {0}}};
+  const std::vector<SlotAssignment> slots = {{.replicas = {}},
+                                             {.replicas = {0}},
+                                             {.replicas = {1}},
+                                             {.replicas = {0, 2}},
+                                             {.replicas = {1, 0}},
+                                             {.replicas = {0, 1}},
+                                             {.replicas = {0, 2, 1}},
+                                             {.replicas = {0, 2}, .incoming = {1}},
+                                             {.replicas = {1, 2}, .incoming = {0}}};
   std::vector<Case> cases;
   for (SlotAssignment slot : slots) {
     for (const uint64_t changed : {1u, 3u, 5u}) {
