@@ -30,8 +30,8 @@ absl::Status RepairPass::AskPeer(Pass& pass, uint32_t node, ShardPeer& peer,
   const absl::Time deadline = options_.clock() + options_.shard.call_timeout;
   ATTIC_ASSIGN_OR_RETURN(PeerInventory inventory, peer.Inventory(slots, deadline));
   if (inventory.epoch < pass.map.epoch) {
-    return absl::UnavailableError(absl::StrCat("is at epoch ", inventory.epoch, ", this node at ",
-                                               pass.map.epoch));
+    return absl::UnavailableError(
+        absl::StrCat("is at epoch ", inventory.epoch, ", this node at ", pass.map.epoch));
   }
   // Another process holds other shards than the map says.
   const std::string& boot_id = pass.map.nodes[node].boot_id;
@@ -67,7 +67,7 @@ void RepairPass::AskPeers(Pass& pass) {
     if (HeldBack(pass, "node " + pass.map.nodes[node].id)) continue;
     questions.push_back({.node = node, .peer = PeerOf(pass.map, node), .slots = std::move(wanted)});
   }
-  workers_.ParallelFor(questions.size(), [&](size_t i) {
+  Spread(questions.size(), [&](size_t i) {
     Question& question = questions[i];
     question.status = AskPeer(pass, question.node, *question.peer, question.slots);
   });

@@ -33,7 +33,7 @@ struct RepairPass::Pass {
   const ClusterMap& map;
   absl::Time now;
   uint32_t self = 0;
-  bool away = false;  // this node is not live
+  bool away = false;                   // this node is not live
   std::map<uint32_t, SlotRole> roles;  // of the node's slots, and of those of shards it holds
   ShardsById own;
   Inventories inventories;

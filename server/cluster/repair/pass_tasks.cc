@@ -37,18 +37,21 @@ void RepairPass::FindTask(Pass& pass, const SlotRole& role, uint32_t slot, const
     task.own = own->second;
   }
   const bool away = pass.away || role.incoming;
-  task.decision = Decide(id, role, task.own, pass.inventories, away && before_.contains(id),
-                         pass.map.replicas_default);
+  const bool closable = (away && before_.contains(id)) || seen_at_owners_.contains(id);
+  task.decision = Decide(id, role, task.own, pass.inventories, closable, pass.map.replicas_default);
+  if (task.decision.action != ShardAction::kClose) doubts_.erase(CloseDoubt(id));
   switch (task.decision.action) {
     case ShardAction::kNone:
       return;
-    case ShardAction::kFill:
-      if (!NeedsFill(pass, task)) return;
+    case ShardAction::kFill: {
+      const bool surplus = away && NoteSurplus(pass, task);
+      if (!surplus && !NeedsFill(pass, task)) return;
       break;
+    }
     case ShardAction::kClose: {
       pass.unfinished.insert(slot);
       const bool settled = Settled(pass, CloseDoubt(id));
-      NoteDoubt(pass, CloseDoubt(id));
+      NoteDoubt(pass, CloseDoubt(id), task.own->watermark);
       if (!settled) {
         ++pass.tasks_left;
         return;
@@ -56,6 +59,7 @@ void RepairPass::FindTask(Pass& pass, const SlotRole& role, uint32_t slot, const
       break;
     }
     case ShardAction::kDrop:
+      seen_at_owners_.insert(id);
       break;
   }
   ++pass.tasks_left;
@@ -73,6 +77,20 @@ void RepairPass::FindTask(Pass& pass, const SlotRole& role, uint32_t slot, const
   }
   task.fill = FillOf(pass, task);
   pass.tasks.push_back(std::move(task));
+}
+
+bool RepairPass::NoteSurplus(Pass& pass, const Task& task) {
+  const std::string doubt = SurplusDoubt(task.session_id);
+  const int64_t held = task.decision.sources_watermark;
+  const auto noted = doubts_.find(doubt);
+  // What was beyond the sources then, they have got since.
+  if (noted != doubts_.end() && noted->second.watermark <= held) doubts_.erase(noted);
+  const bool live_truth = task.decision.sources[0].state == NodeState::kLive;
+  if (!task.own.has_value() || task.own->watermark <= held) return false;
+  if (!live_truth || !task.decision.all_known) return false;
+  const bool settled = Settled(pass, doubt);
+  NoteDoubt(pass, doubt, task.own->watermark);
+  return settled;
 }
 
 bool RepairPass::NeedsFill(const Pass& pass, const Task& task) const {
@@ -103,9 +121,11 @@ ShardFill RepairPass::FillOf(const Pass& pass, const Task& task) const {
   fill.own_rank = task.role.rank;
   fill.away = pass.away || task.role.incoming;
   fill.settle_conflicts = Settled(pass, ConflictDoubt(id));
-  const auto before = before_.find(id);
-  fill.surplus_end = before == before_.end() ? 0 : before->second;
-  fill.cut_surplus = task.decision.all_known && Settled(pass, SurplusDoubt(id));
+  const auto surplus = doubts_.find(SurplusDoubt(id));
+  if (surplus != doubts_.end()) {
+    fill.surplus_end = surplus->second.watermark;
+    fill.cut_surplus = task.decision.all_known && Settled(pass, SurplusDoubt(id));
+  }
   return fill;
 }
 
@@ -134,7 +154,7 @@ void RepairPass::RunTasks(Pass& pass) {
     MutexLock lock(mutex_);
     shards_left_ = pass.tasks_left;
   }
-  workers_.ParallelFor(pass.tasks.size(), [&](size_t i) {
+  Spread(pass.tasks.size(), [&](size_t i) {
     RunTask(pass, pass.tasks[i]);
     MutexLock lock(mutex_);
     if (!pass.tasks[i].skipped && pass.tasks[i].outcome.status.ok()) --shards_left_;
@@ -164,6 +184,7 @@ void RepairPass::Conclude(Pass& pass, const Task& task) {
     ConcludeFill(pass, task);
   } else if (status.ok()) {
     before_.erase(id);
+    seen_at_owners_.erase(id);
     verified_.erase(id);
     if (task.decision.action == ShardAction::kClose) pass.LookAgain(pass.now);
   }
@@ -171,8 +192,9 @@ void RepairPass::Conclude(Pass& pass, const Task& task) {
 
 void RepairPass::ConcludeFill(Pass& pass, const Task& task) {
   const std::string& id = task.session_id;
-  if (task.outcome.imported && task.fill.away) before_.try_emplace(id, 0);
-  if (task.outcome.conflict) NoteDoubt(pass, ConflictDoubt(id));
+  if (task.outcome.imported && task.fill.away) before_.insert(id);
+  if (task.outcome.conflict) NoteDoubt(pass, ConflictDoubt(id), 0);
+  if (task.outcome.status.ok()) doubts_.erase(ConflictDoubt(id));
   if (!task.outcome.status.ok()) {
     pass.unfinished.insert(task.slot);
     verified_.erase(id);
@@ -180,7 +202,6 @@ void RepairPass::ConcludeFill(Pass& pass, const Task& task) {
   }
   if (task.outcome.surplus) {
     pass.unfinished.insert(task.slot);
-    NoteDoubt(pass, SurplusDoubt(id));
     ++pass.tasks_left;
     return;
   }

@@ -28,12 +28,19 @@ RepairPass::RepairPass(std::string node_id, ShardHolder& holder, ShardChanges& c
       throttle_(options_.bytes_per_second, options_.clock, options_.wait_until),
       repair_(holder_, changes_, throttle_, counts_, WithClock(options_.shard, options_)),
       // The thread that runs a pass works too.
-      workers_(std::max<size_t>(options_.parallel_pulls, 2) - 1) {
+      workers_(options_.parallel_pulls > 1
+                   ? std::make_unique<ThreadPool>(options_.parallel_pulls - 1)
+                   : nullptr) {
   ATTIC_CHECK(options_.clock != nullptr && options_.wait_until != nullptr);
   ATTIC_CHECK(options_.parallel_pulls > 0 && options_.shards_per_pass > 0);
 }
 
 RepairPass::~RepairPass() = default;
+
+void RepairPass::Spread(size_t count, const std::function<void(size_t)>& body) {
+  if (workers_ != nullptr) return workers_->ParallelFor(count, body);
+  for (size_t i = 0; i < count; ++i) body(i);
+}
 
 // False when the map does not speak of this process, or does not expect it to do anything.
 bool RepairPass::FindSelf(Pass& pass) {
@@ -41,8 +48,8 @@ bool RepairPass::FindSelf(Pass& pass) {
   if (index < 0) return false;
   pass.self = static_cast<uint32_t>(index);
   const ClusterNode& node = pass.map.nodes[pass.self];
-  const bool other_process = !node.boot_id.empty() && !options_.boot_id.empty() &&
-                             node.boot_id != options_.boot_id;
+  const bool other_process =
+      !node.boot_id.empty() && !options_.boot_id.empty() && node.boot_id != options_.boot_id;
   pass.away = other_process || node.state != NodeState::kLive;
   return !other_process && node.state != NodeState::kDown;
 }
@@ -63,7 +70,7 @@ void RepairPass::NoteAbsence(Pass& pass) {
     before_.clear();
     verified_.clear();
     doubts_.clear();
-    for (const auto& [id, shard] : pass.own) before_.emplace(id, shard.watermark);
+    for (const auto& [id, shard] : pass.own) before_.insert(id);
     away_since_ = pass.now;
   }
   std::set<uint32_t> incoming;
@@ -73,7 +80,7 @@ void RepairPass::NoteAbsence(Pass& pass) {
   }
   for (const auto& [id, shard] : pass.own) {
     if (!incoming.contains(shard.slot) || incoming_.contains(shard.slot)) continue;
-    before_.emplace(id, shard.watermark);
+    before_.insert(id);
     verified_.erase(id);
   }
   if (!pass.away && incoming.empty()) before_.clear();
@@ -96,7 +103,6 @@ void RepairPass::FindRoles(Pass& pass) {
 
 PassResult RepairPass::Run(const PassRequest& request) {
   Pass pass{.request = request, .map = *request.map, .now = options_.clock()};
-  ++passes_;
   const bool expected = FindSelf(pass);
   absl::Status status = ListOwn(pass);
   if (status.ok()) NoteAbsence(pass);
@@ -106,6 +112,7 @@ PassResult RepairPass::Run(const PassRequest& request) {
     // Behind the peers': what both were sent since is here.
     status = ListOwn(pass);
     if (status.ok()) status = AwaitAppends(pass);
+    pass.now = options_.clock();
   }
   if (!status.ok()) {
     MutexLock lock(mutex_);
@@ -143,7 +150,6 @@ PassResult RepairPass::Finish(Pass& pass) {
   }
   if (!pass.abandoned) {
     if (pass.unfinished.empty()) complete_epoch_ = pass.map.epoch;
-    std::erase_if(doubts_, [&](const auto& item) { return item.second.pass != passes_; });
     result.report = report;
   }
   result.again_at = std::min(pass.again_at, pass.now + options_.interval);
@@ -156,10 +162,14 @@ PassResult RepairPass::Finish(Pass& pass) {
 
 // What is no more.
 void RepairPass::Forget(const Pass& pass) {
-  std::erase_if(failures_,
-                [&](const auto& item) { return item.second.retry_at + options_.interval < pass.now; });
+  std::erase_if(doubts_,
+                [&](const auto& item) { return item.second.seen + options_.interval < pass.now; });
+  std::erase_if(failures_, [&](const auto& item) {
+    return item.second.retry_at + options_.interval < pass.now;
+  });
   const auto gone = [&](const std::string& id) { return !pass.own.contains(id); };
   std::erase_if(verified_, gone);
+  std::erase_if(seen_at_owners_, gone);
   std::erase_if(peers_, [&](const auto& item) { return pass.map.FindNode(item.first) < 0; });
 }
 
@@ -168,10 +178,12 @@ bool RepairPass::Settled(const Pass& pass, const std::string& doubt) const {
   return found != doubts_.end() && pass.now >= found->second.since + options_.settle;
 }
 
-void RepairPass::NoteDoubt(Pass& pass, const std::string& doubt) {
-  Doubt& noted = doubts_.try_emplace(doubt, Doubt{.since = pass.now}).first->second;
-  noted.pass = passes_;
-  pass.LookAgain(noted.since + options_.settle);
+void RepairPass::NoteDoubt(Pass& pass, const std::string& doubt, int64_t watermark) {
+  const auto noted =
+      doubts_.try_emplace(doubt, Doubt{.since = pass.now, .watermark = watermark}).first;
+  noted->second.seen = pass.now;
+  // One that is old enough and still there waits for something else.
+  if (!Settled(pass, doubt)) pass.LookAgain(noted->second.since + options_.settle);
 }
 
 bool RepairPass::HeldBack(Pass& pass, const std::string& key) const {

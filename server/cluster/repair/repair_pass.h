@@ -53,7 +53,7 @@ inline constexpr size_t kInventoryShardsMax = 4u << 20;
 inline constexpr size_t kGapsMax = 4096;
 
 struct RepairOptions {
-  std::string boot_id;                           // of this process; empty: any is taken for it
+  std::string boot_id;                              // of this process; empty: any is taken for it
   uint64_t bytes_per_second = uint64_t{256} << 20;  // over all pulls; 0: no limit
   size_t parallel_pulls = kParallelPulls;
   size_t shards_per_pass = 256;  // that are compared or filled between two looks at the peers
@@ -105,12 +105,16 @@ class RepairPass {
   // Seen once, and acted upon when it is seen again later.
   struct Doubt {
     absl::Time since;
-    uint64_t pass = 0;  // the last that saw it
+    absl::Time seen;        // last
+    int64_t watermark = 0;  // of this node's shard, when first seen
   };
   struct Failure {
     absl::Time retry_at;
     absl::Duration pause;
   };
+
+  // body(i) for i in [0, count), by all workers.
+  void Spread(size_t count, const std::function<void(size_t)>& body);
 
   // repair_pass.cc
   bool FindSelf(Pass& pass);
@@ -140,7 +144,9 @@ class RepairPass {
   // Whether the doubt is there and old enough.
   bool Settled(const Pass& pass, const std::string& doubt) const;
   // Notes the doubt, and that it is to be looked at again when it is old enough.
-  void NoteDoubt(Pass& pass, const std::string& doubt);
+  void NoteDoubt(Pass& pass, const std::string& doubt, int64_t watermark);
+  // The same for rows that no source holds; whether they are to be truncated.
+  bool NoteSurplus(Pass& pass, const Task& task);
   // Whether it failed so recently that it has to wait.
   bool HeldBack(Pass& pass, const std::string& key) const;
   void NoteFailure(Pass& pass, const std::string& key, const absl::Status& status);
@@ -153,17 +159,19 @@ class RepairPass {
   Throttle throttle_;
   PullCounts counts_;
   ShardRepair repair_;
-  ThreadPool workers_;
+  const std::unique_ptr<ThreadPool> workers_;  // null: one shard at a time
 
   // Used by Run alone.
-  uint64_t passes_ = 0;
   bool away_ = false;  // not live, when last looked
   absl::Time away_since_ = absl::InfinitePast();
   std::set<uint32_t> incoming_;  // slots, when last looked
-  // Shards held when the node was first seen to be away, or their slot incoming, and their
-  // watermarks then; those brought since count as held before, with none.
-  std::map<std::string, int64_t> before_;
-  std::set<std::string> verified_;  // compared with live replicas since then
+  // Shards held when the node was first seen to be away, or their slot incoming, and those brought
+  // since.
+  std::set<std::string> before_;
+  // Shards of others that all their replicas were seen to hold: what they no longer hold was
+  // closed.
+  std::set<std::string> seen_at_owners_;
+  std::set<std::string> verified_;           // compared with live replicas since then
   std::map<std::string, Doubt> doubts_;      // by kind and session id
   std::map<std::string, Failure> failures_;  // by kind and session or node id
   std::map<std::string, std::pair<std::string, std::shared_ptr<ShardPeer>>> peers_;

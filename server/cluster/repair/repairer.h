@@ -38,8 +38,8 @@ class Repairer {
   Repairer(const Repairer&) = delete;
   Repairer& operator=(const Repairer&) = delete;
 
-  // An append or a read found that a shard is missing here, lags, or holds something else (NOT_FOUND,
-  // OUT_OF_RANGE, FAILED_PRECONDITION, ALREADY_EXISTS). Returns at once. Thread-safe.
+  // An append or a read found that a shard is missing here, lags, or holds something else
+  // (NOT_FOUND, OUT_OF_RANGE, FAILED_PRECONDITION, ALREADY_EXISTS). Returns at once. Thread-safe.
   void NotifyGap(const std::string& session_id);
 
   // Thread-safe.

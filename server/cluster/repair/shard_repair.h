@@ -50,9 +50,9 @@ struct ShardFill {
   // differs from one of lower rank is, and only with `settle_conflicts`.
   bool away = false;
   bool settle_conflicts = false;
-  // Rows below this position that no live source holds, while this node is away, are left from
-  // before: they were truncated meanwhile, or never acknowledged by all. With `cut_surplus` they,
-  // and what follows them, are truncated.
+  // This node, which is away, held rows up to here that no live source did: they were truncated
+  // there, or never acknowledged by all. If that is still so, with `cut_surplus` they and what
+  // follows them are truncated.
   int64_t surplus_end = 0;
   bool cut_surplus = false;
 };

@@ -31,23 +31,32 @@ uint32_t ReplicasOf(const std::string& id, const SlotRole& role,
   return std::clamp(replicas == 0 ? replicas_default : replicas, 1u, kReplicasMax);
 }
 
-// The replicas of a shard of others are all live and hold `own`.
-bool HeldByAll(const HeldShard& own, const std::vector<SlotRole::Other>& owners,
-               const Inventories& inventories) {
+bool HoldsAsMuch(const HeldShard* shard, const HeldShard& own) {
+  if (shard == nullptr || shard->watermark < own.watermark) return false;
+  // Memory does not stand for a disk.
+  return own.durability == Durability::kMemory || shard->durability == own.durability;
+}
+
+// What to do with a shard that the node should not hold.
+ShardAction DecideLeftover(const HeldShard& own, const std::vector<SlotRole::Other>& owners,
+                           const Inventories& inventories, bool closable) {
+  size_t as_much = 0, none = 0;
   for (const auto& owner : owners) {
+    if (owner.state != NodeState::kLive || !inventories.contains(owner.node)) {
+      return ShardAction::kNone;
+    }
     const HeldShard* shard = Find(inventories, owner.node, own.session_id);
-    if (owner.state != NodeState::kLive || shard == nullptr) return false;
-    if (shard->watermark < own.watermark) return false;
-    // Memory does not stand for a disk.
-    if (own.durability == Durability::kDurable && shard->durability != own.durability) return false;
+    if (shard == nullptr) ++none;
+    if (HoldsAsMuch(shard, own)) ++as_much;
   }
-  return !owners.empty();
+  if (as_much == owners.size()) return ShardAction::kDrop;
+  return none == owners.size() && closable ? ShardAction::kClose : ShardAction::kNone;
 }
 
 }  // namespace
 
 SlotRole RoleIn(const ClusterMap& map, uint32_t slot, uint32_t node) {
-  SlotRole role;
+  SlotRole role{.live = map.nodes[node].state == NodeState::kLive};
   if (slot >= map.slots.size()) return role;
   const SlotAssignment& assignment = map.slots[slot];
   for (uint32_t rank = 0; rank < assignment.replicas.size(); ++rank) {
@@ -64,23 +73,23 @@ SlotRole RoleIn(const ClusterMap& map, uint32_t slot, uint32_t node) {
 }
 
 ShardDecision Decide(const std::string& session_id, const SlotRole& role,
-                     const std::optional<HeldShard>& own, const Inventories& inventories, bool away,
-                     uint32_t replicas_default) {
+                     const std::optional<HeldShard>& own, const Inventories& inventories,
+                     bool closable, uint32_t replicas_default) {
   const uint32_t replicas = ReplicasOf(session_id, role, own, inventories, replicas_default);
   std::vector<SlotRole::Other> owners = role.replicas;
   std::erase_if(owners, [&](const auto& other) { return other.rank >= replicas; });
   ShardDecision decision;
   if (!role.incoming && role.rank >= replicas) {
-    // Fewer replicas than the shard should have: it may yet be needed.
-    const bool complete = owners.size() == replicas;
-    if (own.has_value() && complete && HeldByAll(*own, owners, inventories)) {
-      decision.action = ShardAction::kDrop;
+    // With fewer replicas than the shard should have, it may yet be needed.
+    if (own.has_value() && owners.size() == replicas) {
+      decision.action = DecideLeftover(*own, owners, inventories, closable);
       decision.sources = owners;
     }
     return decision;
   }
+  const bool self_live = role.live && !role.incoming;
   const NodeState truth =
-      AnyLive(role.replicas, replicas) ? NodeState::kLive : NodeState::kRepairing;
+      self_live || AnyLive(role.replicas, replicas) ? NodeState::kLive : NodeState::kRepairing;
   for (const auto& owner : owners) {
     if (owner.state != truth) continue;
     decision.all_known = decision.all_known && inventories.contains(owner.node);
@@ -91,7 +100,7 @@ ShardDecision Decide(const std::string& session_id, const SlotRole& role,
   }
   if (!decision.sources.empty()) {
     decision.action = ShardAction::kFill;
-  } else if (own.has_value() && away && truth == NodeState::kLive && decision.all_known) {
+  } else if (own.has_value() && closable && truth == NodeState::kLive && decision.all_known) {
     decision.action = ShardAction::kClose;
     for (const auto& owner : owners) {
       if (owner.state == NodeState::kLive) decision.sources.push_back(owner);
@@ -106,7 +115,7 @@ bool Awaits(const SlotRole& role, const Inventories& inventories, bool await_dow
   const uint32_t last = static_cast<uint32_t>(role.replicas.size()) + (role.incoming ? 0 : 1);
   const uint32_t first = role.incoming ? 1 : role.rank + 1;
   for (uint32_t replicas = first; replicas <= last; ++replicas) {
-    const bool live = AnyLive(role.replicas, replicas);
+    const bool live = AnyLive(role.replicas, replicas) || (role.live && !role.incoming);
     for (const auto& other : role.replicas) {
       if (other.rank >= replicas) continue;
       switch (other.state) {

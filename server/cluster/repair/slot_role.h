@@ -27,6 +27,7 @@ struct SlotRole {
   };
 
   uint32_t rank = kNoRank;      // of this node
+  bool live = false;            // this node is, and so holds the truth of what it is a replica of
   bool incoming = false;        // this node is being filled
   std::vector<Other> replicas;  // in order of rank
 
@@ -59,15 +60,15 @@ struct ShardDecision {
 //
 //   * Of a slot that the node is a replica of, of small enough rank, or incoming: the truth is what
 //     live replicas hold. Where they hold the shard, it is filled from them; where none of them
-//     does, and all of them said so, it was closed, which only a node that was away (`away`: it is
-//     repairing, and held the shard before) concludes. Without any live replica the repairing ones
-//     fill each other, and nobody closes anything.
+//     does, and all of them said so, it was closed, which is concluded only if it is `closable`:
+//     by a node that was away, and held the shard before. Without any live replica, this node
+//     included, the repairing ones fill each other, and nobody closes anything.
 //   * Of any other slot: it may be dropped when all replicas that should hold it are live and hold
-//     as much.
+//     as much. Where none of them does, it was closed if it is `closable`: they all held it once.
 // `replicas_default` stands for a number of replicas of 0.
 ShardDecision Decide(const std::string& session_id, const SlotRole& role,
-                     const std::optional<HeldShard>& own, const Inventories& inventories, bool away,
-                     uint32_t replicas_default);
+                     const std::optional<HeldShard>& own, const Inventories& inventories,
+                     bool closable, uint32_t replicas_default);
 
 // Whether the node may not call the slot filled, whatever it holds, because of nodes that did not
 // answer: a live one; or, where none is live, one that is repairing. `await_down`: for a replica,

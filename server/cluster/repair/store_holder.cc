@@ -45,15 +45,13 @@ absl::StatusOr<std::vector<HeldShard>> StoreHolder::List() {
   }
 }
 
-absl::StatusOr<RowsDigest> StoreHolder::Digest(const std::string& session_id,
-                                               absl::Time deadline) {
+absl::StatusOr<RowsDigest> StoreHolder::Digest(const std::string& session_id, absl::Time deadline) {
   return store_.DigestRows(session_id, deadline);
 }
 
 absl::StatusOr<std::unique_ptr<ShardImport>> StoreHolder::Import(const HeldShard& shard) {
-  ATTIC_ASSIGN_OR_RETURN(
-      auto sink,
-      store_.ImportSession({.session_id = shard.session_id, .durability = shard.durability}));
+  ATTIC_ASSIGN_OR_RETURN(auto sink, store_.ImportSession({.session_id = shard.session_id,
+                                                          .durability = shard.durability}));
   return std::make_unique<StoreImport>(std::move(sink));
 }
 
