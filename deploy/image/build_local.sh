@@ -62,6 +62,7 @@ echo "=== image"
 build_image
 echo "=== check"
 check_image
+buildah_here rmi --prune >/dev/null
 rm -f "$FOLDER/attic.tar"
 buildah_here push -q "$IMAGE" "docker-archive:$FOLDER/attic.tar:$IMAGE" >/dev/null
 echo "$FOLDER/attic.tar: $(du -h --apparent-size "$FOLDER/attic.tar" | cut -f1)"

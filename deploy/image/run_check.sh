@@ -30,9 +30,7 @@ mount -o remount,bind,ro "$work/root"
 mount --bind "$work/data" "$work/root/data"
 mount -t proc proc "$work/root/proc"
 
-in_image() {
-  exec setpriv --no-new-privs chroot --userspec="$USER_ID:$USER_ID" "$work/root" "$@"
-}
+in_image=(setpriv --no-new-privs chroot --userspec="$USER_ID:$USER_ID" "$work/root")
 
 # The address in the line that a server prints when it serves.
 address_of() {
@@ -62,24 +60,31 @@ PYTHON
 }
 
 for program in attic attic-store attic-worker; do
-  (in_image "/usr/bin/$program" --help) | head -1
+  "${in_image[@]}" "/usr/bin/$program" --help | head -1
 done
 
-(in_image /usr/bin/attic-store --listen 127.0.0.1:0 --data-dir /data --memory-limit 256MiB) \
-  >"$work/store" 2>"$work/store.err" &
+"${in_image[@]}" /usr/bin/attic-store --listen 127.0.0.1:0 --data-dir /data/store \
+  --memory-limit 256MiB >"$work/store" 2>"$work/store.err" &
 pids+=($!)
 store=$(address_of "$work/store")
 check_health "$store"
 
-(in_image /usr/bin/attic-worker --model /usr/share/attic/recall --store "$store" \
-  --listen 127.0.0.1:0) >"$work/worker" 2>"$work/worker.err" &
+"${in_image[@]}" /usr/bin/attic-worker --model /usr/share/attic/recall --store "$store" \
+  --listen 127.0.0.1:0 >"$work/worker" 2>"$work/worker.err" &
 pids+=($!)
-check_health "$(address_of "$work/worker")"
+worker=$(address_of "$work/worker")
+check_health "$worker"
 
-(in_image /usr/bin/attic status --server "$store")
+"${in_image[@]}" /usr/bin/attic status --server "$store"
 [[ -n $(ls "$work/data") ]] || { echo "run_check: the store wrote nothing to /data" >&2; exit 1; }
-! (in_image /usr/bin/attic-store --listen 127.0.0.1:0 --data-dir /elsewhere) 2>/dev/null ||
-  { echo "run_check: the root can be written to" >&2; exit 1; }
+# Anyone may write to /tmp but for the mount.
+timeout 10 "${in_image[@]}" /usr/bin/attic-store --listen 127.0.0.1:0 --data-dir /tmp/data \
+  >"$work/other" 2>&1 || true
+if ! grep -q "Read-only file system" "$work/other"; then
+  echo "run_check: the root can be written to" >&2
+  cat "$work/other" >&2
+  exit 1
+fi
 
 kill -TERM "${pids[@]}"
 for pid in "${pids[@]}"; do wait "$pid"; done
