@@ -3,9 +3,10 @@
 
     deploy/sizing.py --layers 32 --kv-heads 8 --head-dim 128 --tokens 1048576 --users 100
 
-Bytes of keys and values of a token: 2 (key and value) * layers * kv heads * head_dim * 2 (bfloat16),
-where layers are those with full attention: sliding-window layers stay on the worker. Sums, codes and
-unfilled tails come on top (INDEX), everything is held `replicas` times, and stores are filled to FILL.
+Bytes of keys and values of a token: 2 (key and value) * layers * kv heads * head_dim * 2
+(bfloat16), where layers are those with full attention: sliding-window layers stay on the worker.
+Sums, codes and unfilled tails come on top (INDEX), everything is held `replicas` times, and stores
+are filled to FILL.
 """
 
 import argparse
@@ -75,10 +76,11 @@ def main():
     total = bytes_of(model, flags.tokens, flags.users, flags.replicas)
     print(f"a token: {bytes_per_token(model):,} bytes of keys and values")
     print(f"memory: {total / 2**30:,.0f} GiB, {flags.replicas} replicas")
-    print(f"stores with --memory-limit={flags.memory_limit_gib}GiB, of "
-          f"{flags.memory_limit_gib / MEMORY_LIMIT_SHARE:.0f} GiB each: "
-          f"{nodes_for(total, flags.memory_limit_gib)}; with vectors on disk, {DISK_FACTOR} times as "
-          f"large as memory: {nodes_for(total / DISK_FACTOR, flags.memory_limit_gib)}")
+    limit = flags.memory_limit_gib
+    print(f"stores of {limit / MEMORY_LIMIT_SHARE:.0f} GiB with --memory-limit={limit}GiB: "
+          f"{nodes_for(total, limit)}")
+    print(f"stores where vectors are on disk, {DISK_FACTOR} times as large as memory: "
+          f"{nodes_for(total / DISK_FACTOR, limit)}")
 
 
 if __name__ == "__main__":

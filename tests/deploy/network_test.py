@@ -1,7 +1,8 @@
 """Services and network policies: what they select, and that nothing passes but what is needed."""
 
 from manifests import (
-    every_overlay, name_of, named, of_kind, pod_labels, pod_of, pod_owners, selected_owners, selects)
+    every_overlay, name_of, named, of_kind, pod_labels, pod_of, pod_owners, selected_owners,
+    selects)
 
 DNS = {
     "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},

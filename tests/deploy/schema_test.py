@@ -2,7 +2,8 @@
 
 import kubernetes_validate
 import pytest
-from manifests import OVERLAYS, every_overlay, name_of, of_kind, render
+import yaml
+from manifests import OVERLAYS, ROOT, every_overlay, name_of, of_kind, render
 
 # The first version that has all that is used (deploy/README.md), some between, and the newest.
 VERSIONS = ("1.30", "1.31", "1.33", "1.35", kubernetes_validate.latest_version())
@@ -32,6 +33,13 @@ def test_schemas(overlay, version):
     assert len(items) > 10
     errors = [error for item in items for error in errors_of(item, version)]
     assert not errors, "\n".join(errors)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_schema_of_the_export_job(version):
+    job = yaml.safe_load((ROOT / "deploy/jobs/export.yaml").read_text())
+    job["metadata"]["name"] = "made-by-the-cluster"
+    assert errors_of(job, version) == []
 
 
 def test_the_validation_is_strict():
