@@ -35,16 +35,23 @@ copy_libraries() {
   done
 }
 
+# Of the package that a library is from; libraries of the CUDA toolkit come under its license, which
+# is named, as not every way to install the toolkit brings the text.
 copy_license() {
-  local package
+  local package copyright
   package=$(dpkg-query -S "$1" 2>/dev/null || dpkg-query -S "${1#/usr}" 2>/dev/null || true)
   package=${package%%:*}
-  local copyright=/usr/share/doc/$package/copyright
-  if [[ -z $package || ! -e $copyright ]]; then
+  copyright=/usr/share/doc/$package/copyright
+  if [[ -n $package && -e $copyright ]]; then
+    install -D -m 644 "$copyright" "$ROOT$copyright"
+  elif [[ $1 == /usr/local/cuda* ]]; then
+    mkdir -p "$ROOT/usr/share/doc/cuda"
+    echo "$(basename "$1"): NVIDIA CUDA Toolkit End User License Agreement" \
+      >>"$ROOT/usr/share/doc/cuda/copyright"
+  else
     echo "assemble_root: no license found for $1" >&2
-    return
+    return 1
   fi
-  install -D -m 644 "$copyright" "$ROOT$copyright"
 }
 
 mkdir "$ROOT"

@@ -45,17 +45,18 @@ address_of() {
   return 1
 }
 
+# check_health ADDRESS [SERVICE]
 check_health() {
-  "$PYTHON" - "$1" <<'PYTHON'
+  "$PYTHON" - "$1" "${2:-}" <<'PYTHON'
 import sys
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 stub = health_pb2_grpc.HealthStub(grpc.insecure_channel(sys.argv[1]))
-answer = stub.Check(health_pb2.HealthCheckRequest(service=""), timeout=10)
+answer = stub.Check(health_pb2.HealthCheckRequest(service=sys.argv[2]), timeout=10)
 assert answer.status == health_pb2.HealthCheckResponse.SERVING, answer
-print(f"{sys.argv[1]}: SERVING")
+print(f"{sys.argv[1]} {sys.argv[2]}: SERVING")
 PYTHON
 }
 
@@ -63,11 +64,19 @@ for program in attic attic-store attic-worker; do
   "${in_image[@]}" "/usr/bin/$program" --help | head -1
 done
 
-"${in_image[@]}" /usr/bin/attic-store --listen 127.0.0.1:0 --data-dir /data/store \
-  --memory-limit 256MiB >"$work/store" 2>"$work/store.err" &
+flags=(--listen 127.0.0.1:0 --data-dir /data/store --memory-limit 256MiB)
+help=$("${in_image[@]}" /usr/bin/attic-store --help)
+if [[ $help == *--health-listen* ]]; then
+  flags+=(--health-listen unix:/data/health)
+fi
+"${in_image[@]}" /usr/bin/attic-store "${flags[@]}" >"$work/store" 2>"$work/store.err" &
 pids+=($!)
 store=$(address_of "$work/store")
 check_health "$store"
+if [[ $help == *--health-listen* ]]; then
+  check_health "unix:$work/data/health"
+  check_health "unix:$work/data/health" ready
+fi
 
 "${in_image[@]}" /usr/bin/attic-worker --model /usr/share/attic/recall --store "$store" \
   --listen 127.0.0.1:0 >"$work/worker" 2>"$work/worker.err" &

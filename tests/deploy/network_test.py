@@ -94,6 +94,11 @@ def test_ports_of_policies_are_container_ports(overlay):
 @every_overlay
 def test_everything_else_is_denied(overlay):
     """Every pod is isolated in both directions, whatever else selects it."""
+    deny = named(overlay, "NetworkPolicy", "attic-deny")["spec"]
+    assert deny == {
+        "podSelector": {"matchLabels": {"app.kubernetes.io/name": "attic"}},
+        "policyTypes": ["Ingress", "Egress"],
+    }
     for owner in pod_owners(overlay):
         closed = set()
         for policy in of_kind(overlay, "NetworkPolicy"):

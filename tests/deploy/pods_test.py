@@ -125,6 +125,13 @@ def test_arguments_can_be_filled_in(overlay):
             assert "$(" not in expanded(overlay, container, text)
 
 
+@every_overlay
+def test_every_variable_is_used(overlay):
+    for owner, container in containers(overlay):
+        used = set(re.findall(r"\$\((\w+)\)", " ".join(container["args"])))
+        assert variables_of(overlay, container).keys() == used, name_of(owner)
+
+
 @pytest.mark.parametrize("program", ["attic-store", "attic-worker"])
 @every_overlay
 def test_programs_know_their_flags(overlay, program):
