@@ -10,6 +10,7 @@
 #include "absl/time/clock.h"
 #include "client/cpp/client.h"
 #include "client/cpp/cluster/cluster_directory.h"
+#include "client/cpp/cluster/hedge_allowance.h"
 #include "client/cpp/cluster/node_pool.h"
 #include "client/cpp/cluster/session_cache.h"
 #include "client/cpp/cluster/ticker.h"
@@ -34,6 +35,7 @@ struct ClusterCore {
   SessionCache cache;
   ClusterDirectory directory;
   Ticker ticker;
+  HedgeAllowance hedges;
 };
 
 }  // namespace attic

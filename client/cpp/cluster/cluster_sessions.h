@@ -30,8 +30,6 @@ class ClusterSessions {
 
   absl::StatusOr<SessionDescription> Open(const OpenSessionRequest& request, absl::Time deadline);
   absl::StatusOr<SessionDescription> Describe(const std::string& session_id, absl::Time deadline);
-  absl::StatusOr<std::vector<SessionDescription>> List(absl::Time deadline);
-  absl::StatusOr<std::vector<HeadPlan>> Plan(const std::string& session_id, absl::Time deadline);
   absl::StatusOr<SessionDescription> Fork(const std::string& session_id, const ForkOptions& options,
                                           absl::Time deadline);
   absl::StatusOr<SessionDescription> Truncate(const std::string& session_id, int64_t position,
@@ -51,6 +49,8 @@ class ClusterSessions {
   // The session's manifest, remembered or read. NOT_FOUND when there is no such session.
   absl::StatusOr<std::shared_ptr<const SessionInfo>> Resolve(const std::string& session_id,
                                                              absl::Time deadline);
+  // Every shard there is.
+  absl::StatusOr<std::vector<ShardId>> AllShards(const SessionInfo& info, absl::Time deadline);
   // Renews the leases of manifest and shards; does not count as use of the session.
   absl::Status RenewShards(const SessionInfo& info, absl::Time deadline);
   // Up to where live replicas hold every head of a layer, looked up now.
@@ -72,8 +72,6 @@ class ClusterSessions {
   absl::StatusOr<std::vector<ShardDescription>> DescribeShards(const SessionInfo& info,
                                                                std::span<const uint32_t> layers,
                                                                absl::Time deadline);
-  // Every shard there is, that which only some heads of a block have as well.
-  absl::StatusOr<std::vector<ShardId>> AllShards(const SessionInfo& info, absl::Time deadline);
   // A call on the manifest and one on each of the shards. Replicas that lack something do not count
   // where another live one answered well.
   absl::StatusOr<SessionDescription> OnAll(const SessionInfo& info, std::span<const ShardId> shards,
