@@ -24,7 +24,8 @@ struct Limits {
   uint32_t selection_top_k_max = 1u << 20;  // SelectionGoal::kTopK
   size_t message_bytes_max = 64u << 20;
   size_t append_bytes_in_flight_max = 64u << 20;  // client side, one stream
-  size_t attend_requests_in_flight_max = 64;      // one stream
+  size_t attend_requests_in_flight_max = 64;      // one stream; of a cluster's client, calls
+  size_t cluster_sessions_cached_max = 16384;     // client side: found without asking for them
   size_t requests_queued_max = 1024;              // one store, waiting for a thread
   int64_t session_tokens_max = int64_t{1} << 32;
   size_t prefix_hashes_max = 65536;  // of one session

@@ -1,8 +1,11 @@
 #include "client/cpp/attend_stream.h"
 
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
 
 namespace attic {
 namespace {
@@ -47,15 +50,75 @@ void AttendStream::OpenIfClosed() {
       });
 }
 
+absl::Status AttendStream::CheckSize(const v1::AttendRequest& request) const {
+  const size_t bytes = request.ByteSizeLong();
+  if (bytes <= limits_.message_bytes_max) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "request of ", bytes, " bytes is over message_bytes_max = ", limits_.message_bytes_max));
+}
+
+uint64_t AttendStream::Add(Done done, std::shared_ptr<Stream>& stream) {
+  OpenIfClosed();
+  stream = stream_;
+  const uint64_t request_id = next_request_id_++;
+  pending_.emplace(request_id,
+                   Pending{.generation = generation_, .stream = stream_, .done = std::move(done)});
+  return request_id;
+}
+
+void AttendStream::Send(Stream& stream, uint64_t request_id, v1::AttendRequest request) {
+  request.set_request_id(request_id);
+  // When the stream has just closed, OnFinished answers the call.
+  stream.Send(std::move(request));
+}
+
+uint64_t AttendStream::Start(v1::AttendRequest request, Done done) {
+  if (const absl::Status fits = CheckSize(request); !fits.ok()) {
+    done(fits);
+    return 0;
+  }
+  std::shared_ptr<Stream> stream;
+  uint64_t request_id = 0;
+  {
+    MutexLock lock(mutex_);
+    request_id = Add(std::move(done), stream);
+  }
+  Send(*stream, request_id, std::move(request));
+  return request_id;
+}
+
+void AttendStream::Abandon(uint64_t request_id) {
+  std::shared_ptr<Stream> stream;
+  {
+    MutexLock lock(mutex_);
+    const auto found = pending_.find(request_id);
+    if (found == pending_.end()) return;
+    stream = found->second.stream;
+    pending_.erase(found);
+    room_.NotifyOne();
+  }
+  stream->Withdraw([request_id](const v1::AttendRequest& queued) {
+    return queued.request_id() == request_id;
+  });
+}
+
 absl::StatusOr<v1::AttendResponse> AttendStream::Call(v1::AttendRequest request,
                                                       absl::Time deadline) {
-  if (const size_t bytes = request.ByteSizeLong(); bytes > limits_.message_bytes_max) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "request of ", bytes, " bytes is over message_bytes_max = ", limits_.message_bytes_max));
-  }
-  Waiter waiter;
-  uint64_t request_id = 0;
+  ATTIC_RETURN_IF_ERROR(CheckSize(request));
+  // Shared with the callback, which may be running when this gives up.
+  struct Answer {
+    Mutex mutex;
+    CondVar came;
+    std::optional<absl::StatusOr<v1::AttendResponse>> result ATTIC_GUARDED_BY(mutex);
+  };
+  const auto answer = std::make_shared<Answer>();
+  const auto done = [answer](absl::StatusOr<v1::AttendResponse> result) {
+    MutexLock lock(answer->mutex);
+    answer->result = std::move(result);
+    answer->came.NotifyOne();
+  };
   std::shared_ptr<Stream> stream;
+  uint64_t request_id = 0;
   {
     MutexLock lock(mutex_);
     while (pending_.size() >= limits_.attend_requests_in_flight_max) {
@@ -64,54 +127,54 @@ absl::StatusOr<v1::AttendResponse> AttendStream::Call(v1::AttendRequest request,
             absl::StrCat("attend_requests_in_flight_max = ", limits_.attend_requests_in_flight_max,
                          " requests stayed in flight until the deadline"));
       }
-      slot_free_.WaitFor(mutex_, WaitTime(deadline));
+      room_.WaitFor(mutex_, WaitTime(deadline));
     }
-    OpenIfClosed();
-    stream = stream_;
-    waiter.generation = generation_;
-    request_id = next_request_id_++;
-    pending_.emplace(request_id, &waiter);
+    request_id = Add(done, stream);
   }
-  request.set_request_id(request_id);
-  // When the stream has just closed, OnFinished answers the waiter.
-  stream->Send(std::move(request));
+  Send(*stream, request_id, std::move(request));
   {
-    MutexLock lock(mutex_);
-    while (!waiter.done && absl::Now() < deadline) {
-      waiter.answered.WaitFor(mutex_, WaitTime(deadline));
+    MutexLock lock(answer->mutex);
+    while (!answer->result.has_value() && absl::Now() < deadline) {
+      answer->came.WaitFor(answer->mutex, WaitTime(deadline));
     }
-    pending_.erase(request_id);
-    slot_free_.NotifyOne();
+    if (answer->result.has_value()) return *std::move(answer->result);
   }
-  if (!waiter.done) {
-    stream->Withdraw([request_id](const v1::AttendRequest& queued) {
-      return queued.request_id() == request_id;
-    });
-    return absl::DeadlineExceededError("the store did not answer the attend request in time");
-  }
-  if (!waiter.status.ok()) return waiter.status;
-  return std::move(waiter.response);
+  Abandon(request_id);
+  return absl::DeadlineExceededError("the store did not answer the attend request in time");
 }
 
 void AttendStream::OnResponse(v1::AttendResponse& response) {
-  MutexLock lock(mutex_);
-  const auto found = pending_.find(response.request_id());
-  if (found == pending_.end() || found->second->done) return;  // its caller has given up
-  Waiter& waiter = *found->second;
-  waiter.response.Swap(&response);
-  waiter.done = true;
-  waiter.answered.NotifyOne();
+  Done done;
+  {
+    MutexLock lock(mutex_);
+    const auto found = pending_.find(response.request_id());
+    if (found == pending_.end()) return;  // its caller has given up
+    done = std::move(found->second.done);
+    pending_.erase(found);
+    room_.NotifyOne();
+  }
+  v1::AttendResponse taken;
+  taken.Swap(&response);
+  done(std::move(taken));
 }
 
 void AttendStream::OnFinished(uint64_t generation, const absl::Status& status) {
-  MutexLock lock(mutex_);
-  for (auto& [request_id, waiter] : pending_) {
-    if (waiter->generation != generation || waiter->done) continue;
-    waiter->status = StreamError(status);
-    waiter->done = true;
-    waiter->answered.NotifyOne();
+  std::vector<Done> ended;
+  {
+    MutexLock lock(mutex_);
+    for (auto pending = pending_.begin(); pending != pending_.end();) {
+      const auto next = std::next(pending);
+      if (pending->second.generation == generation) {
+        ended.push_back(std::move(pending->second.done));
+        pending_.erase(pending);
+      }
+      pending = next;
+    }
+    if (generation == generation_) stream_ = nullptr;
+    room_.NotifyAll();
   }
-  if (generation == generation_) stream_ = nullptr;
+  for (const Done& done : ended) done(StreamError(status));
+  MutexLock lock(mutex_);
   --streams_alive_;
   stream_finished_.NotifyAll();
 }

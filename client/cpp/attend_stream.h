@@ -3,6 +3,7 @@
 #define ATTIC_CLIENT_CPP_ATTEND_STREAM_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <unordered_map>
 
@@ -20,7 +21,7 @@ namespace attic {
 class AttendStream {
  public:
   AttendStream(v1::AttentionService::Stub& stub, const Limits& limits);
-  // Calls in progress must have returned.
+  // Calls in progress must have returned; those that were started end with an error.
   ~AttendStream();
   AttendStream(const AttendStream&) = delete;
   AttendStream& operator=(const AttendStream&) = delete;
@@ -32,18 +33,27 @@ class AttendStream {
   // Waits while limits.attend_requests_in_flight_max requests are in flight.
   absl::StatusOr<v1::AttendResponse> Call(v1::AttendRequest request, absl::Time deadline);
 
+  // The same without waiting, neither for the answer nor for room: `done` takes the answer, or an
+  // error as Call returns it, on any thread, perhaps before this returns. Returns the number by
+  // which the call is abandoned.
+  using Done = std::function<void(absl::StatusOr<v1::AttendResponse>)>;
+  uint64_t Start(v1::AttendRequest request, Done done);
+  // Nobody waits for the answer any more: `done` is not called, unless it is being called.
+  void Abandon(uint64_t request_id);
+
  private:
   using Stream = BidiStream<v1::AttendRequest, v1::AttendResponse>;
 
-  // One caller waiting; lives on its stack, guarded by mutex_ while in pending_.
-  struct Waiter {
+  struct Pending {
     uint64_t generation = 0;  // of the stream that carries the request
-    bool done = false;
-    absl::Status status;
-    v1::AttendResponse response;
-    CondVar answered;
+    std::shared_ptr<Stream> stream;
+    Done done;
   };
 
+  // Sends the request of a call that is in pending_.
+  static void Send(Stream& stream, uint64_t request_id, v1::AttendRequest request);
+  uint64_t Add(Done done, std::shared_ptr<Stream>& stream) ATTIC_REQUIRES(mutex_);
+  absl::Status CheckSize(const v1::AttendRequest& request) const;
   void OpenIfClosed() ATTIC_REQUIRES(mutex_);
   void OnResponse(v1::AttendResponse& response);
   void OnFinished(uint64_t generation, const absl::Status& status);
@@ -52,9 +62,9 @@ class AttendStream {
   const Limits limits_;
 
   Mutex mutex_;
-  CondVar slot_free_;
+  CondVar room_;  // among the requests in flight
   CondVar stream_finished_;
-  std::unordered_map<uint64_t, Waiter*> pending_ ATTIC_GUARDED_BY(mutex_);  // by request_id
+  std::unordered_map<uint64_t, Pending> pending_ ATTIC_GUARDED_BY(mutex_);  // by request_id
   std::shared_ptr<Stream> stream_ ATTIC_GUARDED_BY(mutex_);                 // null when closed
   uint64_t generation_ ATTIC_GUARDED_BY(mutex_) = 0;                        // of stream_
   uint64_t next_request_id_ ATTIC_GUARDED_BY(mutex_) = 1;

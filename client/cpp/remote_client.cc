@@ -1,3 +1,5 @@
+#include "client/cpp/remote_client.h"
+
 #include <memory>
 #include <string>
 #include <utility>
@@ -282,7 +284,7 @@ absl::StatusOr<StoreStatus> RemoteClient::StatusBy(absl::Time deadline) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Client>> ConnectClient(const ClientOptions& options) {
+absl::StatusOr<std::unique_ptr<Client>> ConnectStore(const ClientOptions& options) {
   const absl::Time deadline = absl::Now() + options.connect_timeout;
   const std::shared_ptr<grpc::Channel> channel =
       MakeChannel(options.address, options.limits.message_bytes_max);
