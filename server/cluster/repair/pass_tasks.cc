@@ -37,7 +37,8 @@ void RepairPass::FindTask(Pass& pass, const SlotRole& role, uint32_t slot, const
     task.own = own->second;
   }
   const bool away = pass.away || role.incoming;
-  const bool closable = (away && before_.contains(id)) || seen_at_owners_.contains(id);
+  const Closable closable{.by_replica = away && before_.contains(id),
+                          .by_others = seen_at_owners_.contains(id)};
   task.decision = Decide(id, role, task.own, pass.inventories, closable, pass.map.replicas_default);
   if (task.decision.action != ShardAction::kClose) doubts_.erase(CloseDoubt(id));
   switch (task.decision.action) {

@@ -75,6 +75,9 @@ struct RepairOptions {
 struct PassRequest {
   std::shared_ptr<const ClusterMap> map;
   std::set<std::string> gaps;  // shards to be compared whatever their watermarks say
+  // There was a map since the last pass in which the node was down: it may have missed changes of
+  // what it had compared.
+  bool was_down = false;
   // Polled: a newer map is there, or the node stops. Shards under way are finished.
   std::function<bool()> abandoned = [] { return false; };
 };
@@ -117,7 +120,7 @@ class RepairPass {
   void Spread(size_t count, const std::function<void(size_t)>& body);
 
   // repair_pass.cc
-  bool FindSelf(Pass& pass);
+  void FindSelf(Pass& pass);
   absl::Status ListOwn(Pass& pass);
   void NoteAbsence(Pass& pass);
   void FindRoles(Pass& pass);

@@ -120,6 +120,7 @@ bool SimCluster::Ready(const std::string& id, bool inside) {
       if (i == 40) {
         ADD_FAILURE() << id << " lags on live " << node << ": "
                       << nodes_[node].pass->progress().last_error;
+        Dump(id, session);
         return false;
       }
       clock_.Advance(absl::Seconds(i));
@@ -143,6 +144,7 @@ void SimCluster::Open(uint32_t slot, uint32_t replicas) {
         {.session_id = id, .slot = slot, .replicas = replicas, .durability = session.durability}));
   }
   sessions_.emplace(id, session);
+  if (getenv("SIMV")) printf("open %s slot %d R %d\n", id.c_str(), slot, replicas);
 }
 
 void SimCluster::Append(const std::string& id, size_t count) {
@@ -174,8 +176,7 @@ void SimCluster::Close(const std::string& id) {
     ShardChanges::Change change(*nodes_[node].changes, {id});
     nodes_[node].node->Close(id).IgnoreError();
   }
-  sessions_.erase(id);
-  closed_.insert(id);
+  closed_.insert(sessions_.extract(id));
   ++closes_;
 }
 
@@ -230,6 +231,20 @@ void SimCluster::RandomCall(bool inside) {
 
 void SimCluster::Changed() {
   ++map_.epoch;
+  if (getenv("SIMV")) {
+    printf("epoch %d:", (int)map_.epoch);
+    for (auto& n : map_.nodes) printf(" %s", NodeStateName(n.state));
+    printf(" |");
+    for (auto& sl : map_.slots) {
+      for (auto r : sl.replicas) printf("%d", r);
+      for (auto r : sl.incoming) printf("+%d", r);
+      printf(" ");
+    }
+    printf("\n");
+  }
+  for (const auto& [id, session] : closed_) {
+    if (LiveOwners(session).empty()) forgotten_.insert(id);
+  }
   ASSERT_TRUE(ValidateClusterMap(map_).ok()) << ValidateClusterMap(map_);
 }
 
@@ -245,6 +260,7 @@ bool SimCluster::TakeDown(uint32_t node) {
 
 void SimCluster::BringBack(uint32_t i, Return how) {
   FakeNode& node = *nodes_[i].node;
+  if (how == Return::kSame) Pass(i);  // finds that it is down
   if (how == Return::kEmpty) node.Lose();
   if (how != Return::kSame) {
     for (const auto& [id, shard] : node.All()) {
@@ -303,10 +319,14 @@ void SimCluster::Act(uint32_t node, const SyncReport& report) {
 }
 
 void SimCluster::Pass(uint32_t i, std::set<std::string> gaps) {
-  if (map_.nodes[i].state == NodeState::kDown) return;
   gaps.merge(std::exchange(nodes_[i].gaps, {}));
   const PassResult result =
       nodes_[i].pass->Run({.map = std::make_shared<const ClusterMap>(map_), .gaps = gaps});
+  if (getenv("SIMV"))
+    printf("pass %d synced %d slots %d left %d err %s\n", i,
+           (int)(result.report && result.report->node_synced),
+           result.report ? (int)result.report->slots.size() : -1, (int)progress(i).shards_left,
+           progress(i).last_error.c_str());
   if (result.report.has_value()) Act(i, *result.report);
 }
 
@@ -375,7 +395,7 @@ void SimCluster::CheckExact() {
   }
   for (uint32_t node = 0; node < nodes_.size(); ++node) {
     for (const auto& [id, shard] : nodes_[node].node->All()) {
-      const bool open = sessions_.contains(id);
+      const bool open = sessions_.contains(id) || forgotten_.contains(id);
       const SlotRole role = RoleIn(map_, shard.described.slot, node);
       // What was closed before its former holder saw it at the new ones stays there.
       const bool leftover = role.rank >= shard.described.replicas;
