@@ -75,8 +75,8 @@ absl::StatusOr<SlotPass> SlotGate::Admit(uint64_t sender_epoch) {
   }
   pass.node_ = static_cast<uint32_t>(node);
   if (!IsThisProcess(pass.map_->nodes[pass.node_])) {
-    return Refuse(GateRefusal::kNoMap, absl::UnavailableError(
-                                           "the cluster does not know yet that this node started"));
+    return Refuse(GateRefusal::kNoMap,
+                  absl::UnavailableError("the cluster does not know yet that this node started"));
   }
   return pass;
 }
@@ -96,31 +96,30 @@ absl::Status SlotPass::CheckRead(const Placement& placement) const {
 absl::Status SlotPass::Check(const Placement& placement, Use use) const {
   if (map_ == nullptr) return absl::OkStatus();
   if (placement.slot >= map_->slots.size()) {
-    return absl::InvalidArgumentError(absl::StrCat("placement.slot: ", placement.slot,
-                                                   ", the cluster has ", map_->slots.size()));
+    return absl::InvalidArgumentError(
+        absl::StrCat("placement.slot: ", placement.slot, ", the cluster has ", map_->slots.size()));
   }
   const SlotAssignment& slot = map_->slots[placement.slot];
   const bool knows_none = sender_epoch_ == 0;
   if (knows_none ? use == Use::kWrite : sender_epoch_ < slot.epoch) {
-    return Refuse(GateRefusal::kStaleEpoch,
-                  absl::AbortedError(absl::StrCat("stale epoch: ", sender_epoch_, ", slot ",
-                                                  placement.slot, " changed in epoch ",
-                                                  slot.epoch)));
+    return Refuse(GateRefusal::kStaleEpoch, absl::AbortedError(absl::StrCat(
+                                                "stale epoch: ", sender_epoch_, ", slot ",
+                                                placement.slot, " changed in epoch ", slot.epoch)));
   }
   if (map_->nodes[node_].state == NodeState::kDown) {
     return Refuse(GateRefusal::kNotHere,
                   absl::AbortedError(
                       absl::StrCat("this node is down in the cluster map of epoch ", epoch())));
   }
-  const uint32_t replicas = placement.replication.replicas == 0 ? map_->replicas_default
-                                                                : placement.replication.replicas;
+  const uint32_t replicas =
+      placement.replication.replicas == 0 ? map_->replicas_default : placement.replication.replicas;
   const bool here = Contains(ReplicasOf(slot, replicas), node_) ||
                     (use == Use::kWrite && Contains(slot.incoming, node_));
   if (here) return absl::OkStatus();
-  return Refuse(GateRefusal::kNotHere,
-                absl::AbortedError(absl::StrCat("slot ", placement.slot,
-                                                " is not on this node by the cluster map of epoch ",
-                                                epoch())));
+  return Refuse(
+      GateRefusal::kNotHere,
+      absl::AbortedError(absl::StrCat(
+          "slot ", placement.slot, " is not on this node by the cluster map of epoch ", epoch())));
 }
 
 absl::Status SlotPass::Missing(const absl::Status& not_found) const {
@@ -132,9 +131,8 @@ absl::Status SlotPass::Missing(const absl::Status& not_found) const {
                                                   map_->epoch)));
   }
   if (map_->nodes[node_].state == NodeState::kLive) return not_found;
-  return Refuse(
-      GateRefusal::kNotHere,
-      absl::UnavailableError("the session is not on this node, which is not filled yet"));
+  return Refuse(GateRefusal::kNotHere,
+                absl::UnavailableError("the session is not on this node, which is not filled yet"));
 }
 
 }  // namespace attic

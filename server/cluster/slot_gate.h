@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -37,6 +38,11 @@ class SlotPass {
  public:
   // The epoch of the map; 0 in a store that is no node.
   uint64_t epoch() const { return map_ == nullptr ? 0 : map_->epoch; }
+  bool clustered() const { return map_ != nullptr; }
+  // Of the cluster; 0 in a store that is no node.
+  uint32_t slot_count() const {
+    return map_ == nullptr ? 0 : static_cast<uint32_t>(map_->slots.size());
+  }
 
   // OK when this node is a replica of a session so placed, or is being filled to become one.
   // ABORTED beginning with "stale epoch" when the slot changed since the sender's map, or the
@@ -72,10 +78,10 @@ class SlotGate {
  public:
   // Of a store that is no node of a cluster: everything passes, from senders that know no epoch.
   SlotGate() = default;
-  // Of a node whose process is `boot_id`. want_newer(epoch) is called when a sender knows a map of
-  // that epoch, newer than the node's; it must not wait, and may be null.
-  SlotGate(std::string boot_id, std::function<void(uint64_t epoch)> want_newer)
-      : clustered_(true), boot_id_(std::move(boot_id)), want_newer_(std::move(want_newer)) {}
+  // Of a node, if `clustered`, whose process is `boot_id`. want_newer(epoch) is called when a
+  // sender knows a map of that epoch, newer than the node's; it must not wait, and may be null.
+  SlotGate(bool clustered, std::string boot_id, std::function<void(uint64_t epoch)> want_newer)
+      : clustered_(clustered), boot_id_(std::move(boot_id)), want_newer_(std::move(want_newer)) {}
 
   // To be called once, on a node; nothing passes before.
   void Join(std::shared_ptr<Membership> membership);

@@ -62,9 +62,9 @@ absl::Status CheckHoldsTokens(const std::string& session_id,
   if (!placement.has_value() || ParseShardSessionId(session_id).has_value()) {
     return absl::OkStatus();
   }
-  return absl::FailedPreconditionError(
-      absl::StrCat("session_id: ", session_id,
-                   " is spread over a cluster, and only its manifest is here: use a cluster client"));
+  return absl::FailedPreconditionError(absl::StrCat(
+      "session_id: ", session_id,
+      " is spread over a cluster, and only its manifest is here: use a cluster client"));
 }
 
 }  // namespace attic

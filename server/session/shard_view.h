@@ -15,7 +15,7 @@ namespace attic {
 struct PlacedSession {
   std::string session_id;
   uint32_t slot = 0;
-  uint32_t replicas = 0;  // 0: as the cluster says
+  uint32_t replicas = 0;
   int64_t watermark = 0;
   bool durable = false;
 

@@ -30,7 +30,7 @@ class SlotGateTest : public ::testing::Test {
 
   const std::shared_ptr<ManualMembership> membership_ = std::make_shared<ManualMembership>("b");
   std::vector<uint64_t> wanted_;
-  SlotGate gate_{"boot", [this](uint64_t epoch) { wanted_.push_back(epoch); }};
+  SlotGate gate_{true, "boot", [this](uint64_t epoch) { wanted_.push_back(epoch); }};
 };
 
 struct Case {
@@ -125,7 +125,7 @@ TEST_F(SlotGateTest, NothingPassesBeforeTheFirstMap) {
   EXPECT_TRUE(absl::IsUnavailable(gate_.Admit(1).status()));
   EXPECT_FALSE(gate_.ready());
   EXPECT_EQ(gate_.epoch(), 0u);
-  SlotGate unjoined("boot", nullptr);
+  SlotGate unjoined(true, "boot", nullptr);
   EXPECT_TRUE(absl::IsUnavailable(unjoined.Admit(0).status()));
   EXPECT_FALSE(unjoined.ready());
 }
