@@ -88,8 +88,9 @@ bool RepairPass::NoteSurplus(Pass& pass, const Task& task) {
   if (noted != doubts_.end() && noted->second.watermark <= held) doubts_.erase(noted);
   const bool live_truth = task.decision.sources[0].state == NodeState::kLive;
   if (!task.own.has_value() || task.own->watermark <= held) return false;
-  if (!live_truth || !task.decision.all_known) return false;
-  const bool settled = Settled(pass, doubt);
+  if (!live_truth) return false;
+  // A replica that did not answer may hold them.
+  const bool settled = Settled(pass, doubt) && task.decision.all_known;
   NoteDoubt(pass, doubt, task.own->watermark);
   return settled;
 }

@@ -235,16 +235,6 @@ void SimCluster::RandomCall(bool inside) {
 
 void SimCluster::Changed() {
   ++map_.epoch;
-    printf("epoch %d:", (int)map_.epoch);
-    for (auto& n : map_.nodes) printf(" %s", NodeStateName(n.state));
-    printf(" |");
-    for (auto& sl : map_.slots) {
-      for (auto r : sl.replicas) printf("%d", r);
-      for (auto r : sl.incoming) printf("+%d", r);
-      printf(" ");
-    }
-    printf("\n");
-  }
   for (const auto& [id, session] : closed_) {
     if (LiveOwners(session).empty()) forgotten_.insert(id);
   }
@@ -325,10 +315,6 @@ void SimCluster::Pass(uint32_t i, std::set<std::string> gaps) {
   gaps.merge(std::exchange(nodes_[i].gaps, {}));
   const PassResult result =
       nodes_[i].pass->Run({.map = std::make_shared<const ClusterMap>(map_), .gaps = gaps});
-    printf("pass %d synced %d slots %d left %d err %s\n", i,
-           (int)(result.report && result.report->node_synced),
-           result.report ? (int)result.report->slots.size() : -1, (int)progress(i).shards_left,
-           progress(i).last_error.c_str());
   if (result.report.has_value()) Act(i, *result.report);
 }
 
