@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "server/cluster/membership.h"
@@ -28,6 +29,17 @@ class NodeRepair {
   virtual ~NodeRepair() = default;
   // Does not wait.
   virtual RepairProgress progress() const = 0;
+
+  // An append or a read found that a shard is missing here, lags, or holds something else:
+  // NOT_FOUND, OUT_OF_RANGE, FAILED_PRECONDITION, ALREADY_EXISTS. Does not wait.
+  virtual void NotifyGap(const std::string& /*session_id*/) {}
+  // Whoever truncates or closes shards for a caller, also such that are not here, holds the result
+  // meanwhile: repair gives up what it was doing with them, and does not bring back what is being
+  // removed from the other replicas, too. Waits for a step of repair on one of them. Must not
+  // outlive this.
+  virtual std::shared_ptr<void> Changing(std::vector<std::string> /*session_ids*/) {
+    return nullptr;
+  }
 };
 
 struct ClusterOptions {

@@ -107,8 +107,10 @@ absl::StatusOr<std::vector<PrefixHash>> CheckCalls(const v1::ShardCalls& request
 // Pages through what the store holds.
 class InventoryPages {
  public:
-  InventoryPages(SessionStore& store, const v1::InventoryRequest& request)
-      : store_(store), slots_(request.slots().begin(), request.slots().end()) {
+  InventoryPages(SessionStore& store, const v1::InventoryRequest& request, std::string boot_id)
+      : store_(store),
+        boot_id_(std::move(boot_id)),
+        slots_(request.slots().begin(), request.slots().end()) {
     std::sort(slots_.begin(), slots_.end());
   }
 
@@ -124,13 +126,15 @@ class InventoryPages {
       entry->set_watermark(session.watermark);
       entry->set_durable(session.durable);
     }
-    if (sessions.empty()) return false;
+    page.set_boot_id(boot_id_);
+    if (sessions.empty()) return after_.empty();
     after_ = sessions.back().session_id;
     return true;
   }
 
  private:
   SessionStore& store_;
+  const std::string boot_id_;
   std::vector<uint32_t> slots_;  // in order
   std::string after_;
   bool ended_ = false;
@@ -166,11 +170,15 @@ grpc::ServerUnaryReactor* ShardServiceImpl::Call(grpc::CallbackServerContext* co
 
 grpc::ServerWriteReactor<v1::ShardInventory>* ShardServiceImpl::Inventory(
     grpc::CallbackServerContext* context, const v1::InventoryRequest* request) {
-  auto pages = std::make_shared<InventoryPages>(context_.store, *request);
+  auto pages = std::make_shared<InventoryPages>(context_.store, *request, context_.boot_id);
   return ServePulled<v1::ShardInventory>(
       context, context_.transfer_executor, context_.streams,
-      [this, pages](v1::ShardInventory& page) -> absl::StatusOr<bool> {
+      [this, pages, epoch = request->epoch()](v1::ShardInventory& page) -> absl::StatusOr<bool> {
         ATTIC_RETURN_IF_ERROR(CheckClustered());
+        if (context_.gate.epoch() < epoch) {
+          return absl::UnavailableError(
+              absl::StrCat("epoch: ", epoch, " asked for, this node does not know it yet"));
+        }
         return pages->Next(page);
       });
 }

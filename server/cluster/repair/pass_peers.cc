@@ -28,11 +28,7 @@ std::shared_ptr<ShardPeer> RepairPass::PeerOf(const ClusterMap& map, uint32_t no
 absl::Status RepairPass::AskPeer(Pass& pass, uint32_t node, ShardPeer& peer,
                                  const std::vector<uint32_t>& slots) {
   const absl::Time deadline = options_.clock() + options_.shard.call_timeout;
-  ATTIC_ASSIGN_OR_RETURN(PeerInventory inventory, peer.Inventory(slots, deadline));
-  if (inventory.epoch < pass.map.epoch) {
-    return absl::UnavailableError(
-        absl::StrCat("is at epoch ", inventory.epoch, ", this node at ", pass.map.epoch));
-  }
+  ATTIC_ASSIGN_OR_RETURN(PeerInventory inventory, peer.Inventory(slots, pass.map.epoch, deadline));
   // Another process holds other shards than the map says.
   const std::string& boot_id = pass.map.nodes[node].boot_id;
   if (!boot_id.empty() && !inventory.boot_id.empty() && boot_id != inventory.boot_id) {

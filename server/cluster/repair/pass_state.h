@@ -32,7 +32,8 @@ struct RepairPass::Pass {
   const PassRequest& request;
   const ClusterMap& map;
   absl::Time now;
-  uint32_t self = 0;
+  bool expected = false;               // the map has this process as a node that is not down
+  uint32_t self = 0;                   // index
   bool away = false;                   // this node is not live
   std::map<uint32_t, SlotRole> roles;  // of the node's slots, and of those of shards it holds
   ShardsById own;

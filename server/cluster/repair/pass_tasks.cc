@@ -37,7 +37,8 @@ void RepairPass::FindTask(Pass& pass, const SlotRole& role, uint32_t slot, const
     task.own = own->second;
   }
   const bool away = pass.away || role.incoming;
-  const bool closable = (away && before_.contains(id)) || seen_at_owners_.contains(id);
+  const Closable closable{.by_replica = away && before_.contains(id),
+                          .by_others = seen_at_owners_.contains(id)};
   task.decision = Decide(id, role, task.own, pass.inventories, closable, pass.map.replicas_default);
   if (task.decision.action != ShardAction::kClose) doubts_.erase(CloseDoubt(id));
   switch (task.decision.action) {
@@ -87,8 +88,9 @@ bool RepairPass::NoteSurplus(Pass& pass, const Task& task) {
   if (noted != doubts_.end() && noted->second.watermark <= held) doubts_.erase(noted);
   const bool live_truth = task.decision.sources[0].state == NodeState::kLive;
   if (!task.own.has_value() || task.own->watermark <= held) return false;
-  if (!live_truth || !task.decision.all_known) return false;
-  const bool settled = Settled(pass, doubt);
+  if (!live_truth) return false;
+  // A replica that did not answer may hold them.
+  const bool settled = Settled(pass, doubt) && task.decision.all_known;
   NoteDoubt(pass, doubt, task.own->watermark);
   return settled;
 }

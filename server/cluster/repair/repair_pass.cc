@@ -42,16 +42,17 @@ void RepairPass::Spread(size_t count, const std::function<void(size_t)>& body) {
   for (size_t i = 0; i < count; ++i) body(i);
 }
 
-// False when the map does not speak of this process, or does not expect it to do anything.
-bool RepairPass::FindSelf(Pass& pass) {
+// Sets `expected` unless the map does not speak of this process, or expects nothing of it.
+void RepairPass::FindSelf(Pass& pass) {
   const int64_t index = pass.map.FindNode(node_id_);
-  if (index < 0) return false;
+  pass.away = true;
+  if (index < 0) return;
   pass.self = static_cast<uint32_t>(index);
   const ClusterNode& node = pass.map.nodes[pass.self];
   const bool other_process =
       !node.boot_id.empty() && !options_.boot_id.empty() && node.boot_id != options_.boot_id;
+  pass.expected = !other_process && node.state != NodeState::kDown;
   pass.away = other_process || node.state != NodeState::kLive;
-  return !other_process && node.state != NodeState::kDown;
 }
 
 absl::Status RepairPass::ListOwn(Pass& pass) {
@@ -66,7 +67,7 @@ absl::Status RepairPass::ListOwn(Pass& pass) {
 
 // Remembers what was held before a stretch of time in which others know better.
 void RepairPass::NoteAbsence(Pass& pass) {
-  if (pass.away && !away_) {
+  if (pass.away && (!away_ || !pass.expected || pass.request.was_down)) {
     before_.clear();
     verified_.clear();
     doubts_.clear();
@@ -74,7 +75,7 @@ void RepairPass::NoteAbsence(Pass& pass) {
     away_since_ = pass.now;
   }
   std::set<uint32_t> incoming;
-  for (uint32_t slot = 0; slot < pass.map.slots.size(); ++slot) {
+  for (uint32_t slot = 0; slot < pass.map.slots.size() && pass.expected; ++slot) {
     const auto& nodes = pass.map.slots[slot].incoming;
     if (std::find(nodes.begin(), nodes.end(), pass.self) != nodes.end()) incoming.insert(slot);
   }
@@ -103,10 +104,10 @@ void RepairPass::FindRoles(Pass& pass) {
 
 PassResult RepairPass::Run(const PassRequest& request) {
   Pass pass{.request = request, .map = *request.map, .now = options_.clock()};
-  const bool expected = FindSelf(pass);
+  FindSelf(pass);
   absl::Status status = ListOwn(pass);
   if (status.ok()) NoteAbsence(pass);
-  if (status.ok() && expected) {
+  if (status.ok() && pass.expected) {
     FindRoles(pass);
     AskPeers(pass);
     // Behind the peers': what both were sent since is here.
@@ -119,7 +120,7 @@ PassResult RepairPass::Run(const PassRequest& request) {
     last_error_ = std::string(status.message());
     return {.again_at = pass.now + options_.retry_pause};
   }
-  if (!expected) {
+  if (!pass.expected) {
     MutexLock lock(mutex_);
     synced_ = false;
     return {};

@@ -2,7 +2,7 @@
 //
 // When a node may call itself filled, as of a map of epoch E:
 //
-//   1. Peers say what they hold after they know a map of epoch E or later (PeerInventory::epoch).
+//   1. Peers say what they hold after they know a map of epoch E or later (ShardPeer::Inventory).
 //      From then on they refuse writers that do not know of the last change of a slot, and such
 //      writers send to this node too. So what a peer holds is what it said, plus what this node is
 //      sent as well.
@@ -12,9 +12,11 @@
 //   3. A later pass finds nothing new: every shard that peers list is here, compared, and not
 //      shorter than they said. A shard that was refused something is shorter, once the peer has it.
 //
-// What remains is a write that a peer admitted by an older map, and applied after its inventory.
-// The node then lacks it, as it may lack any write that failed here alone: the next append is a
-// gap, a reader's min_watermark is not met, and either is reported by NotifyGap.
+// What remains is a write that a peer admitted by an older map, and applied after its inventory,
+// and one that failed here alone after the last comparison. The node then lacks it when it is
+// called live, until it looks again because the map changed, at once; or until the next append is a
+// gap, or a reader's min_watermark is not met, which NotifyGap reports. It is lost only if all
+// other replicas are lost before.
 #ifndef ATTIC_SERVER_CLUSTER_REPAIR_REPAIR_PASS_H_
 #define ATTIC_SERVER_CLUSTER_REPAIR_REPAIR_PASS_H_
 
@@ -75,6 +77,9 @@ struct RepairOptions {
 struct PassRequest {
   std::shared_ptr<const ClusterMap> map;
   std::set<std::string> gaps;  // shards to be compared whatever their watermarks say
+  // There was a map since the last pass in which the node was down: it may have missed changes of
+  // what it had compared.
+  bool was_down = false;
   // Polled: a newer map is there, or the node stops. Shards under way are finished.
   std::function<bool()> abandoned = [] { return false; };
 };
@@ -117,7 +122,7 @@ class RepairPass {
   void Spread(size_t count, const std::function<void(size_t)>& body);
 
   // repair_pass.cc
-  bool FindSelf(Pass& pass);
+  void FindSelf(Pass& pass);
   absl::Status ListOwn(Pass& pass);
   void NoteAbsence(Pass& pass);
   void FindRoles(Pass& pass);

@@ -65,6 +65,9 @@ void Repairer::Watch() {
     if (map != nullptr) {
       epoch = map->epoch;
       known_epoch_ = std::max(known_epoch_, epoch);
+      const int64_t self = map->FindNode(membership_.node_id());
+      was_down_ =
+          was_down_ || self < 0 || map->nodes[static_cast<size_t>(self)].state == NodeState::kDown;
       wake_.NotifyAll();
       continue;
     }
@@ -95,14 +98,16 @@ void Repairer::Run() {
   while (WaitForWork(gaps)) {
     const ClusterMapPtr map = membership_.map();
     if (map == nullptr) continue;
+    PassRequest request{.map = map, .gaps = gaps, .abandoned = [&] {
+                          MutexLock lock(mutex_);
+                          return stopping_ || known_epoch_ > map->epoch;
+                        }};
     {
       MutexLock lock(mutex_);
       begun_epoch_ = map->epoch;
+      request.was_down = std::exchange(was_down_, false);
     }
-    const PassResult result = pass_.Run({.map = map, .gaps = gaps, .abandoned = [&] {
-                                           MutexLock lock(mutex_);
-                                           return stopping_ || known_epoch_ > map->epoch;
-                                         }});
+    const PassResult result = pass_.Run(request);
     if (result.report.has_value()) {
       membership_.Report(*result.report);
       gaps.clear();

@@ -60,6 +60,7 @@ class Repairer {
   CondVar wake_;
   bool stopping_ ATTIC_GUARDED_BY(mutex_) = false;
   uint64_t known_epoch_ ATTIC_GUARDED_BY(mutex_) = 0;  // of the newest map
+  bool was_down_ ATTIC_GUARDED_BY(mutex_) = false;     // in a map since the last pass
   uint64_t begun_epoch_ ATTIC_GUARDED_BY(mutex_) = 0;  // of the last pass
   absl::Time look_at_ ATTIC_GUARDED_BY(mutex_) = absl::InfiniteFuture();
   absl::Time gaps_after_ ATTIC_GUARDED_BY(mutex_) = absl::InfinitePast();

@@ -32,7 +32,6 @@ struct HeldShard {
 
 struct PeerInventory {
   std::vector<HeldShard> shards;
-  uint64_t epoch = 0;   // the peer knew a map of this epoch before it began
   std::string boot_id;  // of the process that answered; empty where it is not said
 };
 
@@ -42,18 +41,19 @@ class ShardPeer {
  public:
   virtual ~ShardPeer() = default;
 
-  // All that the peer holds of `slots`. UNAVAILABLE while it reads sessions from its disk.
-  virtual absl::StatusOr<PeerInventory> Inventory(std::span<const uint32_t> slots,
+  // All that the peer holds of `slots`, as soon as it knows a map of `epoch` or later: UNAVAILABLE
+  // before.
+  virtual absl::StatusOr<PeerInventory> Inventory(std::span<const uint32_t> slots, uint64_t epoch,
                                                   absl::Time deadline) = 0;
   // NOT_FOUND when the peer does not hold the shard; so for the calls below.
   virtual absl::StatusOr<RowsDigest> Digest(const std::string& session_id, absl::Time deadline) = 0;
   // Rows [begin, end), in order, in batches that may be appended. OUT_OF_RANGE beyond the
-  // watermark. Batches that were given to `sink` before an error are good.
+  // watermark; DEADLINE_EXCEEDED when nothing comes for `idle_timeout`; the time that `sink` takes
+  // does not count.
   using RowsSink = std::function<absl::Status(const AppendBatch& batch)>;
   virtual absl::Status ReadRows(const std::string& session_id, int64_t begin, int64_t end,
-                                absl::Time deadline, const RowsSink& sink) = 0;
-  // The bytes of a snapshot. DEADLINE_EXCEEDED when none come for `idle_timeout`; the time that
-  // `sink` takes does not count.
+                                absl::Duration idle_timeout, const RowsSink& sink) = 0;
+  // The bytes of a snapshot. DEADLINE_EXCEEDED as above.
   using BytesSink = std::function<absl::Status(std::string_view bytes)>;
   virtual absl::Status Export(const std::string& session_id, absl::Duration idle_timeout,
                               const BytesSink& sink) = 0;

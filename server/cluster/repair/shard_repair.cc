@@ -132,7 +132,7 @@ absl::StatusOr<ShardRepair::Round> ShardRepair::Pull(State& state, const ShardSo
   while (begin < theirs.watermark) {
     const int64_t end = std::min(begin + options_.block_tokens, theirs.watermark);
     const absl::Status read = source.peer->ReadRows(
-        id, begin, end, Deadline(), [&](const AppendBatch& batch) -> absl::Status {
+        id, begin, end, options_.idle_timeout, [&](const AppendBatch& batch) -> absl::Status {
           const uint64_t bytes = batch.keys.size() + batch.values.size();
           ATTIC_RETURN_IF_ERROR(throttle_.Take(bytes));
           counts_.bytes += bytes;

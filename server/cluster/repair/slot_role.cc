@@ -74,7 +74,7 @@ SlotRole RoleIn(const ClusterMap& map, uint32_t slot, uint32_t node) {
 
 ShardDecision Decide(const std::string& session_id, const SlotRole& role,
                      const std::optional<HeldShard>& own, const Inventories& inventories,
-                     bool closable, uint32_t replicas_default) {
+                     const Closable& closable, uint32_t replicas_default) {
   const uint32_t replicas = ReplicasOf(session_id, role, own, inventories, replicas_default);
   std::vector<SlotRole::Other> owners = role.replicas;
   std::erase_if(owners, [&](const auto& other) { return other.rank >= replicas; });
@@ -82,7 +82,7 @@ ShardDecision Decide(const std::string& session_id, const SlotRole& role,
   if (!role.incoming && role.rank >= replicas) {
     // With fewer replicas than the shard should have, it may yet be needed.
     if (own.has_value() && owners.size() == replicas) {
-      decision.action = DecideLeftover(*own, owners, inventories, closable);
+      decision.action = DecideLeftover(*own, owners, inventories, closable.by_others);
       decision.sources = owners;
     }
     return decision;
@@ -100,7 +100,8 @@ ShardDecision Decide(const std::string& session_id, const SlotRole& role,
   }
   if (!decision.sources.empty()) {
     decision.action = ShardAction::kFill;
-  } else if (own.has_value() && closable && truth == NodeState::kLive && decision.all_known) {
+  } else if (own.has_value() && closable.by_replica && decision.all_known &&
+             AnyLive(role.replicas, replicas)) {
     decision.action = ShardAction::kClose;
     for (const auto& owner : owners) {
       if (owner.state == NodeState::kLive) decision.sources.push_back(owner);

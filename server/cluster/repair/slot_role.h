@@ -47,6 +47,12 @@ enum class ShardAction : uint8_t {
   kDrop = 4,   // it belongs to others, who seem to hold as much
 };
 
+// Whether the node may conclude that a shard was closed, where no live replica holds it.
+struct Closable {
+  bool by_replica = false;  // the node was away, and held it before
+  bool by_others = false;   // it is of another slot, and all its replicas were seen to hold it
+};
+
 struct ShardDecision {
   ShardAction action = ShardAction::kNone;
   // In order of rank. kFill: whom to compare with, all live that hold it, or, where no replica is
@@ -60,15 +66,15 @@ struct ShardDecision {
 //
 //   * Of a slot that the node is a replica of, of small enough rank, or incoming: the truth is what
 //     live replicas hold. Where they hold the shard, it is filled from them; where none of them
-//     does, and all of them said so, it was closed, which is concluded only if it is `closable`:
-//     by a node that was away, and held the shard before. Without any live replica, this node
-//     included, the repairing ones fill each other, and nobody closes anything.
+//     does, and all of them said so, and there is one besides this node, it was closed, if that may
+//     be concluded. Without any live replica, this node included, the repairing ones fill each
+//     other, and nobody closes anything.
 //   * Of any other slot: it may be dropped when all replicas that should hold it are live and hold
-//     as much. Where none of them does, it was closed if it is `closable`: they all held it once.
+//     as much. Where none of them does, it was closed, if that may be concluded.
 // `replicas_default` stands for a number of replicas of 0.
 ShardDecision Decide(const std::string& session_id, const SlotRole& role,
                      const std::optional<HeldShard>& own, const Inventories& inventories,
-                     bool closable, uint32_t replicas_default);
+                     const Closable& closable, uint32_t replicas_default);
 
 // Whether the node may not call the slot filled, whatever it holds, because of nodes that did not
 // answer: a live one; or, where none is live, one that is repairing. `await_down`: for a replica,

@@ -158,10 +158,11 @@ absl::Status FakePeer::Begin(Fault fault, absl::Time deadline) {
   return absl::DeadlineExceededError("peer: no answer");
 }
 
-absl::StatusOr<PeerInventory> FakePeer::Inventory(std::span<const uint32_t> slots,
+absl::StatusOr<PeerInventory> FakePeer::Inventory(std::span<const uint32_t> slots, uint64_t asked,
                                                   absl::Time deadline) {
   ATTIC_RETURN_IF_ERROR(Begin(fault(), deadline));
-  PeerInventory inventory{.epoch = epoch, .boot_id = boot_id};
+  if (epoch < asked) return absl::UnavailableError("peer: knows no such map yet");
+  PeerInventory inventory{.boot_id = boot_id};
   for (const auto& [id, shard] : node_.All()) {
     if (std::find(slots.begin(), slots.end(), shard.described.slot) != slots.end()) {
       inventory.shards.push_back(shard.described);
@@ -177,10 +178,10 @@ absl::StatusOr<RowsDigest> FakePeer::Digest(const std::string& id, absl::Time de
 }
 
 absl::Status FakePeer::ReadRows(const std::string& id, int64_t begin, int64_t end,
-                                absl::Time deadline, const RowsSink& sink) {
+                                absl::Duration idle_timeout, const RowsSink& sink) {
   const Fault fault = this->fault();
   on_call(id);
-  ATTIC_RETURN_IF_ERROR(Begin(fault, deadline));
+  ATTIC_RETURN_IF_ERROR(Begin(fault, clock_.Now() + idle_timeout));
   const auto shard = node_.Find(id);
   if (shard == nullptr) return NoShard(id);
   if (end > static_cast<int64_t>(shard->rows.size())) return absl::OutOfRangeError("beyond");

@@ -94,11 +94,11 @@ class FakePeer final : public ShardPeer {
   uint64_t epoch = 1u << 30;
   std::string boot_id;
 
-  absl::StatusOr<PeerInventory> Inventory(std::span<const uint32_t> slots,
+  absl::StatusOr<PeerInventory> Inventory(std::span<const uint32_t> slots, uint64_t epoch,
                                           absl::Time deadline) override;
   absl::StatusOr<RowsDigest> Digest(const std::string& id, absl::Time deadline) override;
-  absl::Status ReadRows(const std::string& id, int64_t begin, int64_t end, absl::Time deadline,
-                        const RowsSink& sink) override;
+  absl::Status ReadRows(const std::string& id, int64_t begin, int64_t end,
+                        absl::Duration idle_timeout, const RowsSink& sink) override;
   absl::Status Export(const std::string& id, absl::Duration idle_timeout,
                       const BytesSink& sink) override;
 

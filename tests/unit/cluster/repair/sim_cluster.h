@@ -84,6 +84,7 @@ class SimCluster {
   };
 
   bool Chance(double probability);
+  bool Misses();
   size_t Below(size_t count);
   void Start(uint32_t node);
   std::shared_ptr<ShardPeer> MakePeer(const ClusterNode& node);
@@ -107,9 +108,11 @@ class SimCluster {
   std::vector<Node> nodes_;
   ClusterMap map_;
   std::map<std::string, SimSession> sessions_;
-  std::set<std::string> closed_;
+  // Those closed that nobody live could say so of since: they may come back.
+  std::map<std::string, SimSession> closed_;
+  std::set<std::string> forgotten_;
   uint64_t next_id_ = 0, closes_ = 0, moves_ = 0, returns_ = 0, boots_ = 0;
-  bool in_call_ = false;
+  bool in_call_ = false, inside_ = false;
 };
 
 }  // namespace attic
