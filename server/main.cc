@@ -119,7 +119,7 @@ int Serve(Flags flags) {
   RaiseFileLimit();
   flags.server.store.disk.sync_interval = absl::Milliseconds(flags.sync_interval_ms);
   absl::StatusOr<ClusterOptions> cluster =
-      MakeClusterOptions(flags.cluster, flags.server.store.limits.memory_bytes_max);
+      MakeClusterOptions(flags.cluster, flags.server.store.limits);
   if (!cluster.ok()) {
     Log(LogLevel::kError, "start_failed", {{"error", std::string(cluster.status().message())}});
     return EXIT_FAILURE;

@@ -55,7 +55,7 @@ absl::Status NodeServices::Join(const std::string& bound_address,
   gate_.Join(membership_);
   if (options_.start_repair != nullptr) {
     ATTIC_ASSIGN_OR_RETURN(repair_, options_.start_repair(store_, membership_));
-    repairing_.store(repair_.get(), std::memory_order_release);
+    gate_.SetRepair(repair_.get());
   }
   watcher_ = std::thread([this, changed = std::move(ready_changed)] { WatchReadiness(changed); });
   return absl::OkStatus();
@@ -79,7 +79,7 @@ void NodeServices::Leave(absl::Time deadline) {
 }
 
 RepairProgress NodeServices::Progress() const {
-  const NodeRepair* const repair = repairing_.load(std::memory_order_acquire);
+  const NodeRepair* const repair = gate_.repair();
   return repair == nullptr ? RepairProgress{} : repair->progress();
 }
 

@@ -61,7 +61,6 @@ class NodeServices {
   ClusterServiceImpl cluster_service_;
   std::shared_ptr<Membership> membership_;
   std::unique_ptr<NodeRepair> repair_;
-  std::atomic<NodeRepair*> repairing_{nullptr};  // repair_, when it is there
   std::atomic<bool> leaving_{false};
   std::thread watcher_;
 };

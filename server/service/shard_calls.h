@@ -2,6 +2,7 @@
 #ifndef ATTIC_SERVER_SERVICE_SHARD_CALLS_H_
 #define ATTIC_SERVER_SERVICE_SHARD_CALLS_H_
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,8 @@ class ShardCaller {
   absl::StatusOr<SessionDescription> Open(const SlotPass& pass,
                                           const v1::OpenRequest& request) const;
   absl::StatusOr<SessionDescription> Change(const v1::ShardCall& call, absl::Time deadline) const;
+  // To be held while a call truncates or closes the session; null where nothing is repaired.
+  std::shared_ptr<void> Changing(const std::string& session_id) const;
   absl::StatusOr<std::vector<PrefixHash>> HashesOf(const std::string& own) const;
 
   SessionStore& store_;
