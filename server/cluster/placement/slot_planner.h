@@ -23,6 +23,7 @@ struct PlanNode {
   bool live = false;     // what can be copied from
   bool leaving = false;  // its slots go to other nodes
   bool emptied = false;  // an operator wants that; `leaving` too
+  bool lost = false;     // down for long, or gone; `leaving` too
   bool gone = false;     // what it held does not come back; `leaving` too
 };
 

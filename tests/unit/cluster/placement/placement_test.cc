@@ -1,9 +1,12 @@
 // Where slots lie: balance by capacity, zones, movement, speed. Everything through NextMap.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <map>
 #include <random>
+#include <string>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -58,9 +61,20 @@ TEST(PlacementTest, AFourthNodeTakesAQuarter) {
   }
 }
 
+// A zone, of several, that has hardly a slot to gain.
+bool AZoneIsEverywhere(const ClusterMap& map) {
+  std::map<std::string, size_t> slots;
+  for (const SlotAssignment& slot : map.slots) {
+    for (const uint32_t node : slot.replicas) ++slots[map.nodes[node].zone];
+  }
+  return slots.size() > 1 && std::any_of(slots.begin(), slots.end(), [&](const auto& zone) {
+           return zone.second > map.slots.size() * 8 / 10;
+         });
+}
+
 // Random clusters grow and shrink by a node at a time.
 TEST(PlacementTest, RandomGrowthMovesLittleAndStaysBalanced) {
-  double ratio_worst[2] = {0, 0};  // with as many zones as replicas, and otherwise
+  double ratio_worst[2] = {0, 0};  // [whether a zone is in almost every slot]
   double imbalance_worst = 0;
   for (uint64_t seed = 1; seed <= 24; ++seed) {
     SCOPED_TRACE(absl::StrCat("seed ", seed));
@@ -89,7 +103,7 @@ TEST(PlacementTest, RandomGrowthMovesLittleAndStaysBalanced) {
         EXPECT_EQ(SlotsOf(map, id), 0u);
       }
       if (least > 0) {
-        double& worst = ratio_worst[zones == 3 ? 0 : 1];
+        double& worst = ratio_worst[AZoneIsEverywhere(before) || AZoneIsEverywhere(map) ? 1 : 0];
         worst = std::max(worst, static_cast<double>(ReplicasMoved(before, map)) / least);
       }
       imbalance_worst = std::max(imbalance_worst, WorstImbalance(map));
@@ -97,12 +111,12 @@ TEST(PlacementTest, RandomGrowthMovesLittleAndStaysBalanced) {
     }
   }
   std::printf("random growth: imbalance at most %.3f, moved at most %.2f of the least; %.2f where\n"
-              "there are as many zones as replicas\n",
-              imbalance_worst, ratio_worst[1], ratio_worst[0]);
+              "a zone is in almost every slot\n",
+              imbalance_worst, ratio_worst[0], ratio_worst[1]);
   EXPECT_LE(imbalance_worst, kImbalanceMax);
-  EXPECT_LE(ratio_worst[1], 1.25);
-  // First replicas get from zone to zone by exchanges alone, each of which moves two.
-  EXPECT_LE(ratio_worst[0], 2.5);
+  EXPECT_LE(ratio_worst[0], 1.25);
+  // First replicas get to such a zone, or from it, by exchanges alone, each of which moves two.
+  EXPECT_LE(ratio_worst[1], 2.5);
 }
 
 }  // namespace
