@@ -64,10 +64,12 @@ SlotPlanner::SlotPlanner(std::span<const PlanNode> nodes, const PlanOptions& opt
   empty_.assign(slots.size(), 0);
   for (const SlotAssignment& slot : slots) {
     incoming_ += slot.incoming.size();
-    planned_.push_back(PlannedReplicas(slot));
-    for (uint32_t rank = 0; rank < planned_.back().size(); ++rank) {
-      balance_->Add(planned_.back()[rank], rank);
+    std::vector<uint32_t>& planned = planned_.emplace_back(PlannedReplicas(slot));
+    if (slot.incoming.size() == 1 && slot.incoming_ranks[0] < slot.replicas.size() &&
+        planned.size() < replicas_ && !nodes[slot.replicas[slot.incoming_ranks[0]]].leaving) {
+      planned.push_back(slot.replicas[slot.incoming_ranks[0]]);
     }
+    for (uint32_t rank = 0; rank < planned.size(); ++rank) balance_->Add(planned[rank], rank);
   }
 }
 

@@ -134,6 +134,9 @@ class SlotPlanner {
   void ConsiderSlotsOf(const ZoneCosts& costs, const std::vector<uint32_t>& nodes, uint32_t low,
                        uint32_t to_zone, Exchange& best) const;
   void MakeExchange(const Exchange& exchange);
+  Exchange BestRotation(uint32_t node) const;
+  void ConsiderRotation(uint32_t slot, uint32_t rank, Exchange& best) const;
+  void MakeRotation(const Exchange& rotation);
 
   const std::span<const PlanNode> nodes_;
   const PlanOptions options_;
@@ -145,7 +148,8 @@ class SlotPlanner {
   std::optional<Balance> balance_;
   size_t incoming_ = 0;
   std::vector<uint8_t> empty_;                  // slots that hold nothing
-  std::vector<std::vector<uint32_t>> planned_;  // PlannedReplicas of slots
+  // PlannedReplicas of slots, and the last rank for a node that is rotated out of another.
+  std::vector<std::vector<uint32_t>> planned_;
   // [rank][node]: slots where the node is planned at the rank.
   std::array<std::vector<std::vector<uint32_t>>, kReplicasMax> held_;
   std::vector<double> scores_;  // of fillable_ for scored_slot_
