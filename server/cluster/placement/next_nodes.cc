@@ -102,8 +102,8 @@ NextNodes FindNextNodes(const ClusterMap& map, const ClusterView& view,
   auto member = members.begin();
   size_t old = 0;
   while (old < map.nodes.size() || member != members.end()) {
-    const bool is_new = old == map.nodes.size() ||
-                        (member != members.end() && member->first < map.nodes[old].id);
+    const bool is_new =
+        old == map.nodes.size() || (member != members.end() && member->first < map.nodes[old].id);
     if (is_new) {
       AddNode(view, options, NodeOf(*member->second, epoch), member->second, false, next);
       ++member;

@@ -147,7 +147,7 @@ class SlotPlanner {
   uint32_t zones_ = 0;                // of nodes that stay
   std::optional<Balance> balance_;
   size_t incoming_ = 0;
-  std::vector<uint8_t> empty_;                  // slots that hold nothing
+  std::vector<uint8_t> empty_;  // slots that hold nothing
   // PlannedReplicas of slots, and the last rank for a node that is rotated out of another.
   std::vector<std::vector<uint32_t>> planned_;
   // [rank][node]: slots where the node is planned at the rank.

@@ -5,8 +5,8 @@
 //
 // Where a zone has no second node for that, or the slot has all nodes there are, the node with the
 // last rank gives it up and is filled for another one; who had that gets the last one afterwards.
-// Until then sessions of all replicas have one less, so this is done only where the last rank is not
-// one of the default number, and while all replicas are live.
+// Until then sessions of all replicas have one less, so this is done only where the last rank is
+// not one of the default number, and while all replicas are live.
 #include <algorithm>
 
 #include "server/cluster/placement/slot_planner.h"
@@ -64,7 +64,8 @@ void SlotPlanner::Consider(const ZoneCosts& costs, uint32_t slot, uint32_t low, 
   if (gain > std::max(best.gain, kGainMin)) best = {slot, low, high, to_low, to_high, gain};
 }
 
-// Of slots in which one of `nodes` has rank `low`, those of whom would gain most by leaving it first.
+// Of slots in which one of `nodes` has rank `low`, those of whom would gain most by leaving it
+// first.
 void SlotPlanner::ConsiderSlotsOf(const ZoneCosts& costs, const std::vector<uint32_t>& nodes,
                                   uint32_t low, uint32_t to_zone, Exchange& best) const {
   std::vector<std::pair<double, uint32_t>> gains;  // negative, so that the largest comes first

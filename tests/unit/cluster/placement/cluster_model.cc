@@ -174,9 +174,8 @@ bool ClusterModel::Whole(uint32_t slot, uint32_t kind, uint32_t node) const {
 
 bool ClusterModel::HasWhole(const KnownMap& known, uint32_t slot, uint32_t kind) const {
   const std::span<const uint32_t> replicas = ReplicasOf(known.map.slots[slot], kind + 1);
-  return std::any_of(replicas.begin(), replicas.end(), [&](uint32_t index) {
-    return Whole(slot, kind, known.numbers[index]);
-  });
+  return std::any_of(replicas.begin(), replicas.end(),
+                     [&](uint32_t index) { return Whole(slot, kind, known.numbers[index]); });
 }
 
 double ClusterModel::BytesOf(uint32_t node) const {
@@ -233,9 +232,8 @@ bool ClusterModel::Heal(int steps_max) {
     Step();
     quiet = changed_ ? 0 : quiet + 1;
     const bool waits =
-        std::any_of(map().nodes.begin(), map().nodes.end(), [](const ClusterNode& node) {
-          return node.state == NodeState::kRepairing;
-        });
+        std::any_of(map().nodes.begin(), map().nodes.end(),
+                    [](const ClusterNode& node) { return node.state == NodeState::kRepairing; });
     const bool fills =
         std::any_of(map().slots.begin(), map().slots.end(),
                     [](const SlotAssignment& slot) { return !slot.incoming.empty(); });
@@ -286,8 +284,8 @@ void ClusterModel::RepairNode(uint32_t number) {
   const KnownMap& known = *node.known;
   if (number >= known.indices.size() || known.indices[number] < 0) return;
   const uint32_t index = static_cast<uint32_t>(known.indices[number]);
-  node.credit = std::min(node.credit, 1.0) +
-                options_.fills_per_second * absl::ToDoubleSeconds(options_.step);
+  node.credit =
+      std::min(node.credit, 1.0) + options_.fills_per_second * absl::ToDoubleSeconds(options_.step);
   node.synced_slots.clear();
   node.synced_epoch = known.map.epoch;
   node.synced = known.map.nodes[index].boot_id == absl::StrCat(node.boot);

@@ -1,6 +1,6 @@
 // A cluster in virtual time: nodes that fail and return, clients that write, repair at a finite
-// rate, a controller that calls NextMap. It knows what each node really holds, and checks after each
-// step that the map promises nothing that is not so.
+// rate, a controller that calls NextMap. It knows what each node really holds, and checks after
+// each step that the map promises nothing that is not so.
 #ifndef ATTIC_TESTS_UNIT_CLUSTER_PLACEMENT_CLUSTER_MODEL_H_
 #define ATTIC_TESTS_UNIT_CLUSTER_PLACEMENT_CLUSTER_MODEL_H_
 
@@ -34,11 +34,11 @@ struct ModelOptions {
 struct ModelCounts {
   uint64_t steps = 0;
   uint64_t maps = 0;
-  uint64_t invalid_maps = 0;       // not valid, an epoch used twice, slots' epochs that lie
-  uint64_t not_fixed = 0;          // the same view made another map
-  uint64_t hollow_replicas = 0;    // live by the map, but without what they should hold
-  uint64_t copies_given_up = 0;    // the last whole copy left a slot, though it existed
-  uint64_t over_budget = 0;        // more incoming nodes than allowed
+  uint64_t invalid_maps = 0;        // not valid, an epoch used twice, slots' epochs that lie
+  uint64_t not_fixed = 0;           // the same view made another map
+  uint64_t hollow_replicas = 0;     // live by the map, but without what they should hold
+  uint64_t copies_given_up = 0;     // the last whole copy left a slot, though it existed
+  uint64_t over_budget = 0;         // more incoming nodes than allowed
   uint64_t losses_unexplained = 0;  // not all holders ended within replace_after and repair
   // No errors:
   // By kind: all holders' disks were lost, or (kind 0) the only one was replaced.
@@ -102,9 +102,9 @@ class ClusterModel {
   // A map, with nodes by number (index in nodes_).
   struct KnownMap {
     ClusterMap map;
-    std::vector<uint32_t> numbers;                  // by index in the map
-    std::vector<int64_t> indices;                   // by number; -1 where it is not in the map
-    std::vector<std::vector<Task>> tasks;           // by index
+    std::vector<uint32_t> numbers;         // by index in the map
+    std::vector<int64_t> indices;          // by number; -1 where it is not in the map
+    std::vector<std::vector<Task>> tasks;  // by index
   };
   struct Node {
     std::string id;

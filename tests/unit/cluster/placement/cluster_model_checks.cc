@@ -14,9 +14,8 @@ constexpr uint64_t kFixedPointPeriod = 8;
 bool SameSlot(const SlotAssignment& a, const std::vector<uint32_t>& a_numbers,
               const SlotAssignment& b, const std::vector<uint32_t>& b_numbers) {
   const auto same = [&](const std::vector<uint32_t>& x, const std::vector<uint32_t>& y) {
-    return std::equal(
-        x.begin(), x.end(), y.begin(), y.end(),
-        [&](uint32_t i, uint32_t j) { return a_numbers[i] == b_numbers[j]; });
+    return std::equal(x.begin(), x.end(), y.begin(), y.end(),
+                      [&](uint32_t i, uint32_t j) { return a_numbers[i] == b_numbers[j]; });
   };
   return same(a.replicas, b.replicas) && same(a.incoming, b.incoming) &&
          a.incoming_ranks == b.incoming_ranks;
