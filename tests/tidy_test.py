@@ -38,6 +38,7 @@ LAYERS = {
     "server/storage/": VOCABULARY + ("server/index/segment/", "server/index/codes/"),
     "server/session/": VOCABULARY + ("server/index/", "server/storage/"),
     "server/service/": WIRE + ("server/session/", "server/index/"),
+    "server/metrics/": VOCABULARY + ("server/service/",),
     "server/main.cc": VOCABULARY + ("server/",),
     "client/cpp/": WIRE,
     "client/cpp/local_client.": VOCABULARY + ("client/cpp/", "server/session/"),
@@ -63,6 +64,7 @@ ONLY_IN = {
         "gpu_worker/kernels/", "gpu_worker/backend/", "tests/"),
     r"hwy/": ("attention/", "server/index/", "gpu_worker/model/", "gpu_worker/backend/", "tests/"),
     r"(rocksdb/|xxhash)": ("server/storage/", "tests/"),
+    r"prometheus/": ("server/metrics/", "tests/"),
     r"cblas": ("server/index/segment/matrix_product.cc", "gpu_worker/"),
 }
 

@@ -29,7 +29,7 @@ absl::Status CheckEpoch(const StoreIdentity& identity, uint64_t epoch) {
       absl::StrCat("epoch: ", epoch, " asked for, the store is at ", identity.epoch));
 }
 
-absl::Status AnswerAttend(SessionStore& store, const StoreIdentity& identity,
+absl::Status AnswerAttend(SessionStore& store, const StoreIdentity& identity, CallMetrics& metrics,
                           const v1::AttendRequest& request, absl::Time arrival, absl::Time deadline,
                           v1::AttendResponse& response) {
   response.set_request_id(request.request_id());
@@ -54,8 +54,11 @@ absl::Status AnswerAttend(SessionStore& store, const StoreIdentity& identity,
   size_t next = 0;
   for (size_t i = 0; i < count; ++i) {
     if (malformed[i].ok()) {
-      *response.add_items() = wire::ToWire(answers[next++]);
+      const AttendAnswer& answer = answers[next++];
+      metrics.RecordAnswer(answer);
+      *response.add_items() = wire::ToWire(answer);
     } else {
+      metrics.RecordItemError(malformed[i].code());
       *response.add_items()->mutable_error() = wire::ToWire(malformed[i]);
     }
   }

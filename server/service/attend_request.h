@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "attic/v1/attention.pb.h"
+#include "server/service/call_metrics.h"
 #include "server/session/session_store.h"
 
 namespace attic {
@@ -20,8 +21,8 @@ struct StoreIdentity {
 
 // Fills `response`, except its error, which is the returned status: that of the request as a whole.
 // Items fail on their own. The earlier of `deadline` and the request's budget, counted from
-// `arrival`, ends the exact part.
-absl::Status AnswerAttend(SessionStore& store, const StoreIdentity& identity,
+// `arrival`, ends the exact part. Records items, answered or not, in `metrics`.
+absl::Status AnswerAttend(SessionStore& store, const StoreIdentity& identity, CallMetrics& metrics,
                           const v1::AttendRequest& request, absl::Time arrival, absl::Time deadline,
                           v1::AttendResponse& response);
 

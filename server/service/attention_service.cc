@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -29,6 +30,7 @@ class AppendStream final : public RequestStream<v1::AppendRequest, v1::AppendRes
  private:
   void Handle(ExchangePtr exchange) override {
     give_up_ = absl::Now() + kAppendWaitMax;
+    timer_.emplace(context_.metrics, Method::kAppend);
     Queue(exchange);
   }
 
@@ -52,6 +54,7 @@ class AppendStream final : public RequestStream<v1::AppendRequest, v1::AppendRes
     if (ack.ok()) {
       exchange->response.set_watermark(ack->watermark);
       exchange->response.set_durable_watermark(ack->durable_watermark);
+      context_.metrics.RecordAppended(exchange->request.count());
     }
     Answer(exchange, ack.status());
   }
@@ -67,12 +70,14 @@ class AppendStream final : public RequestStream<v1::AppendRequest, v1::AppendRes
     exchange->response.set_session_id(exchange->request.session_id());
     exchange->response.set_layer(exchange->request.layer());
     if (!status.ok()) *exchange->response.mutable_error() = wire::ToWire(status);
+    timer_->End(status.code());
     Respond(exchange);
   }
 
   const AttentionContext& context_;
   // Of the one request in flight.
   absl::Time give_up_;
+  std::optional<CallTimer> timer_;
   std::shared_ptr<grpc::Alarm> retry_;
 };
 
@@ -84,31 +89,38 @@ class AttendStreamReactor final : public RequestStream<v1::AttendRequest, v1::At
 
  private:
   void Handle(ExchangePtr exchange) override {
+    const CallTimer timer(context_.metrics, Method::kAttendStream);
     const absl::Time arrival = absl::Now();
-    const absl::Status queued = context_.query_executor.Schedule([this, exchange, arrival] {
-      if (!cancelled()) Work(exchange, arrival);
-      Respond(exchange);
+    const absl::Status queued = context_.query_executor.Schedule([this, exchange, timer, arrival] {
+      Answer(exchange, timer,
+             cancelled() ? absl::CancelledError("the caller left") : Work(exchange, arrival));
     });
     if (queued.ok()) return;
     exchange->response.set_request_id(exchange->request.request_id());
-    *exchange->response.mutable_error() = wire::ToWire(queued);
-    Respond(exchange);
+    Answer(exchange, timer, queued);
   }
 
-  void Work(const ExchangePtr& exchange, absl::Time arrival) {
-    const absl::Status status = AnswerAttend(context_.store, context_.identity, exchange->request,
-                                             arrival, absl::InfiniteFuture(), exchange->response);
+  absl::Status Work(const ExchangePtr& exchange, absl::Time arrival) {
+    return AnswerAttend(context_.store, context_.identity, context_.metrics, exchange->request,
+                        arrival, absl::InfiniteFuture(), exchange->response);
+  }
+
+  void Answer(const ExchangePtr& exchange, const CallTimer& timer, const absl::Status& status) {
     if (!status.ok()) *exchange->response.mutable_error() = wire::ToWire(status);
+    timer.End(status.code());
+    Respond(exchange);
   }
 
   const AttentionContext& context_;
 };
 
-absl::Status AnswerSearch(SessionStore& store, const v1::SearchRequest& request,
-                          absl::Time deadline, v1::SearchResponse* response) {
+absl::Status AnswerSearch(SessionStore& store, CallMetrics& metrics,
+                          const v1::SearchRequest& request, absl::Time deadline,
+                          v1::SearchResponse* response) {
   std::vector<float> queries;
   ATTIC_ASSIGN_OR_RETURN(const SearchRequest search, wire::FromWire(request, queries));
   ATTIC_ASSIGN_OR_RETURN(const SearchAnswer answer, store.Search(search, deadline));
+  metrics.RecordRead(answer.read);
   *response = wire::ToWire(answer);
   return absl::OkStatus();
 }
@@ -133,19 +145,20 @@ grpc::ServerUnaryReactor* AttentionServiceImpl::Attend(grpc::CallbackServerConte
                                                        const v1::AttendRequest* request,
                                                        v1::AttendResponse* response) {
   const absl::Time arrival = absl::Now();
-  return ServeUnary(context, context_.query_executor,
+  return ServeUnary(context, context_.query_executor, {context_.metrics, Method::kAttend},
                     [this, request, response, arrival](absl::Time deadline) {
-                      return AnswerAttend(context_.store, context_.identity, *request, arrival,
-                                          deadline, *response);
+                      return AnswerAttend(context_.store, context_.identity, context_.metrics,
+                                          *request, arrival, deadline, *response);
                     });
 }
 
 grpc::ServerUnaryReactor* AttentionServiceImpl::Search(grpc::CallbackServerContext* context,
                                                        const v1::SearchRequest* request,
                                                        v1::SearchResponse* response) {
-  return ServeUnary(context, context_.query_executor,
+  return ServeUnary(context, context_.query_executor, {context_.metrics, Method::kSearch},
                     [this, request, response](absl::Time deadline) {
-                      return AnswerSearch(context_.store, *request, deadline, response);
+                      return AnswerSearch(context_.store, context_.metrics, *request, deadline,
+                                          response);
                     });
 }
 

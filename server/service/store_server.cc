@@ -4,16 +4,17 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 
+#include <atomic>
 #include <utility>
 
-#include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
 #include "base/thread_pool.h"
 #include "server/service/attention_service.h"
 #include "server/service/executor.h"
+#include "server/service/health_server.h"
+#include "server/service/listen_address.h"
 #include "server/service/session_service.h"
 #include "server/service/stream_registry.h"
 
@@ -42,12 +43,13 @@ class GrpcStoreServer : public StoreServer {
         query_executor_(query_pool_, options.store.limits.requests_queued_max),
         append_executor_(std::make_shared<ThreadPool>(options.append_threads),
                          options.store.limits.requests_queued_max),
-        session_service_(*store_, append_executor_, streams_),
-        admin_service_(*store_, append_executor_),
+        session_service_(*store_, append_executor_, streams_, metrics_),
+        admin_service_(*store_, append_executor_, metrics_),
         attention_service_({.store = *store_,
                             .query_executor = query_executor_,
                             .append_executor = append_executor_,
                             .streams = streams_,
+                            .metrics = metrics_,
                             .identity = identity_,
                             .limits = options.store.limits}) {}
 
@@ -58,6 +60,13 @@ class GrpcStoreServer : public StoreServer {
   const std::string& address() const override { return address_; }
   const std::string& boot_id() const override { return identity_.boot_id; }
   SessionStore& store() override { return *store_; }
+  const std::string& health_address() const override {
+    static const std::string* const none = new std::string();
+    return health_ == nullptr ? *none : health_->address();
+  }
+  const CallMetrics& calls() const override { return metrics_; }
+  ServerActivity Activity() override;
+  void SetReady(bool ready) override;
   void Drain(absl::Time deadline) override;
 
  private:
@@ -65,12 +74,17 @@ class GrpcStoreServer : public StoreServer {
   const std::unique_ptr<SessionStore> store_;
   const StoreIdentity identity_;
   StreamRegistry streams_;
+  CallMetrics metrics_;
   Executor query_executor_;
   Executor append_executor_;
   SessionServiceImpl session_service_;
   AdminServiceImpl admin_service_;
   AttentionServiceImpl attention_service_;
   std::string address_;
+  std::unique_ptr<HealthServer> health_;  // null: none asked for; constant after Listen
+  Mutex ready_mutex_;                     // held while health checks are told, so that they agree
+  bool ready_ ATTIC_GUARDED_BY(ready_mutex_) = false;
+  std::atomic<bool> draining_{false};
   Mutex drain_mutex_;
   bool drained_ ATTIC_GUARDED_BY(drain_mutex_) = false;
   // Last: it calls everything above.
@@ -78,12 +92,9 @@ class GrpcStoreServer : public StoreServer {
 };
 
 absl::Status GrpcStoreServer::Listen(const StoreServerOptions& options) {
-  grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
 
   grpc::ServerBuilder builder;
-  int port = 0;
-  builder.AddListeningPort(options.listen_address, grpc::InsecureServerCredentials(), &port);
   builder.RegisterService(&session_service_);
   builder.RegisterService(&admin_service_);
   builder.RegisterService(&attention_service_);
@@ -96,25 +107,42 @@ absl::Status GrpcStoreServer::Listen(const StoreServerOptions& options) {
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                              kPingIntervalMinMs);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kStreamsPerConnectionMax);
-  // A second store on the same port must fail, not share it.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  server_ = builder.BuildAndStart();
-  const bool unix_socket = absl::StartsWith(options.listen_address, "unix:");
-  if (server_ == nullptr || (port == 0 && !unix_socket)) {
-    return absl::UnavailableError(absl::StrCat("cannot listen on ", options.listen_address));
+  ATTIC_ASSIGN_OR_RETURN(server_, StartGrpcServer(builder, options.listen_address, address_));
+  if (!options.health_listen_address.empty()) {
+    ATTIC_ASSIGN_OR_RETURN(health_, HealthServer::Start(options.health_listen_address));
   }
-  address_ = options.listen_address;
-  if (!unix_socket) {
-    address_ = absl::StrCat(address_.substr(0, address_.rfind(':')), ":", port);
-  }
+  SetReady(options.ready);
   return absl::OkStatus();
+}
+
+void GrpcStoreServer::SetReady(bool ready) {
+  MutexLock lock(ready_mutex_);
+  ready_ = ready;
+  server_->GetHealthCheckService()->SetServingStatus(kReadyService, ready);
+  if (health_ != nullptr) health_->SetReady(ready);
+}
+
+ServerActivity GrpcStoreServer::Activity() {
+  bool ready = false;
+  {
+    MutexLock lock(ready_mutex_);
+    ready = ready_;
+  }
+  const bool draining = draining_;
+  return {.ready = ready && !draining,
+          .draining = draining,
+          .streams = streams_.size(),
+          .queries = query_executor_.load(),
+          .appends = append_executor_.load()};
 }
 
 void GrpcStoreServer::Drain(absl::Time deadline) {
   MutexLock lock(drain_mutex_);
   if (drained_ || server_ == nullptr) return;
   drained_ = true;
-  server_->GetHealthCheckService()->SetServingStatus(false);
+  draining_ = true;
+  server_->GetHealthCheckService()->Shutdown();
+  if (health_ != nullptr) health_->Drain();
   streams_.DrainAll();
   server_->Shutdown(absl::ToChronoTime(deadline));
   server_->Wait();
@@ -122,26 +150,12 @@ void GrpcStoreServer::Drain(absl::Time deadline) {
 
 }  // namespace
 
-bool IsLoopbackAddress(const std::string& listen_address) {
-  if (absl::StartsWith(listen_address, "unix:")) return true;
-  const std::string host = listen_address.substr(0, listen_address.rfind(':'));
-  if (host == "localhost" || host == "[::1]") return true;
-  // A name such as 127.evil.example is no address of this machine.
-  return absl::StartsWith(host, "127.") &&
-         host.find_first_not_of("0123456789.") == std::string::npos;
-}
-
 absl::StatusOr<std::unique_ptr<StoreServer>> StoreServer::Start(const StoreServerOptions& options) {
-  const std::string& address = options.listen_address;
-  if (!absl::StartsWith(address, "unix:") && address.rfind(':') == std::string::npos) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("listen: ", address, " is neither host:port nor unix:PATH"));
-  }
-  if (!options.allow_insecure_remote && !IsLoopbackAddress(address)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("listen: ", address,
-                     " is reachable from other machines, and connections are not secured; "
-                     "--allow-insecure-remote permits it"));
+  ATTIC_RETURN_IF_ERROR(
+      CheckListenAddress("listen", options.listen_address, options.allow_insecure_remote));
+  if (!options.health_listen_address.empty()) {
+    ATTIC_RETURN_IF_ERROR(CheckListenAddress("health-listen", options.health_listen_address,
+                                             /*allow_remote=*/true));
   }
   auto query_pool =
       std::make_shared<ThreadPool>(options.store.threads, ThreadPool::Placement::kOnePerCpu);

@@ -8,6 +8,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "server/service/call_metrics.h"
+#include "server/service/executor.h"
 #include "server/session/session_store.h"
 
 namespace attic {
@@ -16,11 +18,25 @@ struct StoreServerOptions {
   std::string listen_address = "127.0.0.1:7400";  // host:port; port 0: chosen; or unix:PATH
   // Without transport security a server listens on loopback only, unless this says otherwise.
   bool allow_insecure_remote = false;
+  // Health checks alone, in plain text, on an address that any machine may reach, since they tell
+  // nothing else; empty: none. They are answered at listen_address, too.
+  std::string health_listen_address;
+  bool ready = true;          // for traffic as soon as it serves; otherwise SetReady says when
   size_t append_threads = 2;  // for appends and session calls
   SessionStoreOptions store;
 };
 
-// Thread-safe.
+// What a server is doing.
+struct ServerActivity {
+  bool ready = false;     // as health checks are told
+  bool draining = false;  // from Drain on
+  size_t streams = 0;     // open ones
+  Executor::Load queries;
+  Executor::Load appends;  // and session calls
+};
+
+// Health checks know two names: the empty one says SERVING until Drain, kReadyService while the
+// server is ready for traffic as well. Thread-safe.
 class StoreServer {
  public:
   // Serves when it returns, while sessions are still read from the data directory. INVALID_ARGUMENT
@@ -34,15 +50,19 @@ class StoreServer {
   virtual const std::string& address() const = 0;
   virtual const std::string& boot_id() const = 0;
   virtual SessionStore& store() = 0;
+  virtual const std::string& health_address() const = 0;  // as address(); empty: none
+  virtual const CallMetrics& calls() const = 0;           // since the start
+  virtual ServerActivity Activity() = 0;
 
-  // Says NOT_SERVING to health checks, ends streams after their requests are answered, refuses new
-  // calls, and waits for those running; whatever runs at `deadline` is cancelled. Returns when
-  // nothing is served any more. Calls after the first do nothing.
+  // Whether the server is ready for traffic. Without effect after Drain.
+  virtual void SetReady(bool ready) = 0;
+
+  // Says NOT_SERVING to health checks of either name, ends streams after their requests are
+  // answered, refuses new calls, and waits for those running; whatever runs at `deadline` is
+  // cancelled. Returns when nothing but health checks at health_address() is served any more. Calls
+  // after the first do nothing.
   virtual void Drain(absl::Time deadline) = 0;
 };
-
-// True for 127.x.y.z, [::1], localhost and unix: addresses.
-bool IsLoopbackAddress(const std::string& listen_address);
 
 }  // namespace attic
 

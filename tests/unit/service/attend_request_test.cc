@@ -81,11 +81,12 @@ class FakeStore : public SessionStore {
 class AttendRequestTest : public ::testing::Test {
  protected:
   absl::Status Answer(absl::Time deadline = absl::InfiniteFuture()) {
-    return AnswerAttend(store_, {.boot_id = "boot", .epoch = 4}, request_, arrival_, deadline,
-                        response_);
+    return AnswerAttend(store_, {.boot_id = "boot", .epoch = 4}, metrics_, request_, arrival_,
+                        deadline, response_);
   }
 
   FakeStore store_;
+  CallMetrics metrics_;
   const absl::Time arrival_ = absl::FromUnixSeconds(1'000'000);
   v1::AttendRequest request_;
   v1::AttendResponse response_;
