@@ -20,14 +20,14 @@ struct MetricsServerOptions {
 // Thread-safe.
 class MetricsServer {
  public:
-  // Writes the metrics of one part of the process. Called for each answer, on any thread, one at a
-  // time; must not block.
+  // Writes the metrics of one part of the process. Called for each answer, by the server's thread;
+  // must not block.
   using Source = std::function<void(MetricWriter& writer)>;
 
   // Answers GET /metrics when it returns. INVALID_ARGUMENT for an address that is not allowed,
   // UNAVAILABLE when it cannot be bound.
   static absl::StatusOr<std::unique_ptr<MetricsServer>> Start(const MetricsServerOptions& options);
-  // Waits for the answers under way; no source is called afterwards.
+  // Waits for the source that is being called; none is called afterwards.
   virtual ~MetricsServer() = default;
 
   // Answers have the metrics of all sources, in the order in which they were added. What a source
