@@ -31,10 +31,8 @@ struct Flags {
   double sync_interval_ms = 5;
 };
 
-void AddFlags(CLI::App& app, Flags& flags) {
+void AddAddressFlags(CLI::App& app, Flags& flags) {
   StoreServerOptions& server = flags.server;
-  Limits& limits = server.store.limits;
-  IndexOptions& index = server.store.index;
   app.add_option("--listen", server.listen_address, "host:port (port 0: any free one) or unix:PATH")
       ->capture_default_str();
   app.add_flag("--allow-insecure-remote", server.allow_insecure_remote,
@@ -44,6 +42,12 @@ void AddFlags(CLI::App& app, Flags& flags) {
                  "text; any address is allowed");
   app.add_option("--metrics-listen", flags.metrics_address,
                  "host:port that answers GET /metrics for Prometheus, in plain text");
+}
+
+void AddStoreFlags(CLI::App& app, Flags& flags) {
+  StoreServerOptions& server = flags.server;
+  Limits& limits = server.store.limits;
+  IndexOptions& index = server.store.index;
   app.add_option("--threads", server.store.threads,
                  "threads that answer queries; 0: one per hardware thread")
       ->check(CLI::Range(0, 4096))
@@ -189,7 +193,8 @@ int main(int argc, char** argv) {
   attic::Flags flags;
   CLI::App app("Keeps keys and values of long sequences and answers attention over them.",
                "attic-store");
-  attic::AddFlags(app, flags);
+  attic::AddAddressFlags(app, flags);
+  attic::AddStoreFlags(app, flags);
   CLI11_PARSE(app, argc, argv);
   return attic::Serve(flags);
 }

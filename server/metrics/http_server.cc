@@ -77,7 +77,8 @@ absl::StatusOr<Descriptor> Listen(const std::string& address) {
   int port = -1;
   if (absl::StartsWith(address, "unix:") || colon == std::string::npos || colon == 0 ||
       !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 0 || port > 65535) {
-    return absl::InvalidArgumentError(absl::StrCat("listen_address: ", address, " is not host:port"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("listen_address: ", address, " is not host:port"));
   }
   std::string host = address.substr(0, colon);
   if (host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
@@ -213,7 +214,7 @@ class HttpServerImpl final : public HttpServer {
   void Accept() {
     const int socket = accept4(listener_.number(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (socket >= 0) {
-      connections_.emplace_back(Descriptor(socket), absl::Now() + absl::Seconds(kPatienceSeconds));
+      connections_.emplace_back(Descriptor(socket), absl::Now() + options_.patience);
     } else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
       accept_after_ = absl::Now() + kAcceptPause;
     }

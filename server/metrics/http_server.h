@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 
 namespace attic {
 
@@ -16,6 +17,7 @@ struct HttpServerOptions {
   std::string content_type;
   // The document. Called for each request for it, by the server's thread alone.
   std::function<std::string()> document;
+  absl::Duration patience = absl::Seconds(10);  // how long a client may take altogether
 };
 
 // The answer to a request whose head is `head`, up to and with its empty line: the document to GET
@@ -23,13 +25,12 @@ struct HttpServerOptions {
 std::string AnswerHttp(const HttpServerOptions& options, const std::string& head);
 
 // One thread serves all connections, each for one request, and waits for none of them: a client
-// that sends or reads slowly, or nothing, is cut off after kPatienceSeconds. No more than
+// that sends or reads slowly, or nothing, is cut off after options.patience. No more than
 // kConnectionsMax are open; others wait in the kernel's queue. Thread-safe.
 class HttpServer {
  public:
   static constexpr size_t kConnectionsMax = 32;
   static constexpr size_t kHeadBytesMax = 16u << 10;
-  static constexpr int kPatienceSeconds = 10;
 
   // Serves when it returns. INVALID_ARGUMENT for an address that is no host:port, UNAVAILABLE when
   // it cannot be bound; a port is not shared with another server.
