@@ -23,7 +23,7 @@ absl::Time EarlierDeadline(const v1::AttendRequest& request, absl::Time arrival,
 
 }  // namespace
 
-absl::Status AnswerAttend(SessionStore& store, const StoreIdentity& identity,
+absl::Status AnswerAttend(SessionStore& store, const StoreIdentity& identity, CallMetrics& metrics,
                           const v1::AttendRequest& request, absl::Time arrival, absl::Time deadline,
                           v1::AttendResponse& response) {
   response.set_request_id(request.request_id());
@@ -49,15 +49,18 @@ absl::Status AnswerAttend(SessionStore& store, const StoreIdentity& identity,
   size_t next = 0;
   for (size_t i = 0; i < count; ++i) {
     if (refused[i].ok()) {
-      *response.add_items() = wire::ToWire(answers[next++]);
+      const AttendAnswer& answer = answers[next++];
+      metrics.RecordAnswer(answer);
+      *response.add_items() = wire::ToWire(answer);
     } else {
+      metrics.RecordItemError(refused[i].code());
       *response.add_items()->mutable_error() = wire::ToWire(refused[i]);
     }
   }
   return absl::OkStatus();
 }
 
-absl::Status AnswerSearch(SessionStore& store, const StoreIdentity& identity,
+absl::Status AnswerSearch(SessionStore& store, const StoreIdentity& identity, CallMetrics& metrics,
                           const v1::SearchRequest& request, absl::Time deadline,
                           v1::SearchResponse& response) {
   ATTIC_ASSIGN_OR_RETURN(const SlotPass pass, identity.gate.Admit(request.epoch()));
@@ -65,13 +68,14 @@ absl::Status AnswerSearch(SessionStore& store, const StoreIdentity& identity,
   std::vector<float> queries;
   ATTIC_ASSIGN_OR_RETURN(const SearchRequest search, wire::FromWire(request, queries));
   ATTIC_ASSIGN_OR_RETURN(const SearchAnswer answer, store.Search(search, deadline));
+  metrics.RecordRead(answer.read);
   response = wire::ToWire(answer);
   response.set_epoch(pass.epoch());
   response.set_boot_id(identity.boot_id);
   return absl::OkStatus();
 }
 
-absl::Status AnswerAppend(SessionStore& store, const StoreIdentity& identity,
+absl::Status AnswerAppend(SessionStore& store, const StoreIdentity& identity, CallMetrics& metrics,
                           const v1::AppendRequest& request, absl::Time deadline,
                           v1::AppendResponse& response) {
   response.set_boot_id(identity.boot_id);
@@ -84,6 +88,7 @@ absl::Status AnswerAppend(SessionStore& store, const StoreIdentity& identity,
   ATTIC_ASSIGN_OR_RETURN(const AppendAck ack, store.Append(batch, deadline));
   response.set_watermark(ack.watermark);
   response.set_durable_watermark(ack.durable_watermark);
+  metrics.RecordAppended(request.count());
   return absl::OkStatus();
 }
 
