@@ -23,7 +23,7 @@ absl::Time EarlierDeadline(const v1::AttendRequest& request, absl::Time arrival,
 
 }  // namespace
 
-absl::Status AnswerAttend(SessionStore& store, const StoreIdentity& identity,
+absl::Status AnswerAttend(SessionStore& store, const StoreIdentity& identity, CallMetrics& metrics,
                           const v1::AttendRequest& request, absl::Time arrival, absl::Time deadline,
                           v1::AttendResponse& response) {
   response.set_request_id(request.request_id());
@@ -53,16 +53,20 @@ absl::Status AnswerAttend(SessionStore& store, const StoreIdentity& identity,
   size_t next = 0;
   for (size_t i = 0; i < count; ++i) {
     if (refused[i].ok()) {
-      NotifyOfGap(identity.gate, items[next].session_id, answers[next].status);
-      *response.add_items() = wire::ToWire(answers[next++]);
+      const AttendAnswer& answer = answers[next];
+      NotifyOfGap(identity.gate, items[next].session_id, answer.status);
+      ++next;
+      metrics.RecordAnswer(answer);
+      *response.add_items() = wire::ToWire(answer);
     } else {
+      metrics.RecordItemError(refused[i].code());
       *response.add_items()->mutable_error() = wire::ToWire(refused[i]);
     }
   }
   return absl::OkStatus();
 }
 
-absl::Status AnswerSearch(SessionStore& store, const StoreIdentity& identity,
+absl::Status AnswerSearch(SessionStore& store, const StoreIdentity& identity, CallMetrics& metrics,
                           const v1::SearchRequest& request, absl::Time deadline,
                           v1::SearchResponse& response) {
   ATTIC_ASSIGN_OR_RETURN(const SlotPass pass, identity.gate.Admit(request.epoch()));
@@ -72,6 +76,7 @@ absl::Status AnswerSearch(SessionStore& store, const StoreIdentity& identity,
   const absl::StatusOr<SearchAnswer> answer = store.Search(search, deadline);
   NotifyOfGap(identity.gate, request.session_id(), answer.status());
   ATTIC_RETURN_IF_ERROR(answer.status());
+  metrics.RecordRead(answer->read);
   response = wire::ToWire(*answer);
   response.set_epoch(pass.epoch());
   response.set_boot_id(identity.boot_id);
@@ -90,7 +95,7 @@ absl::StatusOr<AppendAck> PassAndAppend(SessionStore& store, const SlotPass& pas
 
 }  // namespace
 
-absl::Status AnswerAppend(SessionStore& store, const StoreIdentity& identity,
+absl::Status AnswerAppend(SessionStore& store, const StoreIdentity& identity, CallMetrics& metrics,
                           const v1::AppendRequest& request, absl::Time deadline,
                           v1::AppendResponse& response) {
   response.set_boot_id(identity.boot_id);
@@ -102,6 +107,7 @@ absl::Status AnswerAppend(SessionStore& store, const StoreIdentity& identity,
   ATTIC_RETURN_IF_ERROR(ack.status());
   response.set_watermark(ack->watermark);
   response.set_durable_watermark(ack->durable_watermark);
+  metrics.RecordAppended(request.count());
   return absl::OkStatus();
 }
 

@@ -40,6 +40,32 @@ const std::string& SessionOf(const v1::ShardCall& call) {
 
 }  // namespace
 
+Method MethodOf(const v1::ShardCall& call) {
+  switch (call.call_case()) {
+    case v1::ShardCall::kOpen:
+      return Method::kOpen;
+    case v1::ShardCall::kDescribe:
+      return Method::kDescribe;
+    case v1::ShardCall::kFork:
+      return Method::kFork;
+    case v1::ShardCall::kTruncate:
+      return Method::kTruncate;
+    case v1::ShardCall::kFlush:
+      return Method::kFlush;
+    case v1::ShardCall::kExtendPrefix:
+      return Method::kExtendPrefix;
+    case v1::ShardCall::kRenewLease:
+      return Method::kRenewLease;
+    case v1::ShardCall::kPin:
+      return Method::kPin;
+    case v1::ShardCall::kClose:
+      return Method::kClose;
+    case v1::ShardCall::CALL_NOT_SET:
+      break;
+  }
+  return Method::kCall;
+}
+
 void ShardCaller::Answer(const v1::ShardCall& call, absl::Time deadline,
                          v1::ShardResult& result) const {
   const absl::Status status = absl::Now() >= deadline

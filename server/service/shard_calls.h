@@ -11,9 +11,14 @@
 #include "api/prefix_hashes.h"
 #include "attic/v1/shard.pb.h"
 #include "server/cluster/slot_gate.h"
+#include "server/service/call_metrics.h"
 #include "server/session/session_store.h"
 
 namespace attic {
+
+// What the call counts as: the method of SessionService that does the same. kCall for one that is
+// none, or of a later version.
+Method MethodOf(const v1::ShardCall& call);
 
 // Answers single calls; no gRPC. Borrows what it is given. Thread-safe.
 class ShardCaller {

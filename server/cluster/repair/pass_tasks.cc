@@ -180,6 +180,8 @@ void RepairPass::Conclude(Pass& pass, const Task& task) {
     // Its owners will hold as much some time.
     if (task.decision.action == ShardAction::kDrop && absl::IsFailedPrecondition(status)) {
       pass.error = error;
+    } else {
+      ++counts_.failed;
     }
   }
   if (task.decision.action == ShardAction::kFill) {

@@ -28,11 +28,12 @@ struct ShardRepairOptions {
   std::function<absl::Time()> clock;  // of deadlines
 };
 
-// What has been pulled. Thread-safe.
+// What came of repairs. Thread-safe.
 struct PullCounts {
   std::atomic<uint64_t> bytes{0};
   std::atomic<uint64_t> shards{0};
   std::atomic<uint64_t> dropped{0};
+  std::atomic<uint64_t> failed{0};  // repairs of a shard
 };
 
 struct ShardSource {
