@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <map>
 #include <random>
 #include <thread>
@@ -25,7 +26,8 @@ const std::vector<uint32_t> kLayers = {1, 3};
 class ClusterClientTest : public ::testing::Test {
  protected:
   void Start(size_t nodes, uint32_t replicas, ClientOptions options = {}) {
-    seed_ = std::random_device()();
+    const char* const chosen = std::getenv("ATTIC_TEST_SEED");
+    seed_ = chosen != nullptr ? std::strtoull(chosen, nullptr, 10) : std::random_device()();
     SCOPED_TRACE(absl::StrCat("seed ", seed_));
     std::printf("seed %llu\n", static_cast<unsigned long long>(seed_));
     random_.seed(seed_);
@@ -91,7 +93,9 @@ class ClusterClientTest : public ::testing::Test {
     ASSERT_EQ(got.output.size(), want.output.size());
     for (size_t i = 0; i < got.output.size(); ++i) EXPECT_NEAR(got.output[i], want.output[i], 1e-5);
     for (size_t i = 0; i < got.log_sum_exp.size(); ++i) {
-      EXPECT_NEAR(got.log_sum_exp[i], want.log_sum_exp[i], 1e-4);
+      if (got.log_sum_exp[i] != want.log_sum_exp[i]) {  // both may be -infinity
+        EXPECT_NEAR(got.log_sum_exp[i], want.log_sum_exp[i], 1e-4);
+      }
       EXPECT_FLOAT_EQ(got.coverage[i], want.coverage[i]);
       EXPECT_EQ(got.estimated_error[i], 0);
     }
@@ -111,8 +115,8 @@ class ClusterClientTest : public ::testing::Test {
 TEST_F(ClusterClientTest, AnswersAsOneStoreDoes) {
   Start(4, 2);
   Open("a");
-  for (int i = 0; i < 10; ++i) ASSERT_TRUE(Append("a", 1 + random_() % 200).ok());
-  ASSERT_TRUE(Flush().ok());
+  for (int i = 0; i < 10; ++i) ASSERT_EQ(Append("a", 1 + random_() % 200), absl::OkStatus());
+  ASSERT_EQ(Flush(), absl::OkStatus());
   ExpectSame("a");
   const auto held = static_cast<int64_t>(held_["a"]);
   ExpectSame("a", {.begin = held / 3, .end = held / 2});
@@ -125,8 +129,8 @@ TEST_F(ClusterClientTest, AnswersAsOneStoreDoes) {
 TEST_F(ClusterClientTest, EveryReplicaHoldsItsShards) {
   Start(3, 2);
   Open("a");
-  ASSERT_TRUE(Append("a", 100).ok());
-  ASSERT_TRUE(Flush().ok());
+  ASSERT_EQ(Append("a", 100), absl::OkStatus());
+  ASSERT_EQ(Flush(), absl::OkStatus());
   size_t shards = 0, manifests = 0;
   for (size_t n = 0; n < cluster_->size(); ++n) {
     for (const SessionDescription& one : cluster_->node(n).store()->ListSessions("", 1000)) {
@@ -146,16 +150,21 @@ TEST_F(ClusterClientTest, GoesOnWhenANodeDiesBetweenAppendsAndAnswers) {
     Start(3, 2);
     const std::string id = absl::StrCat("a", victim);
     Open(id);
-    ASSERT_TRUE(Append(id, 300).ok());
-    ASSERT_TRUE(Flush().ok());
+    ASSERT_EQ(Append(id, 300), absl::OkStatus());
+    ASSERT_EQ(Flush(), absl::OkStatus());
+    const auto held = cluster_->node(victim).store()->ListSessions("", 100);
+    const bool concerned = std::any_of(held.begin(), held.end(), [](const auto& one) {
+      return ParseShardSessionId(one.session_id).has_value();
+    });
     cluster_->node(victim).Kill();
     ExpectSame(id);
-    ASSERT_TRUE(Append(id, 50).ok());
+    ASSERT_EQ(Append(id, 50), absl::OkStatus());
     // Nobody says yet that the node is gone: the append waits for the map.
-    EXPECT_EQ(stream_->Flush(absl::Now() + absl::Milliseconds(100)).status().code(),
-              absl::StatusCode::kDeadlineExceeded);
+    EXPECT_EQ(absl::IsDeadlineExceeded(
+                  stream_->Flush(absl::Now() + absl::Milliseconds(100)).status()),
+              concerned);
     cluster_->SetState(victim, NodeState::kDown);
-    ASSERT_TRUE(Flush().ok());
+    ASSERT_EQ(Flush(), absl::OkStatus());
     ExpectSame(id);
     stream_.reset();
     client_.reset();
@@ -165,8 +174,8 @@ TEST_F(ClusterClientTest, GoesOnWhenANodeDiesBetweenAppendsAndAnswers) {
 TEST_F(ClusterClientTest, ASlowReplicaIsHedged) {
   Start(2, 2);
   Open("a");
-  ASSERT_TRUE(Append("a", 300).ok());
-  ASSERT_TRUE(Flush().ok());
+  ASSERT_EQ(Append("a", 300), absl::OkStatus());
+  ASSERT_EQ(Flush(), absl::OkStatus());
   for (int i = 0; i < 50; ++i) ExpectSame("a");
   cluster_->node(1).Pause();
   const absl::Time begin = absl::Now();
@@ -179,11 +188,11 @@ TEST_F(ClusterClientTest, ASlowReplicaIsHedged) {
 TEST_F(ClusterClientTest, ALaggingReplicaIsNotAskedForWhatItLacks) {
   Start(2, 2, {.call_timeout = absl::Seconds(2)});
   Open("a", {.ack_policy = AckPolicy::kOne});
-  ASSERT_TRUE(Append("a", 300).ok());
-  ASSERT_TRUE(Flush().ok());
+  ASSERT_EQ(Append("a", 300), absl::OkStatus());
+  ASSERT_EQ(Flush(), absl::OkStatus());
   cluster_->node(0).Pause();
-  ASSERT_TRUE(Append("a", 100).ok());
-  ASSERT_TRUE(Flush().ok());  // one holds it
+  ASSERT_EQ(Append("a", 100), absl::OkStatus());
+  ASSERT_EQ(Flush(), absl::OkStatus());  // one holds it
   // Comes back to find its streams gone, and with them what was on the way.
   cluster_->node(0).BreakStreams();
   for (int i = 0; i < 20; ++i) ExpectSame("a");
@@ -195,21 +204,21 @@ TEST_F(ClusterClientTest, PolicyAllFailsWhenAReplicaStaysAwayAndNobodySaysSo) {
   Start(2, 2, {.call_timeout = absl::Milliseconds(300)});
   Open("a");
   cluster_->node(1).Kill();
-  ASSERT_TRUE(Append("a", 10).ok());
+  ASSERT_EQ(Append("a", 10), absl::OkStatus());
   EXPECT_EQ(Flush().code(), absl::StatusCode::kUnavailable);
 }
 
 TEST_F(ClusterClientTest, PolicyQuorumOfThreeLosesOneAndNotTwo) {
   Start(3, 3, {.call_timeout = absl::Milliseconds(500)});
   Open("a", {.ack_policy = AckPolicy::kQuorum});
-  ASSERT_TRUE(Append("a", 10).ok());
-  ASSERT_TRUE(Flush().ok());
+  ASSERT_EQ(Append("a", 10), absl::OkStatus());
+  ASSERT_EQ(Flush(), absl::OkStatus());
   cluster_->node(0).Kill();
-  ASSERT_TRUE(Append("a", 10).ok());
-  ASSERT_TRUE(Flush().ok());
+  ASSERT_EQ(Append("a", 10), absl::OkStatus());
+  ASSERT_EQ(Flush(), absl::OkStatus());
   ExpectSame("a");
   cluster_->node(1).Kill();
-  ASSERT_TRUE(Append("a", 10).ok());
+  ASSERT_EQ(Append("a", 10), absl::OkStatus());
   EXPECT_EQ(Flush().code(), absl::StatusCode::kUnavailable);
 }
 
@@ -217,7 +226,7 @@ TEST_F(ClusterClientTest, SlotsMoveWhileTokensCome) {
   Start(4, 2);
   Open("a");
   for (int round = 0; round < 8; ++round) {
-    for (int i = 0; i < 5; ++i) ASSERT_TRUE(Append("a", 1 + random_() % 20).ok());
+    for (int i = 0; i < 5; ++i) ASSERT_EQ(Append("a", 1 + random_() % 20), absl::OkStatus());
     const size_t moving = random_() % cluster_->size();
     // In a quarter of the slots the node comes in, is filled and replaces the last replica.
     cluster_->ChangeMap([&](ClusterMap& map) {
@@ -227,8 +236,8 @@ TEST_F(ClusterClientTest, SlotsMoveWhileTokensCome) {
         if (!there && random_() % 2 == 0) slot.incoming = {static_cast<uint32_t>(moving)};
       }
     });
-    for (int i = 0; i < 5; ++i) ASSERT_TRUE(Append("a", 1 + random_() % 20).ok());
-    ASSERT_TRUE(Flush().ok());
+    for (int i = 0; i < 5; ++i) ASSERT_EQ(Append("a", 1 + random_() % 20), absl::OkStatus());
+    ASSERT_EQ(Flush(), absl::OkStatus());
     cluster_->Repair(moving);
     cluster_->ChangeMap([&](ClusterMap& map) {
       for (SlotAssignment& slot : map.slots) {
@@ -239,21 +248,21 @@ TEST_F(ClusterClientTest, SlotsMoveWhileTokensCome) {
     });
     ExpectSame("a");
   }
-  ASSERT_TRUE(Flush().ok());
+  ASSERT_EQ(Flush(), absl::OkStatus());
   ExpectSame("a");
 }
 
 TEST_F(ClusterClientTest, ANodeWithAnOldMapIsWaitedForOrPassedBy) {
   Start(3, 2);
   Open("a");
-  ASSERT_TRUE(Append("a", 100).ok());
-  ASSERT_TRUE(Flush().ok());
+  ASSERT_EQ(Append("a", 100), absl::OkStatus());
+  ASSERT_EQ(Flush(), absl::OkStatus());
   cluster_->node(2).FreezeMap();
   cluster_->ChangeMap([](ClusterMap& map) { map.nodes[0].zone = "elsewhere"; });
   ExpectSame("a");
-  ASSERT_TRUE(Append("a", 100).ok());
+  ASSERT_EQ(Append("a", 100), absl::OkStatus());
   std::thread thaw([&] { cluster_->node(2).Thaw(); });
-  ASSERT_TRUE(Flush().ok());
+  ASSERT_EQ(Flush(), absl::OkStatus());
   thaw.join();
   ExpectSame("a");
 }
@@ -277,11 +286,11 @@ TEST_F(ClusterClientTest, RandomFaultsChangeNoAnswer) {
         } else {
           const size_t back = static_cast<size_t>(
               std::find(down.begin(), down.end(), true) - down.begin());
-          ASSERT_TRUE(Flush().ok());
+          ASSERT_EQ(Flush(), absl::OkStatus());
           cluster_->node(back).Restart();
           cluster_->SetState(back, NodeState::kRepairing);
-          ASSERT_TRUE(Append(id, 1 + random_() % 10).ok());
-          ASSERT_TRUE(Flush().ok());
+          ASSERT_EQ(Append(id, 1 + random_() % 10), absl::OkStatus());
+          ASSERT_EQ(Flush(), absl::OkStatus());
           cluster_->Repair(back);
           cluster_->SetState(back, NodeState::kLive);
           down[back] = false;
@@ -292,11 +301,11 @@ TEST_F(ClusterClientTest, RandomFaultsChangeNoAnswer) {
         break;
       default:
         if (held_[id] < 5000) {
-          ASSERT_TRUE(Append(id, 1 + random_() % 60).ok());
+          ASSERT_EQ(Append(id, 1 + random_() % 60), absl::OkStatus());
         }
         break;
     }
-    ASSERT_TRUE(Flush().ok());
+    ASSERT_EQ(Flush(), absl::OkStatus());
     ExpectSame(id);
     if (HasFatalFailure()) return;
   }
@@ -305,8 +314,8 @@ TEST_F(ClusterClientTest, RandomFaultsChangeNoAnswer) {
 TEST_F(ClusterClientTest, BlocksOfOneSessionLieOnManyNodes) {
   Start(4, 2);
   Open("a", {.shard_tokens = 256});
-  for (int i = 0; i < 12; ++i) ASSERT_TRUE(Append("a", 1 + random_() % 300).ok());
-  ASSERT_TRUE(Flush().ok());
+  for (int i = 0; i < 12; ++i) ASSERT_EQ(Append("a", 1 + random_() % 300), absl::OkStatus());
+  ASSERT_EQ(Flush(), absl::OkStatus());
   const auto held = static_cast<int64_t>(held_["a"]);
   ExpectSame("a");
   ExpectSame("a", {.begin = 100, .end = std::min<int64_t>(held, 700)});
@@ -326,8 +335,8 @@ TEST_F(ClusterClientTest, BlocksOfOneSessionLieOnManyNodes) {
     ExpectSame("a");
   }
   held_["a"] = 100;
-  ASSERT_TRUE(Append("a", 900).ok());
-  ASSERT_TRUE(Flush().ok());
+  ASSERT_EQ(Append("a", 900), absl::OkStatus());
+  ASSERT_EQ(Flush(), absl::OkStatus());
   ExpectSame("a");
   ASSERT_TRUE(client_->CloseSession("a").ok());
   ASSERT_TRUE(client_->CloseSession("f").ok());
@@ -339,8 +348,8 @@ TEST_F(ClusterClientTest, BlocksOfOneSessionLieOnManyNodes) {
 TEST_F(ClusterClientTest, SessionsAreDescribedForkedTruncatedAndClosed) {
   Start(3, 2);
   Open("a");
-  ASSERT_TRUE(Append("a", 500).ok());
-  ASSERT_TRUE(Flush().ok());
+  ASSERT_EQ(Append("a", 500), absl::OkStatus());
+  ASSERT_EQ(Flush(), absl::OkStatus());
   const auto described = client_->DescribeSession("a");
   ASSERT_TRUE(described.ok()) << described.status();
   const auto want = oracle_->DescribeSession("a");
@@ -421,8 +430,8 @@ TEST_F(ClusterClientTest, PrefixesAreReusedByAllHeadsAlike) {
   ASSERT_TRUE(oracle_->OpenSession(Request("a")).ok());
   for (const uint32_t layer : kLayers) data_.emplace(Key("a", layer), TestLayer(1024, random_));
   stream_ = *client_->OpenAppendStream();
-  ASSERT_TRUE(Append("a", 700).ok());
-  ASSERT_TRUE(Flush().ok());
+  ASSERT_EQ(Append("a", 700), absl::OkStatus());
+  ASSERT_EQ(Flush(), absl::OkStatus());
   OpenSessionRequest second = first;
   second.session_id = "b";
   second.reuse_prefix = true;
@@ -458,8 +467,8 @@ TEST_F(ClusterClientTest, SearchesFindWhatOneStoreFinds) {
     Start(3, 2);
     const std::string id = absl::StrCat("s", shard_tokens);
     Open(id, {.shard_tokens = shard_tokens});
-    ASSERT_TRUE(Append(id, 900).ok());
-    ASSERT_TRUE(Flush().ok());
+    ASSERT_EQ(Append(id, 900), absl::OkStatus());
+    ASSERT_EQ(Flush(), absl::OkStatus());
     const std::vector<float> queries = RandomFloats(4 * 16, random_);
     const SearchRequest request{.session_id = id,
                                 .layer = 3,
@@ -493,8 +502,8 @@ TEST_F(ClusterClientTest, SearchesFindWhatOneStoreFinds) {
 TEST_F(ClusterClientTest, ManyThreadsAttendWhileTokensComeAndANodeDies) {
   Start(3, 2);
   Open("a");
-  ASSERT_TRUE(Append("a", 400).ok());
-  ASSERT_TRUE(Flush().ok());
+  ASSERT_EQ(Append("a", 400), absl::OkStatus());
+  ASSERT_EQ(Flush(), absl::OkStatus());
   const TestLayer& layer = data_.at(Key("a", 1));
   std::atomic<bool> stop{false};
   std::atomic<int> wrong{0}, answered{0};
@@ -521,12 +530,12 @@ TEST_F(ClusterClientTest, ManyThreadsAttendWhileTokensComeAndANodeDies) {
     });
   }
   for (int i = 0; i < 40; ++i) {
-    ASSERT_TRUE(Append("a", 1 + random_() % 20).ok());
+    ASSERT_EQ(Append("a", 1 + random_() % 20), absl::OkStatus());
     if (i == 20) {
       cluster_->node(1).Kill();
       cluster_->SetState(1, NodeState::kDown);
     }
-    ASSERT_TRUE(Flush().ok());
+    ASSERT_EQ(Flush(), absl::OkStatus());
   }
   stop = true;
   for (std::thread& thread : threads) thread.join();

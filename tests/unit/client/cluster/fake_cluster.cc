@@ -407,12 +407,20 @@ FakeCluster::FakeCluster(size_t nodes, uint32_t replicas, uint64_t seed,
 }
 
 void FakeCluster::ChangeMap(const std::function<void(ClusterMap&)>& change) {
-  ClusterMap next = *map_.Get();
+  const ClusterMap before = *map_.Get();
+  ClusterMap next = before;
   ++next.epoch;
-  const std::vector<SlotAssignment> before = next.slots;
   change(next);
-  for (size_t s = 0; s < before.size(); ++s) {
-    if (before[s] != next.slots[s]) next.slots[s].epoch = next.epoch;
+  // Who does not know that a replica came back would leave it out.
+  const auto came_back = [&](uint32_t node) {
+    return before.nodes[node].state == NodeState::kDown &&
+           next.nodes[node].state != NodeState::kDown;
+  };
+  for (size_t s = 0; s < before.slots.size(); ++s) {
+    SlotAssignment& slot = next.slots[s];
+    const bool changed = before.slots[s] != slot ||
+                         std::any_of(slot.replicas.begin(), slot.replicas.end(), came_back);
+    if (changed) slot.epoch = next.epoch;
   }
   ATTIC_CHECK(ValidateClusterMap(next).ok());
   map_.Set(std::move(next));

@@ -94,7 +94,8 @@ class FakeCluster {
 
   FakeNode& node(size_t index) { return *nodes_[index]; }
   size_t size() const { return nodes_.size(); }
-  // The map of the next epoch after `change`. Slots whose nodes change get the new epoch.
+  // The map of the next epoch after `change`. Slots whose nodes change get the new epoch, and those
+  // of nodes that are not down any more.
   void ChangeMap(const std::function<void(ClusterMap&)>& change);
   void SetState(size_t node, NodeState state);
   std::shared_ptr<const ClusterMap> map() const { return map_.Get(); }
