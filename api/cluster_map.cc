@@ -12,6 +12,18 @@ absl::Status Invalid(const std::string& what) {
   return absl::InvalidArgumentError(absl::StrCat("cluster map: ", what));
 }
 
+absl::Status ValidateRanks(const SlotAssignment& slot, size_t index) {
+  std::vector<uint32_t> ranks = slot.incoming_ranks;
+  if (ranks.empty()) return absl::OkStatus();
+  std::sort(ranks.begin(), ranks.end());
+  if (ranks.size() != slot.incoming.size() || ranks.back() > slot.replicas.size() ||
+      ranks.back() >= kReplicasMax ||
+      std::adjacent_find(ranks.begin(), ranks.end()) != ranks.end()) {
+    return Invalid(absl::StrCat("slot ", index, " has ranks that its incoming nodes cannot take"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ValidateSlot(const ClusterMap& map, size_t index) {
   const SlotAssignment& slot = map.slots[index];
   if (slot.replicas.size() > kReplicasMax || slot.incoming.size() > kReplicasMax) {
@@ -28,7 +40,7 @@ absl::Status ValidateSlot(const ClusterMap& map, size_t index) {
     return Invalid(
         absl::StrCat("slot ", index, " is on node ", nodes.back(), " of ", map.nodes.size()));
   }
-  return absl::OkStatus();
+  return ValidateRanks(slot, index);
 }
 
 }  // namespace
@@ -67,6 +79,9 @@ absl::Status ValidateClusterMap(const ClusterMap& map) {
     if (node.id.empty() || node.address.empty()) {
       return Invalid(absl::StrCat("node ", i, " has no id or no address"));
     }
+    if (node.state_epoch > map.epoch) {
+      return Invalid(absl::StrCat("node ", i, " is of a later epoch"));
+    }
     if (i > 0 && map.nodes[i - 1].id >= node.id) return Invalid("nodes are not in order of id");
   }
   for (size_t i = 0; i < map.slots.size(); ++i) ATTIC_RETURN_IF_ERROR(ValidateSlot(map, i));
@@ -76,6 +91,10 @@ absl::Status ValidateClusterMap(const ClusterMap& map) {
 std::span<const uint32_t> ReplicasOf(const SlotAssignment& slot, uint32_t replicas) {
   return std::span<const uint32_t>(slot.replicas)
       .first(std::min<size_t>(replicas, slot.replicas.size()));
+}
+
+uint32_t IncomingRank(const SlotAssignment& slot, size_t index) {
+  return index < slot.incoming_ranks.size() ? slot.incoming_ranks[index] : 0;
 }
 
 }  // namespace attic

@@ -33,7 +33,8 @@ struct ClusterNode {
       1;  // relative to other nodes': a node of twice the capacity gets twice the slots
   std::string boot_id;  // of the process that is, or was last, there; empty where it is not known
   NodeState state = NodeState::kLive;
-  bool draining = false;  // gives its slots away
+  bool draining = false;     // gives its slots away
+  uint64_t state_epoch = 0;  // of the map in which `state` or `boot_id` changed last
 
   bool operator==(const ClusterNode&) const = default;
 };
@@ -42,7 +43,11 @@ struct ClusterNode {
 struct SlotAssignment {
   std::vector<uint32_t> replicas;  // distinct; a session with R replicas uses the first R
   std::vector<uint32_t> incoming;  // being filled; distinct, none of `replicas`
-  uint64_t epoch = 0;              // of the map in which either changed last
+  // The rank (index in `replicas`, or one past the last) that each of `incoming` takes when it is
+  // filled: it is to hold the sessions of more replicas than that. As many as `incoming`, distinct;
+  // or empty where that is not known, and all sessions are to be held.
+  std::vector<uint32_t> incoming_ranks;
+  uint64_t epoch = 0;  // of the map in which any of these changed last
 
   bool operator==(const SlotAssignment&) const = default;
 };
@@ -51,6 +56,7 @@ struct ClusterMap {
   std::string cluster;
   uint64_t epoch = 0;              // grows with every change; 0: there is none yet
   uint32_t replicas_default = 2;   // of sessions that say nothing else
+  uint64_t rebalanced = 0;         // the last wish of an operator for balance that was carried out
   std::vector<ClusterNode> nodes;  // in order of id
   std::vector<SlotAssignment> slots;
 
@@ -61,12 +67,17 @@ struct ClusterMap {
 };
 
 // INVALID_ARGUMENT naming what is wrong: counts over the limits above, nodes out of order or twice,
-// no addresses, indices of no node, a node twice in a slot, an epoch beyond the map's.
+// no addresses, indices of no node, a node twice in a slot, ranks that incoming nodes cannot take,
+// an epoch beyond the map's.
 absl::Status ValidateClusterMap(const ClusterMap& map);
 
 // The nodes a session of `replicas` replicas is written to and read from in a slot: the first
 // `replicas` of the assignment.
 std::span<const uint32_t> ReplicasOf(const SlotAssignment& slot, uint32_t replicas);
+
+// The rank that `slot.incoming[index]` is filled for: it holds sessions of more replicas than that.
+// 0 where the map does not say.
+uint32_t IncomingRank(const SlotAssignment& slot, size_t index);
 
 // What an operator asks of a node.
 enum class NodeChange : uint8_t {

@@ -117,6 +117,7 @@ struct ForkOptions {
 struct ImportOptions {
   std::string session_id;  // empty: that of the snapshot
   Durability durability = Durability::kMemory;
+  uint64_t epoch = 0;  // of the cluster map by which the node was found; 0 for one store
 };
 
 struct LayerDescription {

@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "server/cluster_flags.h"
 #include "server/index/segment/segment.h"
 #include "server/service/log.h"
 #include "server/service/store_server.h"
@@ -21,6 +22,7 @@ namespace {
 
 struct Flags {
   StoreServerOptions server;
+  ClusterFlags cluster;
   double drain_seconds = 5;
   double sync_interval_ms = 5;
 };
@@ -116,6 +118,13 @@ int Serve(Flags flags) {
   CaptureLibraryLogs();
   RaiseFileLimit();
   flags.server.store.disk.sync_interval = absl::Milliseconds(flags.sync_interval_ms);
+  absl::StatusOr<ClusterOptions> cluster =
+      MakeClusterOptions(flags.cluster, flags.server.store.limits.memory_bytes_max);
+  if (!cluster.ok()) {
+    Log(LogLevel::kError, "start_failed", {{"error", std::string(cluster.status().message())}});
+    return EXIT_FAILURE;
+  }
+  flags.server.cluster = *std::move(cluster);
   auto server = StoreServer::Start(flags.server);
   if (!server.ok()) {
     Log(LogLevel::kError, "start_failed", {{"error", std::string(server.status().message())}});
@@ -155,6 +164,7 @@ int main(int argc, char** argv) {
   CLI::App app("Keeps keys and values of long sequences and answers attention over them.",
                "attic-store");
   attic::AddFlags(app, flags);
+  attic::AddClusterFlags(app, flags.cluster);
   CLI11_PARSE(app, argc, argv);
   return attic::Serve(flags);
 }

@@ -38,10 +38,11 @@ LAYERS = {
     "server/storage/": VOCABULARY + ("server/index/segment/", "server/index/codes/"),
     "server/session/": VOCABULARY + ("server/index/", "server/storage/"),
     "server/cluster/": WIRE + ("server/session/", "server/cluster/"),
-    "server/cluster/etcd/": VOCABULARY + ("etcd/",),
+    "server/cluster/etcd/": CORE,
     "server/cluster/placement/": VOCABULARY,
     "server/service/": WIRE + ("server/session/", "server/index/", "server/cluster/"),
     "server/main.cc": VOCABULARY + ("server/",),
+    "server/cluster_flags.": VOCABULARY + ("server/",),
     "client/cpp/": WIRE,
     "client/cpp/local_client.": VOCABULARY + ("client/cpp/", "server/session/"),
     "client/cpp/examples/": VOCABULARY + ("client/cpp/",),
@@ -61,13 +62,15 @@ ONLY_IN = {
     r"(grpc|grpcpp)/": (
         "server/service/", "server/cluster/", "server/main.cc", "client/", "gpu_worker/service/",
         "gpu_worker/main.cc", "tests/"),
+    r"etcd/": ("server/cluster/etcd/", "tests/unit/cluster/etcd/"),
     r"google/protobuf/": (
         "wire/", "server/service/", "server/cluster/", "client/", "gpu_worker/service/", "tests/"),
     r"(cuda|cuda_\w+|cublas\w*|cooperative_groups)\.h": (
         "gpu_worker/kernels/", "gpu_worker/backend/", "tests/"),
     r"hwy/": ("attention/", "server/index/", "gpu_worker/model/", "gpu_worker/backend/", "tests/"),
     r"rocksdb/": ("server/storage/", "tests/"),
-    r"xxhash": ("server/storage/", "api/shard.cc", "server/session/", "tests/"),
+    r"xxhash": ("server/storage/", "api/shard.cc", "server/session/",
+        "server/cluster/placement/rendezvous.cc", "tests/"),
     r"cblas": ("server/index/segment/matrix_product.cc", "gpu_worker/"),
 }
 
@@ -265,7 +268,8 @@ def test_every_source_is_built():
 def test_every_python_test_runs():
     tests = [f for f in PYTHON if re.search(r"(^test_|_test$)", f.stem)]
     collected = lambda f: f.stem.endswith("_test") and (
-        f.parent == Path("tests/integration") or f == Path("tests/tidy_test.py")
+        f.parent in (Path("tests/integration"), Path("tests/deploy"))
+        or f == Path("tests/tidy_test.py")
         or f.is_relative_to("tests/bench/index"))
     report([f"{f}: not run by ./run test" for f in tests if not collected(f)])
 

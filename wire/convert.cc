@@ -248,12 +248,14 @@ absl::StatusOr<OpenSessionRequest> FromWire(const v1::OpenRequest& request) {
 void ToWire(const ImportOptions& options, v1::SnapshotChunk& chunk) {
   chunk.set_session_id(options.session_id);
   chunk.set_durability(ToWire(options.durability));
+  chunk.set_epoch(options.epoch);
 }
 
 absl::StatusOr<ImportOptions> FromWire(const v1::SnapshotChunk& chunk) {
   ATTIC_ASSIGN_OR_RETURN(const auto durability, FromWire(chunk.durability()));
   return ImportOptions{.session_id = chunk.session_id(),
-                       .durability = durability.value_or(Durability::kMemory)};
+                       .durability = durability.value_or(Durability::kMemory),
+                       .epoch = chunk.epoch()};
 }
 
 v1::SessionDescription ToWire(const SessionDescription& description) {

@@ -4,8 +4,8 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "server/service/session_gate.h"
 #include "wire/convert.h"
 
 namespace attic {
@@ -23,28 +23,23 @@ absl::Time EarlierDeadline(const v1::AttendRequest& request, absl::Time arrival,
 
 }  // namespace
 
-absl::Status CheckEpoch(const StoreIdentity& identity, uint64_t epoch) {
-  if (epoch == 0 || epoch == identity.epoch) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat("epoch: ", epoch, " asked for, the store is at ", identity.epoch));
-}
-
 absl::Status AnswerAttend(SessionStore& store, const StoreIdentity& identity,
                           const v1::AttendRequest& request, absl::Time arrival, absl::Time deadline,
                           v1::AttendResponse& response) {
   response.set_request_id(request.request_id());
-  response.set_epoch(identity.epoch);
   response.set_boot_id(identity.boot_id);
-  ATTIC_RETURN_IF_ERROR(CheckEpoch(identity, request.epoch()));
+  response.set_epoch(identity.gate.epoch());
+  ATTIC_ASSIGN_OR_RETURN(const SlotPass pass, identity.gate.Admit(request.epoch()));
+  response.set_epoch(pass.epoch());
 
   const size_t count = static_cast<size_t>(request.items_size());
   std::vector<std::vector<float>> queries(count);
-  std::vector<absl::Status> malformed(count);
+  std::vector<absl::Status> refused(count);
   std::vector<AttendItem> items;
   for (size_t i = 0; i < count; ++i) {
     auto item = wire::FromWire(request.items(static_cast<int>(i)), request.layer(), queries[i]);
-    malformed[i] = item.status();
-    if (item.ok()) items.push_back(*std::move(item));
+    refused[i] = item.ok() ? CheckSessionRead(store, pass, item->session_id) : item.status();
+    if (refused[i].ok()) items.push_back(*std::move(item));
   }
   std::vector<AttendAnswer> answers;
   if (count == 0 || !items.empty()) {
@@ -53,12 +48,42 @@ absl::Status AnswerAttend(SessionStore& store, const StoreIdentity& identity,
   }
   size_t next = 0;
   for (size_t i = 0; i < count; ++i) {
-    if (malformed[i].ok()) {
+    if (refused[i].ok()) {
       *response.add_items() = wire::ToWire(answers[next++]);
     } else {
-      *response.add_items()->mutable_error() = wire::ToWire(malformed[i]);
+      *response.add_items()->mutable_error() = wire::ToWire(refused[i]);
     }
   }
+  return absl::OkStatus();
+}
+
+absl::Status AnswerSearch(SessionStore& store, const StoreIdentity& identity,
+                          const v1::SearchRequest& request, absl::Time deadline,
+                          v1::SearchResponse& response) {
+  ATTIC_ASSIGN_OR_RETURN(const SlotPass pass, identity.gate.Admit(request.epoch()));
+  ATTIC_RETURN_IF_ERROR(CheckSessionRead(store, pass, request.session_id()));
+  std::vector<float> queries;
+  ATTIC_ASSIGN_OR_RETURN(const SearchRequest search, wire::FromWire(request, queries));
+  ATTIC_ASSIGN_OR_RETURN(const SearchAnswer answer, store.Search(search, deadline));
+  response = wire::ToWire(answer);
+  response.set_epoch(pass.epoch());
+  response.set_boot_id(identity.boot_id);
+  return absl::OkStatus();
+}
+
+absl::Status AnswerAppend(SessionStore& store, const StoreIdentity& identity,
+                          const v1::AppendRequest& request, absl::Time deadline,
+                          v1::AppendResponse& response) {
+  response.set_boot_id(identity.boot_id);
+  response.set_epoch(identity.gate.epoch());
+  ATTIC_ASSIGN_OR_RETURN(const SlotPass pass, identity.gate.Admit(request.epoch()));
+  response.set_epoch(pass.epoch());
+  ATTIC_RETURN_IF_ERROR(CheckSessionWrite(store, pass, request.session_id()));
+  std::vector<float> query_sample;
+  ATTIC_ASSIGN_OR_RETURN(const AppendBatch batch, wire::FromWire(request, query_sample));
+  ATTIC_ASSIGN_OR_RETURN(const AppendAck ack, store.Append(batch, deadline));
+  response.set_watermark(ack.watermark);
+  response.set_durable_watermark(ack.durable_watermark);
   return absl::OkStatus();
 }
 

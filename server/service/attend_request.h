@@ -8,25 +8,35 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "attic/v1/attention.pb.h"
+#include "server/cluster/slot_gate.h"
 #include "server/session/session_store.h"
 
 namespace attic {
 
-// Who answers; repeated in every attend response.
+// Who answers, repeated in every response, and whom.
 struct StoreIdentity {
   std::string boot_id;
-  uint64_t epoch = 0;
+  SlotGate& gate;
 };
 
 // Fills `response`, except its error, which is the returned status: that of the request as a whole.
-// Items fail on their own. The earlier of `deadline` and the request's budget, counted from
-// `arrival`, ends the exact part.
+// Items fail on their own, also when the gate keeps their session's slot from being read. The
+// earlier of `deadline` and the request's budget, counted from `arrival`, ends the exact part.
 absl::Status AnswerAttend(SessionStore& store, const StoreIdentity& identity,
                           const v1::AttendRequest& request, absl::Time arrival, absl::Time deadline,
                           v1::AttendResponse& response);
 
-// FAILED_PRECONDITION when the caller knows another epoch; 0 is any.
-absl::Status CheckEpoch(const StoreIdentity& identity, uint64_t epoch);
+// Likewise.
+absl::Status AnswerSearch(SessionStore& store, const StoreIdentity& identity,
+                          const v1::SearchRequest& request, absl::Time deadline,
+                          v1::SearchResponse& response);
+
+// Takes in one batch when the gate lets its session's slot be written. Errors as of
+// SessionStore::Append. Fills epoch and boot id of `response`, and, when it returns OK, the
+// watermarks.
+absl::Status AnswerAppend(SessionStore& store, const StoreIdentity& identity,
+                          const v1::AppendRequest& request, absl::Time deadline,
+                          v1::AppendResponse& response);
 
 }  // namespace attic
 

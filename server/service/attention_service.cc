@@ -5,10 +5,8 @@
 #include <chrono>
 #include <memory>
 #include <utility>
-#include <vector>
 
 #include "absl/time/clock.h"
-#include "base/status_macros.h"
 #include "server/service/request_stream.h"
 #include "server/service/unary_call.h"
 #include "wire/convert.h"
@@ -39,9 +37,10 @@ class AppendStream final : public RequestStream<v1::AppendRequest, v1::AppendRes
   }
 
   void Work(const ExchangePtr& exchange) {
-    absl::StatusOr<AppendAck> ack = Append(exchange->request);
+    const absl::Status status = AnswerAppend(context_.store, context_.identity, exchange->request,
+                                             absl::InfinitePast(), exchange->response);
     // Waiting for the builder in here would keep a thread from other sessions' appends.
-    if (absl::IsDeadlineExceeded(ack.status()) && absl::Now() < give_up_ && !cancelled()) {
+    if (absl::IsDeadlineExceeded(status) && absl::Now() < give_up_ && !cancelled()) {
       // Held here too: the stream may be gone before Set returns.
       const auto alarm = std::make_shared<grpc::Alarm>();
       retry_ = alarm;
@@ -49,18 +48,7 @@ class AppendStream final : public RequestStream<v1::AppendRequest, v1::AppendRes
                  [this, exchange](bool) { Queue(exchange); });
       return;
     }
-    if (ack.ok()) {
-      exchange->response.set_watermark(ack->watermark);
-      exchange->response.set_durable_watermark(ack->durable_watermark);
-    }
-    Answer(exchange, ack.status());
-  }
-
-  absl::StatusOr<AppendAck> Append(const v1::AppendRequest& request) {
-    ATTIC_RETURN_IF_ERROR(CheckEpoch(context_.identity, request.epoch()));
-    std::vector<float> query_sample;
-    ATTIC_ASSIGN_OR_RETURN(const AppendBatch batch, wire::FromWire(request, query_sample));
-    return context_.store.Append(batch, absl::InfinitePast());
+    Answer(exchange, status);
   }
 
   void Answer(const ExchangePtr& exchange, const absl::Status& status) {
@@ -104,15 +92,6 @@ class AttendStreamReactor final : public RequestStream<v1::AttendRequest, v1::At
   const AttentionContext& context_;
 };
 
-absl::Status AnswerSearch(SessionStore& store, const v1::SearchRequest& request,
-                          absl::Time deadline, v1::SearchResponse* response) {
-  std::vector<float> queries;
-  ATTIC_ASSIGN_OR_RETURN(const SearchRequest search, wire::FromWire(request, queries));
-  ATTIC_ASSIGN_OR_RETURN(const SearchAnswer answer, store.Search(search, deadline));
-  *response = wire::ToWire(answer);
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 grpc::ServerBidiReactor<v1::AppendRequest, v1::AppendResponse>* AttentionServiceImpl::Append(
@@ -143,10 +122,10 @@ grpc::ServerUnaryReactor* AttentionServiceImpl::Attend(grpc::CallbackServerConte
 grpc::ServerUnaryReactor* AttentionServiceImpl::Search(grpc::CallbackServerContext* context,
                                                        const v1::SearchRequest* request,
                                                        v1::SearchResponse* response) {
-  return ServeUnary(context, context_.query_executor,
-                    [this, request, response](absl::Time deadline) {
-                      return AnswerSearch(context_.store, *request, deadline, response);
-                    });
+  return ServeUnary(
+      context, context_.query_executor, [this, request, response](absl::Time deadline) {
+        return AnswerSearch(context_.store, context_.identity, *request, deadline, *response);
+      });
 }
 
 }  // namespace attic

@@ -4,6 +4,8 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 
+#include <algorithm>
+#include <string>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -14,6 +16,8 @@
 #include "base/thread_pool.h"
 #include "server/service/attention_service.h"
 #include "server/service/executor.h"
+#include "server/service/node_services.h"
+#include "server/service/node_session_store.h"
 #include "server/service/session_service.h"
 #include "server/service/stream_registry.h"
 
@@ -26,10 +30,8 @@ constexpr int kKeepaliveTimeoutMs = 10'000;
 constexpr int kPingIntervalMinMs = 5'000;
 constexpr int kStreamsPerConnectionMax = 1024;
 
-StoreIdentity IdentityOf(SessionStore& store) {
-  const StoreStatus status = store.Status();
-  return {.boot_id = status.boot_id, .epoch = status.epoch};
-}
+// What health checks ask for.
+constexpr char kReadyService[] = "ready";
 
 class GrpcStoreServer : public StoreServer {
  public:
@@ -38,17 +40,19 @@ class GrpcStoreServer : public StoreServer {
                   std::unique_ptr<SessionStore> store)
       : query_pool_(std::move(query_pool)),
         store_(std::move(store)),
-        identity_(IdentityOf(*store_)),
+        boot_id_(store_->Status().boot_id),
         query_executor_(query_pool_, options.store.limits.requests_queued_max),
         append_executor_(std::make_shared<ThreadPool>(options.append_threads),
                          options.store.limits.requests_queued_max),
-        session_service_(*store_, append_executor_, streams_),
-        admin_service_(*store_, append_executor_),
+        node_(options.cluster, *store_, streams_, boot_id_, options.store.limits),
+        node_store_(*store_, node_.gate()),
+        session_service_(node_store_, append_executor_, streams_),
+        admin_service_(node_store_, append_executor_),
         attention_service_({.store = *store_,
                             .query_executor = query_executor_,
                             .append_executor = append_executor_,
                             .streams = streams_,
-                            .identity = identity_,
+                            .identity = {.boot_id = boot_id_, .gate = node_.gate()},
                             .limits = options.store.limits}) {}
 
   ~GrpcStoreServer() override { Drain(absl::Now()); }
@@ -56,17 +60,20 @@ class GrpcStoreServer : public StoreServer {
   absl::Status Listen(const StoreServerOptions& options);
 
   const std::string& address() const override { return address_; }
-  const std::string& boot_id() const override { return identity_.boot_id; }
+  const std::string& boot_id() const override { return boot_id_; }
   SessionStore& store() override { return *store_; }
+  bool ready() const override { return node_.ready(); }
   void Drain(absl::Time deadline) override;
 
  private:
   const std::shared_ptr<ThreadPool> query_pool_;
   const std::unique_ptr<SessionStore> store_;
-  const StoreIdentity identity_;
+  const std::string boot_id_;
   StreamRegistry streams_;
   Executor query_executor_;
   Executor append_executor_;
+  NodeServices node_;
+  NodeSessionStore node_store_;
   SessionServiceImpl session_service_;
   AdminServiceImpl admin_service_;
   AttentionServiceImpl attention_service_;
@@ -87,6 +94,7 @@ absl::Status GrpcStoreServer::Listen(const StoreServerOptions& options) {
   builder.RegisterService(&session_service_);
   builder.RegisterService(&admin_service_);
   builder.RegisterService(&attention_service_);
+  node_.Register(builder);
   const int message_bytes_max = static_cast<int>(options.store.limits.message_bytes_max);
   builder.SetMaxReceiveMessageSize(message_bytes_max);
   builder.SetMaxSendMessageSize(message_bytes_max);
@@ -107,13 +115,18 @@ absl::Status GrpcStoreServer::Listen(const StoreServerOptions& options) {
   if (!unix_socket) {
     address_ = absl::StrCat(address_.substr(0, address_.rfind(':')), ":", port);
   }
-  return absl::OkStatus();
+  grpc::HealthCheckServiceInterface* const health = server_->GetHealthCheckService();
+  health->SetServingStatus(kReadyService, node_.ready());
+  return node_.Join(address_,
+                    [health](bool ready) { health->SetServingStatus(kReadyService, ready); });
 }
 
 void GrpcStoreServer::Drain(absl::Time deadline) {
   MutexLock lock(drain_mutex_);
   if (drained_ || server_ == nullptr) return;
   drained_ = true;
+  const absl::Time now = absl::Now();
+  node_.Leave(now + std::max(deadline - now, absl::ZeroDuration()) / 2);
   server_->GetHealthCheckService()->SetServingStatus(false);
   streams_.DrainAll();
   server_->Shutdown(absl::ToChronoTime(deadline));
@@ -143,9 +156,11 @@ absl::StatusOr<std::unique_ptr<StoreServer>> StoreServer::Start(const StoreServe
                      " is reachable from other machines, and connections are not secured; "
                      "--allow-insecure-remote permits it"));
   }
+  SessionStoreOptions store_options = options.store;
+  store_options.node_of_cluster = options.cluster.node_of_cluster();
   auto query_pool =
       std::make_shared<ThreadPool>(options.store.threads, ThreadPool::Placement::kOnePerCpu);
-  ATTIC_ASSIGN_OR_RETURN(auto store, SessionStore::Open(options.store, query_pool));
+  ATTIC_ASSIGN_OR_RETURN(auto store, SessionStore::Open(store_options, query_pool));
   auto server = std::make_unique<GrpcStoreServer>(options, std::move(query_pool), std::move(store));
   if (const absl::Status status = server->Listen(options); !status.ok()) return status;
   return server;

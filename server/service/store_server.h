@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "server/cluster/cluster_options.h"
 #include "server/session/session_store.h"
 
 namespace attic {
@@ -17,7 +18,8 @@ struct StoreServerOptions {
   // Without transport security a server listens on loopback only, unless this says otherwise.
   bool allow_insecure_remote = false;
   size_t append_threads = 2;  // for appends and session calls
-  SessionStoreOptions store;
+  SessionStoreOptions store;  // node_of_cluster follows from `cluster`
+  ClusterOptions cluster;
 };
 
 // Thread-safe.
@@ -25,7 +27,7 @@ class StoreServer {
  public:
   // Serves when it returns, while sessions are still read from the data directory. INVALID_ARGUMENT
   // for an address that is not allowed, UNAVAILABLE when it cannot be bound; errors of
-  // SessionStore::Open.
+  // SessionStore::Open and of what options.cluster calls.
   static absl::StatusOr<std::unique_ptr<StoreServer>> Start(const StoreServerOptions& options);
   // Drains without patience.
   virtual ~StoreServer() = default;
@@ -34,10 +36,14 @@ class StoreServer {
   virtual const std::string& address() const = 0;
   virtual const std::string& boot_id() const = 0;
   virtual SessionStore& store() = 0;
+  // A store that is no node of a cluster always is. A node is when the cluster map it knows calls
+  // it live; health checks of the service "ready" say the same.
+  virtual bool ready() const = 0;
 
-  // Says NOT_SERVING to health checks, ends streams after their requests are answered, refuses new
-  // calls, and waits for those running; whatever runs at `deadline` is cancelled. Returns when
-  // nothing is served any more. Calls after the first do nothing.
+  // Leaves the cluster, for which it may take half of the time that is left. Then says NOT_SERVING
+  // to health checks, ends streams after their requests are answered, refuses new calls, and waits
+  // for those running; whatever runs at `deadline` is cancelled. Returns when nothing is served any
+  // more. Calls after the first do nothing.
   virtual void Drain(absl::Time deadline) = 0;
 };
 

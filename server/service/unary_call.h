@@ -14,6 +14,9 @@ namespace attic {
 
 grpc::Status ToGrpcStatus(const absl::Status& status);
 
+// InfiniteFuture when the call has none.
+absl::Time DeadlineOf(const grpc::CallbackServerContext& context);
+
 // Runs `work` with the call's deadline on `executor` and finishes the call with its status. A call
 // whose deadline passed, or whose caller left, while it waited in the queue is not worked on.
 grpc::ServerUnaryReactor* ServeUnary(grpc::CallbackServerContext* context, Executor& executor,

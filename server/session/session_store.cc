@@ -15,12 +15,14 @@
 #include "server/session/catalogue.h"
 #include "server/session/eviction.h"
 #include "server/session/periodic_thread.h"
+#include "server/session/placement_rules.h"
 #include "server/session/prefix_index.h"
 #include "server/session/query_executor.h"
 #include "server/session/random_id.h"
 #include "server/session/session.h"
 #include "server/session/session_export.h"
 #include "server/session/session_import.h"
+#include "server/session/shard_rows.h"
 #include "server/session/tenant_budgets.h"
 #include "server/session/validation.h"
 
@@ -32,9 +34,9 @@ constexpr char kVersion[] = "0.1.0";
 // How long an import waits for vectors of others to leave memory.
 constexpr absl::Duration kImportRoomWait = absl::Seconds(5);
 
-absl::Status NoSlot() {
+absl::Status NoSlot(const char* what, size_t count_max) {
   return absl::ResourceExhaustedError(
-      absl::StrCat("snapshots: ", SessionStore::kSnapshotsMax, " are being written or read"));
+      absl::StrCat(what, ": ", count_max, " are being written or read"));
 }
 
 size_t BuildThreads(size_t requested) {
@@ -112,12 +114,22 @@ class SessionStoreImpl : public SessionStore {
   absl::Status CloseSession(const std::string& session_id) override;
   absl::StatusOr<std::unique_ptr<SnapshotSource>> ExportSession(
       const std::string& session_id) override;
-  absl::StatusOr<std::unique_ptr<SnapshotSink>> ImportSession(
-      const ImportOptions& options) override;
+  absl::StatusOr<std::unique_ptr<SnapshotSink>> ImportSession(const ImportOptions& options,
+                                                              ImportAdmission admit) override;
   absl::StatusOr<AppendAck> Append(const AppendBatch& batch, absl::Time deadline) override;
   absl::StatusOr<std::vector<AttendAnswer>> Attend(std::span<const AttendItem> items,
                                                    absl::Time deadline) override;
   absl::StatusOr<SearchAnswer> Search(const SearchRequest& request, absl::Time deadline) override;
+  absl::StatusOr<std::shared_ptr<const Placement>> PlacementOf(
+      const std::string& session_id) override;
+  std::vector<PlacedSession> ListPlaced(const std::string& after_session_id, size_t page_size,
+                                        std::span<const uint32_t> slots) override {
+    return attic::ListPlaced(catalogue_, after_session_id, page_size, slots);
+  }
+  absl::StatusOr<RowsDigest> DigestRows(const std::string& session_id,
+                                        absl::Time deadline) override;
+  absl::StatusOr<std::unique_ptr<RowsSource>> ReadRows(const std::string& session_id, int64_t begin,
+                                                       int64_t end) override;
   StoreStatus Status() override;
   size_t CloseEndedSessions() override;
   absl::Status WaitForBuilds(absl::Time deadline) override;
@@ -175,6 +187,7 @@ class SessionStoreImpl : public SessionStore {
   Catalogue catalogue_;
   std::atomic<uint64_t> evicted_sessions_{0};
   Slots snapshot_slots_{kSnapshotsMax};
+  Slots row_readers_{kRowReadersMax};
   QueryExecutor executor_;
   std::unique_ptr<StoreDisk> disk_;  // null without a data directory
   // Builds stop before what they use goes away.
@@ -213,6 +226,7 @@ void SessionStoreImpl::TakeUp(const std::shared_ptr<Session>& session) {
 absl::StatusOr<SessionDescription> SessionStoreImpl::OpenSession(
     const OpenSessionRequest& request) {
   ATTIC_RETURN_IF_ERROR(ValidateOpen(request, options_.limits));
+  ATTIC_RETURN_IF_ERROR(CheckPlaced(request, options_.node_of_cluster));
   ATTIC_RETURN_IF_ERROR(CheckDurability(request.durability));
   OpenSessionRequest named = request;
   if (named.session_id.empty()) named.session_id = RandomId();
@@ -363,6 +377,7 @@ absl::StatusOr<SessionDescription> SessionStoreImpl::ForkSession(const std::stri
   const std::string new_id = options.new_session_id.empty() ? RandomId() : options.new_session_id;
   ATTIC_RETURN_IF_ERROR(ValidateSessionId(new_id, "new_session_id", options_.limits));
   ATTIC_ASSIGN_OR_RETURN(const auto session, Use(session_id));
+  ATTIC_RETURN_IF_ERROR(CheckForkPlaced(session_id, new_id, session->attributes().placement));
   if (catalogue_.Contains(new_id)) {
     return absl::AlreadyExistsError(absl::StrCat("new_session_id: ", new_id, " is taken"));
   }
@@ -475,7 +490,7 @@ absl::StatusOr<std::unique_ptr<SnapshotSource>> SessionStoreImpl::ExportSession(
     const std::string& session_id) {
   ATTIC_ASSIGN_OR_RETURN(const auto session, Use(session_id));
   std::shared_ptr<void> slot = snapshot_slots_.Take();
-  if (slot == nullptr) return NoSlot();
+  if (slot == nullptr) return NoSlot("snapshots", kSnapshotsMax);
   ATTIC_ASSIGN_OR_RETURN(auto taken, SessionExport::Begin(session, [this, &session] {
                            return prefixes_.Registered(*session).hashes;
                          }));
@@ -484,6 +499,7 @@ absl::StatusOr<std::unique_ptr<SnapshotSource>> SessionStoreImpl::ExportSession(
 
 absl::Status SessionStoreImpl::Admit(const OpenSessionRequest& request) {
   ATTIC_RETURN_IF_ERROR(ValidateOpen(request, options_.limits));
+  ATTIC_RETURN_IF_ERROR(CheckPlaced(request, options_.node_of_cluster));
   ATTIC_RETURN_IF_ERROR(CheckDurability(request.durability));
   if (request.session_id.empty()) return absl::InvalidArgumentError("session_id: is empty");
   if (catalogue_.Contains(request.session_id)) {
@@ -493,17 +509,20 @@ absl::Status SessionStoreImpl::Admit(const OpenSessionRequest& request) {
 }
 
 absl::StatusOr<std::unique_ptr<SnapshotSink>> SessionStoreImpl::ImportSession(
-    const ImportOptions& options) {
+    const ImportOptions& options, ImportAdmission admit) {
   ATTIC_RETURN_IF_ERROR(CheckDurability(options.durability));
   if (!options.session_id.empty()) {
     ATTIC_RETURN_IF_ERROR(ValidateSessionId(options.session_id, "session_id", options_.limits));
   }
   std::shared_ptr<void> slot = snapshot_slots_.Take();
-  if (slot == nullptr) return NoSlot();
+  if (slot == nullptr) return NoSlot("snapshots", kSnapshotsMax);
   SessionImport::Options import{
       .session_id = options.session_id,
       .durability = options.durability,
-      .admit = [this](const OpenSessionRequest& request) { return Admit(request); },
+      .admit = [this, admit = std::move(admit)](const OpenSessionRequest& request) -> absl::Status {
+        if (admit != nullptr) ATTIC_RETURN_IF_ERROR(admit(request));
+        return Admit(request);
+      },
       .make_room =
           [this](uint64_t bytes) {
             if (disk_ == nullptr) return;
@@ -520,6 +539,7 @@ absl::StatusOr<SessionDescription> SessionStoreImpl::Publish(SessionImport::Impo
 
 absl::StatusOr<AppendAck> SessionStoreImpl::Append(const AppendBatch& batch, absl::Time deadline) {
   ATTIC_ASSIGN_OR_RETURN(const auto session, Use(batch.session_id));
+  ATTIC_RETURN_IF_ERROR(CheckHoldsTokens(session->id(), session->attributes().placement));
   ATTIC_ASSIGN_OR_RETURN(StoredLayer* const layer, session->FindLayer(batch.layer));
   ATTIC_RETURN_IF_ERROR(session->CheckChangeable());
   ATTIC_RETURN_IF_ERROR(ValidateAppendShape(batch, session->fingerprint(), options_.limits));
@@ -547,6 +567,8 @@ absl::StatusOr<PreparedQuery> SessionStoreImpl::Prepare(const AttendItem& item) 
   ATTIC_RETURN_IF_ERROR(ValidateSelection(item.selection, options_.limits));
   PreparedQuery prepared;
   ATTIC_ASSIGN_OR_RETURN(prepared.session, Use(item.session_id));
+  ATTIC_RETURN_IF_ERROR(
+      CheckHoldsTokens(item.session_id, prepared.session->attributes().placement));
   ATTIC_ASSIGN_OR_RETURN(const StoredLayer* stored, prepared.session->FindLayer(item.layer));
   ATTIC_RETURN_IF_ERROR(ValidateQueries(item.queries, prepared.session->fingerprint()));
   prepared.layer = stored->Snapshot();
@@ -607,6 +629,30 @@ absl::StatusOr<SearchAnswer> SessionStoreImpl::Search(const SearchRequest& reque
   ATTIC_RETURN_IF_ERROR(ValidateSearch(request, query.session->fingerprint(), options_.limits));
   if (absl::Now() >= deadline) return absl::DeadlineExceededError("search: deadline passed");
   return executor_.Search(query, request.k, request.with_vectors);
+}
+
+absl::StatusOr<std::shared_ptr<const Placement>> SessionStoreImpl::PlacementOf(
+    const std::string& session_id) {
+  ATTIC_ASSIGN_OR_RETURN(auto session, catalogue_.Find(session_id));
+  const std::optional<Placement>& placement = session->attributes().placement;
+  if (!placement.has_value()) return nullptr;
+  return std::shared_ptr<const Placement>(std::move(session), &*placement);
+}
+
+absl::StatusOr<RowsDigest> SessionStoreImpl::DigestRows(const std::string& session_id,
+                                                        absl::Time deadline) {
+  ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
+  const std::shared_ptr<void> slot = row_readers_.Take();
+  if (slot == nullptr) return NoSlot("row readers", kRowReadersMax);
+  return attic::DigestRows(*session, deadline);
+}
+
+absl::StatusOr<std::unique_ptr<RowsSource>> SessionStoreImpl::ReadRows(
+    const std::string& session_id, int64_t begin, int64_t end) {
+  ATTIC_ASSIGN_OR_RETURN(const auto session, catalogue_.Find(session_id));
+  std::shared_ptr<void> slot = row_readers_.Take();
+  if (slot == nullptr) return NoSlot("row readers", kRowReadersMax);
+  return attic::ReadRows(session, begin, end, std::move(slot));
 }
 
 StoreStatus SessionStoreImpl::Status() {

@@ -16,6 +16,7 @@
 #include "api/types.h"
 #include "base/thread_pool.h"
 #include "server/index/head_index.h"
+#include "server/session/shard_view.h"
 #include "server/session/store_disk.h"
 
 namespace attic {
@@ -31,7 +32,13 @@ struct SessionStoreOptions {
   // For leases; called by any thread.
   std::function<absl::Time()> clock = [] { return absl::Now(); };
   absl::Duration sweep_interval = absl::Seconds(1);  // between looks for leases that have ended
+  // Holds shards and manifests, and nothing else; or neither (server/session/placement_rules.h).
+  bool node_of_cluster = false;
 };
+
+// Asked once what session is to be made of a snapshot, by the thread that writes it; an error ends
+// the import.
+using ImportAdmission = std::function<absl::Status(const OpenSessionRequest& request)>;
 
 // The bytes of a snapshot, in order. Not thread-safe; must not outlive its store.
 class SnapshotSource {
@@ -101,8 +108,11 @@ class SessionStore {
       const std::string& session_id) = 0;
   // Makes a session of a snapshot, which says its tenant and lease. ALREADY_EXISTS when the id is
   // taken, which is found out as soon as it is known.
-  virtual absl::StatusOr<std::unique_ptr<SnapshotSink>> ImportSession(
-      const ImportOptions& options) = 0;
+  absl::StatusOr<std::unique_ptr<SnapshotSink>> ImportSession(const ImportOptions& options) {
+    return ImportSession(options, nullptr);
+  }
+  virtual absl::StatusOr<std::unique_ptr<SnapshotSink>> ImportSession(const ImportOptions& options,
+                                                                      ImportAdmission admit) = 0;
 
   // Idempotent by position: see proto/attic/v1/attention.proto. Waits (up to `deadline`) while the
   // layer has more than limits.pending_segments_max segments waiting for the builder; then
@@ -115,6 +125,24 @@ class SessionStore {
                                                            absl::Time deadline) = 0;
   virtual absl::StatusOr<SearchAnswer> Search(const SearchRequest& request,
                                               absl::Time deadline) = 0;
+
+  // For nodes of a cluster. None of these renews a lease, nor copies more than it returns.
+
+  // Where a session belongs, cheaply; null for one without a placement. NOT_FOUND.
+  virtual absl::StatusOr<std::shared_ptr<const Placement>> PlacementOf(
+      const std::string& session_id) = 0;
+  // Sessions with a placement in one of `slots` (in order; empty: any), with ids after
+  // `after_session_id`, in order of id, at most `page_size`.
+  virtual std::vector<PlacedSession> ListPlaced(const std::string& after_session_id,
+                                                size_t page_size,
+                                                std::span<const uint32_t> slots) = 0;
+  // See server/session/shard_rows.h. At most kRowReadersMax readers at a time, beyond which
+  // RESOURCE_EXHAUSTED.
+  static constexpr size_t kRowReadersMax = 32;
+  virtual absl::StatusOr<RowsDigest> DigestRows(const std::string& session_id,
+                                                absl::Time deadline) = 0;
+  virtual absl::StatusOr<std::unique_ptr<RowsSource>> ReadRows(const std::string& session_id,
+                                                               int64_t begin, int64_t end) = 0;
 
   virtual StoreStatus Status() = 0;
 

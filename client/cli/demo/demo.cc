@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <iostream>
 #include <memory>
+#include <random>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -11,7 +12,7 @@
 #include "base/status_macros.h"
 #include "client/cli/demo/haystack.h"
 #include "client/cli/demo/processes.h"
-#include "client/cli/demo/temporary_folder.h"
+#include "client/cli/demo/stores.h"
 #include "client/cli/progress.h"
 #include "client/cli/text_format.h"
 #include "client/cpp/client.h"
@@ -61,6 +62,7 @@ class Demo {
     if (options_.durable) ATTIC_RETURN_IF_ERROR(Phase("kill and restart", &Demo::CrashStore));
     ATTIC_RETURN_IF_ERROR(Phase("questions", &Demo::AskQuestions));
     ATTIC_RETURN_IF_ERROR(Phase("second reader", &Demo::ReadAgain));
+    if (options_.probes > 0) ATTIC_RETURN_IF_ERROR(Phase("probes", &Demo::Probe));
     ATTIC_ASSIGN_OR_RETURN(report_.store, store_->Status());
     return std::move(report_);
   }
@@ -73,9 +75,9 @@ class Demo {
   absl::Status Prefill();
   absl::Status WaitForIndex();
   absl::Status CrashStore();
-  absl::Status StartStore(const std::string& address);
   absl::Status AskQuestions();
   absl::Status ReadAgain();
+  absl::Status Probe();
   // Opens a sequence, reads the text and generates one token of the first answer.
   absl::StatusOr<DemoReading> Read(const std::string& session_id);
   absl::StatusOr<std::vector<DecodedToken>> Answer(DecodeCall call);
@@ -88,9 +90,8 @@ class Demo {
   std::string text_;
   std::vector<Needle> needles_;
   size_t forks_ = 0;
-  std::unique_ptr<TemporaryFolder> data_;  // of a durable store
-  // The worker uses the store: destroyed, and so stopped, in the opposite order.
-  std::unique_ptr<ServerProcess> store_process_;
+  // The worker uses the stores: destroyed, and so stopped, in the opposite order.
+  std::unique_ptr<DemoStores> stores_;
   std::unique_ptr<ServerProcess> worker_process_;
   std::unique_ptr<Client> store_;
   std::unique_ptr<WorkerClient> worker_;
@@ -105,15 +106,18 @@ absl::Status Demo::Phase(const std::string& name, absl::Status (Demo::*body)()) 
   std::string message = absl::StrCat(name, ": ", std::string(status.message()));
   // A call that failed because a process died says little; the process's last words say more.
   if (status.code() == absl::StatusCode::kUnavailable) {
-    for (const auto* process : {&store_process_, &worker_process_}) {
-      if (*process == nullptr || (*process)->last_line().empty()) continue;
-      absl::StrAppend(&message, " (", (*process)->name(), ": ", (*process)->last_line(), ")");
+    if (stores_ != nullptr) absl::StrAppend(&message, stores_->last_lines());
+    if (worker_process_ != nullptr && !worker_process_->last_line().empty()) {
+      absl::StrAppend(&message, " (attic-worker: ", worker_process_->last_line(), ")");
     }
   }
   return absl::Status(status.code(), message);
 }
 
 absl::Status Demo::CheckOptions() const {
+  if (options_.cluster_stores > 0 && options_.durable) {
+    return absl::InvalidArgumentError("--durable: kills the only store, not one of a cluster");
+  }
   if (options_.questions < 1 || options_.questions > kNeedlesMax) {
     return absl::InvalidArgumentError(absl::StrCat("--questions: 1 to ", kNeedlesMax));
   }
@@ -145,27 +149,14 @@ absl::Status Demo::HideNeedlesInText() {
   return absl::OkStatus();
 }
 
-absl::Status Demo::StartStore(const std::string& address) {
-  std::vector<std::string> arguments = {"--listen", address};
-  if (data_ != nullptr) arguments.insert(arguments.end(), {"--data-dir", data_->path()});
-  arguments.insert(arguments.end(), options_.store_arguments.begin(),
-                   options_.store_arguments.end());
-  ATTIC_ASSIGN_OR_RETURN(store_process_,
-                         ServerProcess::Start(BesideThisBinary("attic-store"), arguments,
-                                              "attic-store ready on", kStartTimeout));
-  return absl::OkStatus();
-}
-
 absl::Status Demo::StartProcesses() {
-  if (options_.durable) {
-    ATTIC_ASSIGN_OR_RETURN(data_, TemporaryFolder::Make("attic-demo-"));
-  }
-  ATTIC_RETURN_IF_ERROR(StartStore("127.0.0.1:0"));
-  ATTIC_ASSIGN_OR_RETURN(store_, ConnectClient({.address = store_process_->address()}));
+  ATTIC_ASSIGN_OR_RETURN(stores_, DemoStores::Start({.cluster_stores = options_.cluster_stores,
+                                                     .durable = options_.durable,
+                                                     .store_arguments = options_.store_arguments}));
+  ATTIC_ASSIGN_OR_RETURN(store_, ConnectClient({.address = stores_->addresses()}));
 
-  std::vector<std::string> arguments = {"--listen", "127.0.0.1:0",
-                                        "--store",  store_process_->address(),
-                                        "--model",  options_.model_dir};
+  std::vector<std::string> arguments = {"--listen",           "127.0.0.1:0", "--store",
+                                        stores_->addresses(), "--model",     options_.model_dir};
   if (options_.durable) arguments.push_back("--durable");
   arguments.insert(arguments.end(), options_.worker_arguments.begin(),
                    options_.worker_arguments.end());
@@ -175,7 +166,7 @@ absl::Status Demo::StartProcesses() {
   ATTIC_ASSIGN_OR_RETURN(worker_, WorkerClient::Connect(worker_process_->address(), kStartTimeout));
   ATTIC_ASSIGN_OR_RETURN(report_.model, worker_->GetModel());
   const WorkerModel& model = report_.model;
-  Say(absl::StrCat("start      store at ", store_process_->address(), ", worker at ",
+  Say(absl::StrCat("start      store at ", stores_->addresses(), ", worker at ",
                    worker_process_->address(), " (", model.backend, "), model ",
                    model.fingerprint.model_id, ": ", model.fingerprint.layers, " layers, ",
                    model.full_attention_layers, " with full attention, worker keeps ",
@@ -256,10 +247,8 @@ absl::Status Demo::WaitForIndex() {
 // What was read is durable, so a killed store knows it when it is back.
 absl::Status Demo::CrashStore() {
   ATTIC_RETURN_IF_ERROR(store_->FlushSession(kSession, absl::Now() + kStartTimeout).status());
-  const std::string address = store_process_->address();
-  store_process_->Kill();
   const auto start = std::chrono::steady_clock::now();
-  ATTIC_RETURN_IF_ERROR(StartStore(address));
+  ATTIC_RETURN_IF_ERROR(stores_->CrashAndRestart());
   const absl::Time deadline = absl::Now() + kIndexStallTimeout;
   absl::StatusOr<StoreStatus> status = store_->Status();
   while (!status.ok() || status->recovering_sessions > 0) {
@@ -294,6 +283,10 @@ absl::Status Demo::AskQuestions() {
                                      .compare_exact = compare_exact}));
       take(row, tokens);
       progress.Update(++asked);
+      // In the middle of the first round.
+      if (options_.cluster_stores > 1 && asked == static_cast<int64_t>(needles_.size() / 2)) {
+        report_.killed = stores_->KillOne();
+      }
     }
     return absl::OkStatus();
   };
@@ -307,6 +300,26 @@ absl::Status Demo::AskQuestions() {
   }
   return ask(AttendMode::kIndexed, true,
              [](DemoRow& row, const auto& tokens) { row.compared = tokens; });
+}
+
+// Queries that have nothing to do with the text attend to all of it.
+absl::Status Demo::Probe() {
+  ATTIC_ASSIGN_OR_RETURN(const SessionDescription session, store_->DescribeSession(kSession));
+  std::mt19937_64 random(options_.seed);
+  std::normal_distribution<float> normal;
+  const Fingerprint& model = session.fingerprint;
+  for (size_t i = 0; i < options_.probes; ++i) {
+    std::vector<float> queries(size_t{model.q_heads} * model.head_dim);
+    for (float& number : queries) number = normal(random);
+    const AttendItem item{.session_id = kSession,
+                          .layer = session.layers[i % session.layers.size()].layer,
+                          .mode = AttendMode::kExact,
+                          .queries = queries};
+    ATTIC_ASSIGN_OR_RETURN(auto answers, store_->Attend({&item, 1}, absl::Now() + kStartTimeout));
+    ATTIC_RETURN_IF_ERROR(answers.front().status);
+    report_.probes.push_back(std::move(answers.front().output));
+  }
+  return absl::OkStatus();
 }
 
 // In a fork of the call's session, which knows nothing of the question afterwards.

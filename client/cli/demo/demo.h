@@ -24,6 +24,11 @@ struct DemoOptions {
   bool quiet = false;         // no progress on stderr
   // What is read is durable, and the store is killed between reading and asking.
   bool durable = false;
+  // Of a cluster instead of one store, with two replicas; one is killed while questions are asked.
+  size_t cluster_stores = 0;
+  // Queries made up from the seed that are answered exactly in the end, so that runs can be
+  // compared.
+  size_t probes = 0;
   std::vector<std::string> store_arguments;   // passed on to attic-store...
   std::vector<std::string> worker_arguments;  // ...and attic-worker
 };

@@ -48,6 +48,16 @@ void AddDemoCommand(CLI::App& app, SelectedCommand& selected) {
       "--durable", options->durable,
       "Keep what is read on disk, kill the store (-9) between reading and asking, and "
       "start it again");
+  command
+      ->add_option("--cluster", options->cluster_stores,
+                   "Stores of a cluster with an etcd instead of one store; one of them is killed "
+                   "(-9) between questions")
+      ->check(CLI::Range(0, 64));
+  command
+      ->add_option("--probes", options->probes,
+                   "Queries from the seed answered exactly in the end, for comparing runs by "
+                   "their --json")
+      ->check(CLI::Range(0, 64));
   AddSelectionOptions(*command, options->selection);
   command->add_option("--store-argument", options->store_arguments,
                       "Passed on to attic-store, as --store-argument=--threads=4");

@@ -151,6 +151,7 @@ std::string ServerProcess::last_line() const {
 absl::Status ServerProcess::WaitUntilReady(const std::string& ready_prefix,
                                            absl::Duration timeout) {
   reader_ = std::thread([this, ready_prefix] { ReadOutput(ready_prefix); });
+  if (ready_prefix.empty()) return absl::OkStatus();
   const absl::Time deadline = absl::Now() + timeout;
   MutexLock lock(mutex_);
   while (ready_address_.empty() && !output_ended_ && absl::Now() < deadline) {

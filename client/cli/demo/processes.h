@@ -19,8 +19,9 @@ namespace attic::cli {
 // by the kernel when the thread that started it ends without stopping it.
 class ServerProcess {
  public:
-  // Starts `binary` and waits for the line. UNAVAILABLE with the process's last line of output when
-  // it ends first or takes longer than `timeout`; NOT_FOUND when there is no such binary.
+  // Starts `binary` and waits for the line; with an empty prefix for nothing. UNAVAILABLE with the
+  // process's last line of output when it ends first or takes longer than `timeout`; NOT_FOUND when
+  // there is no such binary.
   static absl::StatusOr<std::unique_ptr<ServerProcess>> Start(
       const std::string& binary, const std::vector<std::string>& arguments,
       const std::string& ready_prefix, absl::Duration timeout);

@@ -216,6 +216,8 @@ nlohmann::ordered_json ToJson(const DemoReport& report) {
           {"reused_tokens_second_reader", report.second.prefill.reused_tokens},
           {"correct_second_reader", report.second_correct},
           {"recovery_seconds", report.recovery_seconds},
+          {"killed", report.killed},
+          {"probes", report.probes},
           {"seed", report.seed},
           {"selection", ToJson(report.selection)},
           {"text_files", report.text_files},

@@ -44,8 +44,10 @@ struct DemoReport {
   WorkerModel model;
   std::vector<DemoRow> rows;
   DemoReading first;
-  DemoReading second;           // of the same text, when the store holds it
-  size_t second_correct = 0;    // questions answered right by it
+  DemoReading second;         // of the same text, when the store holds it
+  size_t second_correct = 0;  // questions answered right by it
+  std::string killed;         // the store of a cluster that was killed between questions
+  std::vector<std::vector<float>> probes;  // exact outputs, (q_heads, value_dim) each
   double recovery_seconds = 0;  // of a store that was killed before the questions; 0: it was not
   std::vector<std::pair<std::string, double>> phase_seconds;  // in order
   StoreStatus store;                                          // after the questions

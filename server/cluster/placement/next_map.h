@@ -1,5 +1,47 @@
 // What the controller does: from the map of now and what is seen of the nodes to the next map. Pure
 // functions, which the elected controller and simulations share.
+//
+// The rules, as an operator sees them.
+//
+// Nodes. A node that is registered for the first time is live and holds nothing. One whose
+// registration ends is down at once; nothing is moved yet. One that comes back, or whose process is
+// another than before (boot id), is repairing: it is written to, and not read, until it reports
+// that it has filled the map in which it became so, or a later one. Address, zone and capacity are
+// those of the registration.
+//
+// Who takes over. A node leaves its slots when it has been down for `replace_after`, when an
+// operator drains or removes it. Another live node is chosen for each, which becomes `incoming`,
+// is filled from the slot's other replicas (and from the one that leaves, while it is up), reports
+// so, and only then takes the other's place, at the same rank. Ranks matter: sessions of R replicas
+// are on the first R. A survivor that moved up would lack the sessions of fewer replicas than its
+// old rank, so survivors stay where they are. An incoming node that goes away is dropped; a node
+// that comes back while it is being replaced keeps its slots, unless the other one is filled
+// already.
+//
+// What is never given up. A rank is filled only while there is a live node among the first
+// max(rank + 1, replicas_default) replicas. Without one the slot is left to its nodes, down as
+// they are: their data may come back. `remove` says that it does not: a removed node that is not
+// registered does not count, and a slot of which all nodes are so gets new ones, which hold nothing.
+// A node that is down or removed, not registered, and holds nothing disappears from the map (down:
+// after `replace_after`), as if it had never been there. One that is removed and registered is
+// drained, and does not get in again.
+//
+// Where to. Each slot prefers nodes by weighted rendezvous hashing (rendezvous.h). Of the nodes it
+// is put on those of other zones than its other replicas, of these those that have room. Slots have
+// `replicas` replicas as far as there are nodes; in different zones as far as there are zones; else
+// on different nodes.
+//
+// Balance. A node's share of the slots is by capacity (shares.h says what becomes of a node or zone
+// that is larger than what it may hold). Of the first replicas, of the first two, and of all, each
+// node has its share up to `imbalance_max`, rounded to whole slots; only nodes beyond that have
+// slots moved for balance, and only as many as it takes. So a node that comes as the fourth of four
+// equal ones gets between 1 - imbalance_max and 1 of a quarter of the replicas, and nothing else
+// moves. `rebalance` asks for balance to the slot, once. Exceptions: nodes that are down keep their
+// slots and take none, and a replica never changes its rank within a slot, so that where slots have
+// a replica in each zone, first replicas keep to the zones where they are.
+//
+// At most `incoming_max` replicas are being filled at a time. What is in danger comes first: slots
+// with the fewest live replicas, then what operators want emptied, then zones, then balance.
 #ifndef ATTIC_SERVER_CLUSTER_PLACEMENT_NEXT_MAP_H_
 #define ATTIC_SERVER_CLUSTER_PLACEMENT_NEXT_MAP_H_
 
@@ -21,7 +63,7 @@ struct PlacementOptions {
   // How long a node may be down before other nodes take its place. Its slots are served by their
   // other replicas from the start.
   absl::Duration replace_after = absl::Minutes(5);
-  // Slots filled by other nodes at a time, in the whole cluster: a bound on movement.
+  // Replicas being filled at a time, in the whole cluster: a bound on movement.
   uint32_t incoming_max = 64;
   // How far a node may be from its share of the slots before slots are moved for balance alone.
   double imbalance_max = 0.10;
@@ -34,7 +76,9 @@ struct Member {
   std::string zone;
   uint64_t capacity = 1;
   std::string boot_id;
-  // Its last report (SyncReport in server/cluster/membership.h), as far as it is of this boot.
+  // Its last report (SyncReport in server/cluster/membership.h), as far as it is of this boot. Of a
+  // slot it counts when its epoch is at least the slot's and the node's state_epoch; of the node,
+  // when it is at least the latter.
   uint64_t synced_epoch = 0;
   bool node_synced = false;
   std::set<uint32_t> synced_slots;
@@ -43,16 +87,23 @@ struct Member {
 // What the controller sees. Times are of its own monotonic clock.
 struct ClusterView {
   absl::Time now;
-  std::vector<Member> members;     // in order of node_id
+  std::vector<Member> members;     // in order of node_id, each once
   std::set<std::string> draining;  // wishes of operators
   std::set<std::string> removed;   //
   std::map<std::string, absl::Time>
       down_since;          // of nodes that are not members; kept by the caller
-  uint64_t rebalance = 0;  // counts up when an operator asks for it
+  uint64_t rebalance = 0;  // counts up when an operator asks for it; 0: nobody has
 };
 
-// The map that follows `map`, whose epoch is one more, or `map` itself where nothing has to change.
-// An empty `map` (epoch 0) becomes the first one as soon as there is a member.
+// The map that follows `map`, whose epoch is one more, or `map` itself where nothing has to change:
+// with the same view, the map that follows the next one is the next one. An empty `map` (epoch 0,
+// which may name the cluster) becomes the first one as soon as there is a member; what members
+// there are then share the slots, without being filled.
+//
+// `map` is empty or one that ValidateClusterMap accepts, and so is the result. A slot's epoch is
+// that of the result if its nodes or ranks change, not if states of nodes do. Members that the map
+// cannot hold (no id, no address, or more nodes than kClusterNodesMax) count as not registered;
+// options beyond their bounds as the nearest within.
 ClusterMap NextMap(const ClusterMap& map, const ClusterView& view, const PlacementOptions& options);
 
 }  // namespace attic

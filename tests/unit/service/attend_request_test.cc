@@ -2,10 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "tests/support/manual_membership.h"
 
 namespace attic {
 namespace {
@@ -57,7 +61,8 @@ class FakeStore : public SessionStore {
   absl::StatusOr<std::unique_ptr<SnapshotSource>> ExportSession(const std::string&) override {
     return absl::UnimplementedError("");
   }
-  absl::StatusOr<std::unique_ptr<SnapshotSink>> ImportSession(const ImportOptions&) override {
+  absl::StatusOr<std::unique_ptr<SnapshotSink>> ImportSession(const ImportOptions&,
+                                                              ImportAdmission) override {
     return absl::UnimplementedError("");
   }
   absl::StatusOr<SessionDescription> TruncateSession(const std::string&, int64_t) override {
@@ -70,20 +75,61 @@ class FakeStore : public SessionStore {
   absl::StatusOr<SearchAnswer> Search(const SearchRequest&, absl::Time) override {
     return absl::UnimplementedError("");
   }
+  absl::StatusOr<std::shared_ptr<const Placement>> PlacementOf(const std::string& id) override {
+    const auto found = placements_.find(id);
+    if (found == placements_.end()) return absl::NotFoundError("session_id");
+    return found->second;
+  }
+  std::vector<PlacedSession> ListPlaced(const std::string&, size_t,
+                                        std::span<const uint32_t>) override {
+    return {};
+  }
+  absl::StatusOr<RowsDigest> DigestRows(const std::string&, absl::Time) override {
+    return absl::UnimplementedError("");
+  }
+  absl::StatusOr<std::unique_ptr<RowsSource>> ReadRows(const std::string&, int64_t,
+                                                       int64_t) override {
+    return absl::UnimplementedError("");
+  }
   StoreStatus Status() override { return {}; }
   size_t CloseEndedSessions() override { return 0; }
   absl::Status WaitForBuilds(absl::Time) override { return absl::OkStatus(); }
 
   absl::Time deadline_;
   std::vector<SelectionPolicy> selections_;
+  std::map<std::string, std::shared_ptr<const Placement>> placements_;
 };
 
 class AttendRequestTest : public ::testing::Test {
  protected:
   absl::Status Answer(absl::Time deadline = absl::InfiniteFuture()) {
-    return AnswerAttend(store_, {.boot_id = "boot", .epoch = 4}, request_, arrival_, deadline,
+    return AnswerAttend(store_, {.boot_id = "boot", .gate = *gate_}, request_, arrival_, deadline,
                         response_);
   }
+
+  // Node "a" of a cluster at epoch 4; slot 0 is here, slot 1, which changed in epoch 4, too, slot 2
+  // is not. Sessions s0, s1, s2 lie in them.
+  void MakeNode() {
+    ClusterMap map{.cluster = "test", .epoch = 4};
+    map.nodes = {{.id = "a", .address = "a:1"}, {.id = "b", .address = "b:1"}};
+    map.slots = {{.replicas = {0}, .epoch = 1},
+                 {.replicas = {1, 0}, .epoch = 4},
+                 {.replicas = {1}, .epoch = 1}};
+    for (uint32_t slot = 0; slot < 3; ++slot) {
+      store_.placements_[absl::StrCat("s", slot)] =
+          std::make_shared<const Placement>(Placement{.slot = slot});
+    }
+    store_.placements_["unplaced"] = nullptr;
+    const auto membership = std::make_shared<ManualMembership>("a");
+    membership->Set(map);
+    gate_ = std::make_unique<SlotGate>(true, "boot", nullptr);
+    gate_->Join(membership);
+  }
+  absl::StatusCode CodeOf(int item) {
+    return static_cast<absl::StatusCode>(response_.items(item).error().code());
+  }
+
+  std::unique_ptr<SlotGate> gate_ = std::make_unique<SlotGate>();
 
   FakeStore store_;
   const absl::Time arrival_ = absl::FromUnixSeconds(1'000'000);
@@ -101,7 +147,7 @@ TEST_F(AttendRequestTest, MalformedItemsFailAndTheOthersKeepTheirPlaces) {
   ASSERT_TRUE(Answer().ok());
   EXPECT_EQ(response_.request_id(), 77u);
   EXPECT_EQ(response_.boot_id(), "boot");
-  EXPECT_EQ(response_.epoch(), 4u);
+  EXPECT_EQ(response_.epoch(), 0u);
   ASSERT_EQ(response_.items_size(), 4);
   for (const int refused : {0, 2}) EXPECT_NE(response_.items(refused).error().code(), 0);
   for (const int answered : {1, 3}) {
@@ -141,12 +187,44 @@ TEST_F(AttendRequestTest, TheBudgetCountsFromTheArrival) {
   EXPECT_EQ(store_.deadline_, absl::InfiniteFuture());
 }
 
-TEST_F(AttendRequestTest, AnotherEpochIsRefused) {
+TEST_F(AttendRequestTest, OneStoreKnowsNoEpoch) {
   request_.add_items();
-  request_.set_epoch(4);
   EXPECT_TRUE(Answer().ok());
   request_.set_epoch(5);
   EXPECT_EQ(Answer().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_F(AttendRequestTest, ANodeChecksTheSlotOfEveryItem) {
+  MakeNode();
+  for (const char* id : {"s0", "s1", "s2", "none", "unplaced"}) {
+    v1::AttendItem* item = request_.add_items();
+    item->set_session_id(id);
+    item->set_min_watermark(id[1]);
+  }
+  request_.set_epoch(4);
+  ASSERT_TRUE(Answer().ok());
+  EXPECT_EQ(response_.epoch(), 4u);
+  const float expected = '1';
+  EXPECT_EQ(CodeOf(0), absl::StatusCode::kOk);
+  EXPECT_EQ(CodeOf(1), absl::StatusCode::kOk);
+  EXPECT_EQ(response_.items(1).output(),
+            std::string(reinterpret_cast<const char*>(&expected), sizeof(expected)));
+  EXPECT_EQ(CodeOf(2), absl::StatusCode::kAborted);
+  EXPECT_EQ(CodeOf(3), absl::StatusCode::kNotFound);
+  EXPECT_EQ(CodeOf(4), absl::StatusCode::kFailedPrecondition);
+
+  response_.Clear();
+  request_.set_epoch(3);
+  ASSERT_TRUE(Answer().ok());
+  EXPECT_EQ(response_.epoch(), 4u);
+  EXPECT_EQ(CodeOf(0), absl::StatusCode::kOk);
+  EXPECT_EQ(CodeOf(1), absl::StatusCode::kAborted);
+  EXPECT_EQ(CodeOf(3), absl::StatusCode::kAborted);
+
+  response_.Clear();
+  request_.set_epoch(5);
+  EXPECT_EQ(Answer().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(response_.epoch(), 4u);
 }
 
 }  // namespace

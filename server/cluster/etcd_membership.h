@@ -1,0 +1,45 @@
+// Membership through etcd.
+#ifndef ATTIC_SERVER_CLUSTER_ETCD_MEMBERSHIP_H_
+#define ATTIC_SERVER_CLUSTER_ETCD_MEMBERSHIP_H_
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "server/cluster/etcd/etcd_types.h"
+#include "server/cluster/membership.h"
+#include "server/cluster/placement/next_map.h"
+
+namespace attic {
+
+struct EtcdMembershipOptions {
+  std::string cluster;
+  Member node;  // this one, as it is to be registered
+  EtcdOptions etcd;
+  // How soon a node that vanished is found out. etcd's least is 2 s.
+  absl::Duration lease = absl::Seconds(5);
+  PlacementOptions placement;  // should be the same in all nodes: the elected one's count
+  size_t initial_nodes = 1;    // the first map of a cluster is made when so many are there
+};
+
+// Registers this node under a lease, watches the cluster's keys, stands for controller, and while
+// elected makes the maps (controller.h). While etcd is away the last map stays; then, and when
+// somebody knows a newer map than this node, it asks the other nodes for theirs.
+class EtcdMembership : public Membership {
+ public:
+  // Does not wait for etcd: the node is registered when etcd can be reached. INVALID_ARGUMENT names
+  // the option.
+  static absl::StatusOr<std::unique_ptr<EtcdMembership>> Start(
+      const EtcdMembershipOptions& options);
+
+  // A sender knows a map of `epoch`. Does not wait. Thread-safe.
+  virtual void WantNewer(uint64_t epoch) = 0;
+  // Failed calls to etcd so far, of the kinds that the node makes all the time: for metrics.
+  virtual uint64_t failures() const = 0;
+};
+
+}  // namespace attic
+
+#endif  // ATTIC_SERVER_CLUSTER_ETCD_MEMBERSHIP_H_

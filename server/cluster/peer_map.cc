@@ -1,0 +1,36 @@
+#include "server/cluster/peer_map.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <memory>
+#include <utility>
+
+#include "attic/v1/cluster.grpc.pb.h"
+#include "base/status_macros.h"
+#include "wire/convert_cluster.h"
+
+namespace attic {
+
+absl::StatusOr<ClusterMapPtr> AskForMap(const std::string& address, uint64_t known_epoch,
+                                        absl::Time deadline) {
+  // Of its own, so that a connection that hangs is not met again.
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  const auto channel =
+      grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  const auto stub = v1::ClusterService::NewStub(channel);
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(deadline));
+  v1::GetMapRequest request;
+  request.set_known_epoch(known_epoch);
+  v1::GetMapResponse response;
+  const grpc::Status status = stub->GetMap(&context, request, &response);
+  if (!status.ok()) {
+    return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+  }
+  if (!response.has_map()) return ClusterMapPtr();
+  ATTIC_ASSIGN_OR_RETURN(ClusterMap map, wire::FromWire(response.map()));
+  return std::make_shared<const ClusterMap>(std::move(map));
+}
+
+}  // namespace attic

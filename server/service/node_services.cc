@@ -1,0 +1,86 @@
+#include "server/service/node_services.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "base/status_macros.h"
+#include "base/thread_pool.h"
+
+namespace attic {
+namespace {
+
+// How long the end of the watch may take: nothing wakes it but a new map.
+constexpr absl::Duration kWatchSlice = absl::Milliseconds(100);
+
+size_t ThreadsOf(const ClusterOptions& options, size_t threads) {
+  return options.node_of_cluster() ? std::max<size_t>(threads, 1) : 1;
+}
+
+}  // namespace
+
+NodeServices::NodeServices(const ClusterOptions& options, SessionStore& store,
+                           StreamRegistry& streams, std::string boot_id, const Limits& limits)
+    : options_(options),
+      store_(store),
+      boot_id_(std::move(boot_id)),
+      gate_(options.node_of_cluster(), boot_id_, options.want_newer_map),
+      call_executor_(std::make_shared<ThreadPool>(ThreadsOf(options, options.call_threads)),
+                     limits.requests_queued_max),
+      transfer_executor_(std::make_shared<ThreadPool>(ThreadsOf(options, options.transfer_threads)),
+                         limits.requests_queued_max),
+      shard_service_({.store = store,
+                      .gate = gate_,
+                      .call_executor = call_executor_,
+                      .calls_together_max = ThreadsOf(options, options.call_threads),
+                      .transfer_executor = transfer_executor_,
+                      .streams = streams,
+                      .boot_id = boot_id_,
+                      .limits = limits}),
+      cluster_service_(
+          {.gate = gate_, .repair = [this] { return Progress(); }, .executor = call_executor_}) {}
+
+NodeServices::~NodeServices() { Leave(absl::InfinitePast()); }
+
+void NodeServices::Register(grpc::ServerBuilder& builder) {
+  builder.RegisterService(&shard_service_);
+  builder.RegisterService(&cluster_service_);
+}
+
+absl::Status NodeServices::Join(const std::string& bound_address,
+                                std::function<void(bool)> ready_changed) {
+  if (!options_.node_of_cluster()) return absl::OkStatus();
+  ATTIC_ASSIGN_OR_RETURN(membership_,
+                         options_.join({.boot_id = boot_id_, .bound_address = bound_address}));
+  gate_.Join(membership_);
+  if (options_.start_repair != nullptr) {
+    ATTIC_ASSIGN_OR_RETURN(repair_, options_.start_repair(store_, membership_));
+    repairing_.store(repair_.get(), std::memory_order_release);
+  }
+  watcher_ = std::thread([this, changed = std::move(ready_changed)] { WatchReadiness(changed); });
+  return absl::OkStatus();
+}
+
+void NodeServices::WatchReadiness(const std::function<void(bool)>& ready_changed) {
+  bool told = gate_.ready();
+  ready_changed(told);
+  while (!leaving_) {
+    membership_->WaitForNewer(gate_.epoch(), absl::Now() + kWatchSlice);
+    const bool now = ready();
+    if (now != told) ready_changed(now);
+    told = now;
+  }
+}
+
+void NodeServices::Leave(absl::Time deadline) {
+  if (membership_ == nullptr || leaving_.exchange(true)) return;
+  if (watcher_.joinable()) watcher_.join();
+  membership_->Leave(deadline);
+}
+
+RepairProgress NodeServices::Progress() const {
+  const NodeRepair* const repair = repairing_.load(std::memory_order_acquire);
+  return repair == nullptr ? RepairProgress{} : repair->progress();
+}
+
+}  // namespace attic

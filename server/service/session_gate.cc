@@ -1,0 +1,52 @@
+#include "server/service/session_gate.h"
+
+#include "absl/strings/str_cat.h"
+#include "api/shard.h"
+#include "base/status_macros.h"
+
+namespace attic {
+namespace {
+
+template <typename Check>
+absl::Status CheckSession(SessionStore& store, const SlotPass& pass, const std::string& session_id,
+                          const Check& check) {
+  if (!pass.clustered()) return absl::OkStatus();
+  const auto placement = store.PlacementOf(session_id);
+  if (absl::IsNotFound(placement.status())) return pass.Missing(placement.status());
+  ATTIC_RETURN_IF_ERROR(placement.status());
+  if (*placement == nullptr) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("session_id: ", session_id,
+                     " has no placement: it was made before this store joined a ", "cluster"));
+  }
+  return check(**placement);
+}
+
+}  // namespace
+
+absl::Status CheckSessionWrite(SessionStore& store, const SlotPass& pass,
+                               const std::string& session_id) {
+  return CheckSession(store, pass, session_id,
+                      [&pass](const Placement& placement) { return pass.CheckWrite(placement); });
+}
+
+absl::Status CheckSessionRead(SessionStore& store, const SlotPass& pass,
+                              const std::string& session_id) {
+  return CheckSession(store, pass, session_id,
+                      [&pass](const Placement& placement) { return pass.CheckRead(placement); });
+}
+
+absl::Status CheckNewSession(const SlotPass& pass, const std::string& session_id,
+                             const Placement& placement) {
+  if (!pass.clustered()) return absl::OkStatus();
+  ATTIC_RETURN_IF_ERROR(pass.CheckWrite(placement));
+  const std::optional<ShardName> shard = ParseShardSessionId(session_id);
+  const uint32_t slot = shard.has_value()
+                            ? SlotOfShard(placement.key, shard->shard, pass.slot_count())
+                            : SlotOfManifest(session_id, pass.slot_count());
+  if (slot == placement.slot) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("placement.slot: ", placement.slot, ", but ",
+                                                 session_id, " belongs in slot ", slot));
+}
+
+}  // namespace attic

@@ -1,0 +1,27 @@
+// The gate for requests that name a session.
+#ifndef ATTIC_SERVER_SERVICE_SESSION_GATE_H_
+#define ATTIC_SERVER_SERVICE_SESSION_GATE_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "server/cluster/slot_gate.h"
+#include "server/session/session_store.h"
+
+namespace attic {
+
+// OK when the request of `pass` may change, or read, the session; see SlotPass. Of a store that is
+// no node always. FAILED_PRECONDITION for a session without a placement on a node.
+absl::Status CheckSessionWrite(SessionStore& store, const SlotPass& pass,
+                               const std::string& session_id);
+absl::Status CheckSessionRead(SessionStore& store, const SlotPass& pass,
+                              const std::string& session_id);
+
+// Of a session that is about to be made: CheckWrite, and INVALID_ARGUMENT when its slot is not the
+// one that its id and its key hash to.
+absl::Status CheckNewSession(const SlotPass& pass, const std::string& session_id,
+                             const Placement& placement);
+
+}  // namespace attic
+
+#endif  // ATTIC_SERVER_SERVICE_SESSION_GATE_H_

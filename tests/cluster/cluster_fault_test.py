@@ -1,0 +1,173 @@
+"""A cluster of real processes under faults: every answer is compared with the right one.
+
+    python -m pytest tests/cluster                    what ./run test runs
+    ATTIC_FAULTS=full python -m pytest tests/cluster  what ./run faults runs: 100 kills, 50 partitions
+"""
+
+import os
+import random
+import signal
+import time
+
+import network
+import pytest
+from cluster import Cluster, Load, log, totals
+
+FULL = os.environ.get("ATTIC_FAULTS") == "full"
+SEED = int(os.environ.get("ATTIC_SEED", "1"))
+KILLS = 100 if FULL else 6
+PARTITIONS = 50 if FULL else 6
+ETCD_OUTAGE_S = 60 if FULL else 8
+OUTAGE_MS_MAX = 2000  # of a stream of answers, when a store is killed
+
+pytestmark = pytest.mark.skipif(network.available() is not None, reason=str(network.available()))
+
+
+def assert_nothing_wrong(report):
+    sums = totals(report)
+    assert sums["wrong"] == 0, sums["wrong_examples"]
+    assert sums["reads"] > 0 and sums["writes"] > 0
+    return sums
+
+
+@pytest.mark.parametrize("stores", [3, 5])
+def test_kills(stores):
+    """kill -9 of any store while it is read and written: answers go on, nothing is lost."""
+    choose = random.Random(SEED)
+    kills = KILLS // 2
+    with Cluster(stores) as cluster:
+        load = Load(cluster, "--replicas", 2, "--seed", SEED, "--write-pause-ms", 100,
+                    "--read-pause-ms", 5)
+        try:
+            for kill in range(kills):
+                victim = choose.choice(sorted(cluster.stores))
+                time.sleep(choose.uniform(0, 0.5))
+                cluster.kill_store(victim)
+                time.sleep(choose.uniform(0, 2.5 * cluster.lease_s))
+                cluster.start_store(victim)
+                _, took = cluster.wait_until_settled()
+                log(f"kill {kill + 1} of {kills}: {victim}, filled again after {took:.1f} s")
+            report = load.finish()
+        finally:
+            load.close()
+    sums = assert_nothing_wrong(report)
+    log(f"{stores} stores, {kills} kills: {sums}")
+    assert sums["read_failures"] == 0, sums["errors"]
+    assert sums["read_longest_ms"] <= OUTAGE_MS_MAX
+
+
+def test_partitions():
+    """Links that swallow packets: whole hosts, one way, or to etcd only."""
+    choose = random.Random(SEED)
+    with Cluster(3) as cluster:
+        load = Load(cluster, "--replicas", 2, "--seed", SEED, "--write-pause-ms", 100,
+                    "--read-pause-ms", 5)
+        try:
+            for fault in range(PARTITIONS):
+                host = choose.choice(sorted(cluster.stores))
+                kind = choose.choice(["full", "in", "out", "etcd"])
+                others = [h for h in [*cluster.stores, "etcd", "client"] if h != host]
+                for other in ["etcd"] if kind == "etcd" else others:
+                    if kind != "in":
+                        cluster.network.cut(host, other)
+                    if kind != "out":
+                        cluster.network.cut(other, host)
+                time.sleep(choose.uniform(0, 3 * cluster.lease_s))
+                cluster.network.heal()
+                _, took = cluster.wait_until_settled()
+                log(f"partition {fault + 1} of {PARTITIONS}: {host} {kind}, healed after "
+                    f"{took:.1f} s")
+            report = load.finish()
+        finally:
+            load.close()
+    sums = assert_nothing_wrong(report)
+    log(f"{PARTITIONS} partitions: {sums}")
+
+
+@pytest.mark.parametrize("outage", ["stopped", "killed", "wiped"])
+def test_etcd_away(outage):
+    """Sessions go on being served without etcd, and nothing is lost when it comes back."""
+    with Cluster(3) as cluster:
+        load = Load(cluster, "--replicas", 2, "--seed", SEED, "--write-pause-ms", 100,
+                    "--read-pause-ms", 5)
+        try:
+            before = cluster.status()["epoch"]
+            if outage == "stopped":
+                cluster.etcd.send(signal.SIGSTOP)
+            elif outage == "killed":
+                cluster.etcd.kill()
+            else:
+                cluster.wipe_etcd()
+            load.mark("away")
+            time.sleep(ETCD_OUTAGE_S)
+            load.mark("back")
+            if outage == "stopped":
+                cluster.etcd.send(signal.SIGCONT)
+            else:
+                cluster.start_etcd()
+            # The cluster changes again: a store that comes is taken in.
+            cluster.add_store("s3")
+            status, took = cluster.wait_until_settled()
+            report = load.finish()
+        finally:
+            load.close()
+    sums = assert_nothing_wrong(report)
+    away = totals(report, "away")
+    log(f"etcd {outage} for {ETCD_OUTAGE_S} s: {away}; then a store was taken in in {took:.1f} s")
+    assert status["epoch"] > before
+    assert away["read_failures"] == 0 and away["write_failures"] == 0, away["errors"]
+    assert away["reads"] > 0 and away["writes"] > 0
+    assert sums["read_failures"] == 0, sums["errors"]
+
+
+def test_growth():
+    """A fourth store takes about a quarter of the slots while all are read and written."""
+    with Cluster(3) as cluster:
+        load = Load(cluster, "--replicas", 2, "--seed", SEED, "--sessions", 8, "--write-pause-ms",
+                    200, "--read-pause-ms", 5)
+        try:
+            held = held_slots(cluster.status())
+            time.sleep(3)
+            load.mark("growing")
+            cluster.add_store("s3")
+            status, took = cluster.wait_until_settled()
+            load.mark("grown")
+            time.sleep(3)
+            report = load.finish()
+        finally:
+            load.close()
+    now = held_slots(status)
+    moved = len(now["s3"])
+    slots = sum(len(part) for part in now.values())
+    log(f"s3 took {moved} of {slots} replicas of slots in {took:.1f} s")
+    assert 0.2 <= moved / slots <= 0.3
+    # Nothing moved but what went to the new store.
+    assert sum(len(now[name] - held[name]) for name in held) <= 0.02 * slots
+    sums = assert_nothing_wrong(report)
+    assert sums["read_failures"] == 0 and sums["write_failures"] == 0, sums["errors"]
+    medians = {i["name"]: i["read_median_ms"] for i in report["intervals"]}
+    log(f"median milliseconds of a read: {medians}")
+
+
+def test_rolling_restart():
+    """Every store is restarted, one after the other, under load: no call fails."""
+    with Cluster(3) as cluster:
+        load = Load(cluster, "--replicas", 2, "--seed", SEED, "--write-pause-ms", 100,
+                    "--read-pause-ms", 5)
+        try:
+            for name in sorted(cluster.stores):
+                assert cluster.stop_store(name) == 0
+                cluster.start_store(name)
+                _, took = cluster.wait_until_settled()
+                log(f"{name} restarted, filled again after {took:.1f} s")
+            report = load.finish()
+        finally:
+            load.close()
+    sums = assert_nothing_wrong(report)
+    log(f"rolling restart: {sums}")
+    assert sums["read_failures"] == 0 and sums["write_failures"] == 0, sums["errors"]
+
+
+def held_slots(status):
+    """The slots of each node, by its id."""
+    return {node["id"]: set(node["slots"]) for node in status["nodes"]}

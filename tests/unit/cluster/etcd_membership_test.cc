@@ -1,0 +1,221 @@
+// Nodes of a cluster around a real etcd, without stores.
+#include "server/cluster/etcd_membership.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "tests/unit/cluster/etcd/etcd_server.h"
+
+namespace attic {
+namespace {
+
+constexpr absl::Duration kLease = absl::Seconds(2);
+constexpr absl::Duration kPatience = absl::Seconds(30);
+
+using Nodes = std::vector<std::unique_ptr<EtcdMembership>>;
+
+class EtcdMembershipTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    auto etcd = EtcdServer::Start();
+    ASSERT_TRUE(etcd.ok()) << etcd.status();
+    etcd_ = *std::move(etcd);
+  }
+
+  std::unique_ptr<EtcdMembership> Start(const std::string& id, const std::string& boot_id = "1",
+                                        size_t initial_nodes = 1) {
+    EtcdMembershipOptions options;
+    options.cluster = "test";
+    // Nobody listens there: peers are not asked.
+    options.node = {.node_id = id, .address = "127.0.0.1:1", .zone = id, .boot_id = boot_id};
+    options.etcd = etcd_->ClientOptions();
+    options.lease = kLease;
+    options.placement = {.slots = 16, .replicas_default = 2, .replicas = 2};
+    options.initial_nodes = initial_nodes;
+    auto started = EtcdMembership::Start(options);
+    EXPECT_TRUE(started.ok()) << started.status();
+    return *std::move(started);
+  }
+
+  // Each node reports that it holds everything, as an empty one does.
+  void ReportAll() {
+    for (const auto& node : nodes_) {
+      const ClusterMapPtr map = node->map();
+      if (map == nullptr) continue;
+      const int64_t index = map->FindNode(node->node_id());
+      SyncReport report{.epoch = map->epoch, .node_synced = true};
+      for (uint32_t slot = 0; slot < map->slots.size(); ++slot) {
+        const auto& incoming = map->slots[slot].incoming;
+        if (std::count(incoming.begin(), incoming.end(), index) > 0) report.slots.push_back(slot);
+      }
+      node->Report(report);
+    }
+  }
+
+  // Waits until all nodes know a map for which it holds, and the same.
+  ClusterMapPtr WaitFor(const std::function<bool(const ClusterMap&)>& condition) {
+    const absl::Time deadline = absl::Now() + kPatience;
+    while (absl::Now() < deadline) {
+      ReportAll();
+      const ClusterMapPtr map = nodes_.front()->map();
+      const bool same = map != nullptr && std::all_of(nodes_.begin(), nodes_.end(), [&](auto& n) {
+                          return n->map() != nullptr && *n->map() == *map;
+                        });
+      if (same && condition(*map)) return map;
+      absl::SleepFor(absl::Milliseconds(20));
+    }
+    ADD_FAILURE() << "not in " << kPatience;
+    return nodes_.front()->map();
+  }
+
+  static std::string States(const ClusterMap& map) {
+    std::string states;
+    for (const ClusterNode& node : map.nodes) {
+      absl::StrAppend(&states, node.id, " ", NodeStateName(node.state), ",");
+    }
+    return states;
+  }
+
+  static bool Settled(const ClusterMap& map, size_t live) {
+    return std::count_if(map.nodes.begin(), map.nodes.end(),
+                         [](const auto& node) { return node.state == NodeState::kLive; }) ==
+               static_cast<int64_t>(live) &&
+           std::all_of(map.slots.begin(), map.slots.end(), [](const auto& slot) {
+             return slot.incoming.empty() && slot.replicas.size() == 2;
+           });
+  }
+
+  size_t Controllers() {
+    return static_cast<size_t>(std::count_if(nodes_.begin(), nodes_.end(),
+                                             [](auto& node) { return node->controlling(); }));
+  }
+
+  std::unique_ptr<EtcdServer> etcd_;
+  Nodes nodes_;
+};
+
+TEST_F(EtcdMembershipTest, NodesFormAClusterAndOneControls) {
+  for (const char* id : {"a", "b", "c"}) nodes_.push_back(Start(id, "1", 3));
+  const ClusterMapPtr map = WaitFor([](const ClusterMap& m) { return Settled(m, 3); });
+  EXPECT_EQ(map->cluster, "test");
+  EXPECT_EQ(States(*map), "a live,b live,c live,");
+  EXPECT_EQ(Controllers(), 1u);
+}
+
+TEST_F(EtcdMembershipTest, ANodeThatGoesIsDownAndRepairsWhenItIsBack) {
+  for (const char* id : {"a", "b", "c"}) nodes_.push_back(Start(id, "1", 3));
+  WaitFor([](const ClusterMap& m) { return Settled(m, 3); });
+  // Also when it is the controller that goes.
+  const auto controller = std::find_if(nodes_.begin(), nodes_.end(),
+                                       [](const auto& node) { return node->controlling(); });
+  ASSERT_NE(controller, nodes_.end());
+  const std::string gone = (*controller)->node_id();
+  const absl::Time killed = absl::Now();
+  nodes_.erase(controller);
+  WaitFor([&](const ClusterMap& m) { return m.nodes[m.FindNode(gone)].state == NodeState::kDown; });
+  EXPECT_LT(absl::Now() - killed, 2 * kLease);
+  auto back = Start(gone, "2");
+  nodes_.push_back(std::move(back));
+  bool repairing = false;
+  WaitFor([&](const ClusterMap& m) {
+    const ClusterNode& node = m.nodes[m.FindNode(gone)];
+    repairing = repairing || node.state == NodeState::kRepairing;
+    return Settled(m, 3) && node.boot_id == "2";
+  });
+}
+
+TEST_F(EtcdMembershipTest, ANodeThatLeavesIsDownAtOnce) {
+  for (const char* id : {"a", "b", "c"}) nodes_.push_back(Start(id, "1", 3));
+  WaitFor([](const ClusterMap& m) { return Settled(m, 3); });
+  for (const auto& node : nodes_) {
+    if (!node->controlling()) continue;
+    const absl::Time begin = absl::Now();
+    node->Leave(begin + kPatience);
+    EXPECT_LT(absl::Now() - begin, kLease);
+    const ClusterMapPtr map = node->map();
+    EXPECT_EQ(map->nodes[map->FindNode(node->node_id())].state, NodeState::kDown);
+    break;
+  }
+}
+
+TEST_F(EtcdMembershipTest, WishesOfOperatorsAreCarriedOut) {
+  for (const char* id : {"a", "b", "c", "d"}) nodes_.push_back(Start(id, "1", 4));
+  WaitFor([](const ClusterMap& m) { return Settled(m, 4); });
+  const absl::Time deadline = absl::Now() + kPatience;
+  EXPECT_EQ(nodes_[0]->Change("nobody", NodeChange::kDrain, deadline).code(),
+            absl::StatusCode::kNotFound);
+  ASSERT_TRUE(nodes_[0]->Change("d", NodeChange::kDrain, deadline).ok());
+  const auto holds = [](const ClusterMap& m, const std::string& id) {
+    const auto index = static_cast<uint32_t>(m.FindNode(id));
+    return std::count_if(m.slots.begin(), m.slots.end(), [&](const SlotAssignment& slot) {
+      return std::count(slot.replicas.begin(), slot.replicas.end(), index) > 0;
+    });
+  };
+  WaitFor([&](const ClusterMap& m) { return Settled(m, 4) && holds(m, "d") == 0; });
+  ASSERT_TRUE(nodes_[1]->Change("d", NodeChange::kAdd, deadline).ok());
+  ASSERT_TRUE(nodes_[1]->Rebalance(deadline).ok());
+  WaitFor([&](const ClusterMap& m) { return Settled(m, 4) && holds(m, "d") >= 6; });
+}
+
+// While etcd is paused, killed or has lost everything, the map stays; afterwards the cluster goes
+// on from it, nobody is called down, and epochs grow.
+TEST_F(EtcdMembershipTest, WithoutEtcdTheMapStays) {
+  for (const char* id : {"a", "b", "c"}) nodes_.push_back(Start(id, "1", 3));
+  ClusterMapPtr before = WaitFor([](const ClusterMap& m) { return Settled(m, 3); });
+  const auto away = 3 * kLease;
+  const std::vector<std::pair<const char*, std::function<void()>>> outages = {
+      {"paused",
+       [&] {
+         etcd_->Pause();
+         absl::SleepFor(away);
+         etcd_->Resume();
+       }},
+      {"killed",
+       [&] {
+         etcd_->Kill();
+         absl::SleepFor(away);
+         ASSERT_TRUE(etcd_->Restart().ok());
+       }},
+      {"wiped",
+       [&] {
+         etcd_->Kill();
+         absl::SleepFor(away);
+         ASSERT_TRUE(etcd_->Wipe().ok());
+       }},
+  };
+  for (const auto& [name, outage] : outages) {
+    SCOPED_TRACE(name);
+    outage();
+    for (const auto& node : nodes_) EXPECT_GE(node->map()->epoch, before->epoch);
+    // The cluster changes again: a node is drained and taken back.
+    const absl::Time deadline = absl::Now() + kPatience;
+    absl::Status asked = absl::UnavailableError("");
+    while (!asked.ok() && absl::Now() < deadline) {
+      asked = nodes_[0]->Change("c", NodeChange::kDrain, deadline);
+    }
+    ASSERT_TRUE(asked.ok()) << asked;
+    const ClusterMapPtr drained = WaitFor([&](const ClusterMap& m) {
+      EXPECT_EQ(std::count_if(m.nodes.begin(), m.nodes.end(),
+                              [](const auto& n) { return n.state == NodeState::kDown; }),
+                0)
+          << States(m);
+      return m.epoch > before->epoch && m.nodes[2].draining;
+    });
+    ASSERT_TRUE(nodes_[0]->Change("c", NodeChange::kAdd, deadline).ok());
+    before = WaitFor([&](const ClusterMap& m) {
+      return m.epoch > drained->epoch && !m.nodes[2].draining && Settled(m, 3);
+    });
+    EXPECT_EQ(Controllers(), 1u);
+  }
+}
+
+}  // namespace
+}  // namespace attic
