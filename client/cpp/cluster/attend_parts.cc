@@ -27,15 +27,21 @@ class HeadMerge {
   float log_sum_exp() const { return log_sum_exp_; }
   float coverage() const {
     if (blocks_.size() == 1 || log_sum_exp_ == kEmptyLogSumExp) return blocks_.front().coverage;
-    double sum = 0;
-    for (const Block& block : blocks_) sum += Share(block) * block.coverage;
-    return static_cast<float>(std::min(1.0, sum));
+    double sum = 0, mass = 0;
+    for (const Block& block : blocks_) {
+      sum += Mass(block) * block.coverage;
+      mass += Mass(block);
+    }
+    return static_cast<float>(sum / mass);
   }
   float error() const {
     if (blocks_.size() == 1) return blocks_.front().error;
-    double sum = 0;
-    for (const Block& block : blocks_) sum += Share(block) * block.error * block.length;
-    return sum == 0 ? 0.0f : static_cast<float>(sum / Length(output_));
+    double sum = 0, mass = 0;
+    for (const Block& block : blocks_) {
+      sum += Mass(block) * block.error * block.length;
+      mass += Mass(block);
+    }
+    return sum == 0 ? 0.0f : static_cast<float>(sum / mass / Length(output_));
   }
 
  private:
@@ -45,7 +51,8 @@ class HeadMerge {
     float error;
     double length;
   };
-  double Share(const Block& block) const {
+  // Relative to that of all blocks, but for rounding.
+  double Mass(const Block& block) const {
     if (block.log_sum_exp == kEmptyLogSumExp) return 0;
     return std::exp(double{block.log_sum_exp} - double{log_sum_exp_});
   }

@@ -195,8 +195,9 @@ class Operation {
   }
 
   absl::Status Take(PartSearch& part, const absl::StatusOr<v1::SearchResponse>& response) {
-    absl::StatusOr<SearchAnswer> answer = response.status();
-    if (response.ok()) answer = wire::FromWire(*response);
+    absl::StatusOr<SearchAnswer> answer =
+        response.ok() ? wire::FromWire(*response)
+                      : absl::StatusOr<SearchAnswer>(response.status());
     if (answer.ok()) {
       if (const absl::Status shape = CheckAnswer(info_, request_, *answer); !shape.ok()) {
         answer = shape;

@@ -211,8 +211,9 @@ class Rounds {
         answer.answer = results.status();
       } else if (i < static_cast<size_t>(results->results_size())) {
         const v1::ShardResult& result = results->results(static_cast<int>(i));
-        answer.answer = wire::FromWire(result.error());
-        if (result.error().code() == 0) answer.answer = wire::FromWire(result.session());
+        const absl::Status status = wire::FromWire(result.error());
+        answer.answer = status.ok() ? wire::FromWire(result.session())
+                                    : absl::StatusOr<SessionDescription>(status);
       }
       repeat_ = repeat_ || (!answer.incoming && MayRepeat(answer.answer.status()));
       // The latest word of a node counts.

@@ -44,9 +44,8 @@ class CallsInProgress {
     start(&call->context, &call->request, &call->response,
           [this, call, done = std::move(done)](const grpc::Status& status) {
             grpc::ClientContext* const context = &call->context;
-            absl::StatusOr<Response> result = FromGrpc(status);
-            if (status.ok()) result = std::move(call->response);
-            done(std::move(result));
+            done(status.ok() ? absl::StatusOr<Response>(std::move(call->response))
+                             : absl::StatusOr<Response>(FromGrpc(status)));
             Remove(context, [call] { delete call; });
           });
   }
