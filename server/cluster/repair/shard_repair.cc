@@ -104,9 +104,10 @@ absl::StatusOr<ShardRepair::Round> ShardRepair::Replace(State& state, const Shar
     replace = theirs.watermark >= own.watermark;
   }
   if (!replace && state.floor < std::min(own.watermark, position + options_.block_tokens)) {
-    // What came was not what the source holds, or what was here before is not: once more tells.
-    replace = ++state.floor_cuts <= kFloorCutsMax;
+    // What came is not what the source holds, or what was here before is not: once more tells.
+    replace = ++state.floor_cuts < kFloorCutsMax;
     position = std::max(position, state.floor);
+    if (!replace) ATTIC_RETURN_IF_ERROR(Truncate(state, position));
   }
   if (!replace) {
     state.outcome.conflict = true;
