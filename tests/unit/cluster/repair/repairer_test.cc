@@ -82,16 +82,18 @@ class RepairerTest : public testing::Test {
   }
   void Open(SessionStore& store, const std::string& session) {
     Fingerprint model = SmallFingerprint();
-    OpenSessionRequest manifest{.session_id = session,
-                                .fingerprint = model,
-                                .stored_layers = {1},
-                                .placement = Placement{.slot = 1, .key = session}};
-    ASSERT_TRUE(store.OpenSession(manifest).ok());
+    OpenSessionRequest manifest{
+        .session_id = session,
+        .fingerprint = model,
+        .stored_layers = {1},
+        .placement = Placement{.slot = 1, .key = session, .replication = {.replicas = replicas_}}};
+    auto opened = store.OpenSession(manifest);
+    ASSERT_TRUE(opened.ok()) << opened.status();
     OpenSessionRequest shard = manifest;
     shard.session_id = session + "#1.0";
     shard.fingerprint = fingerprint_;
     shard.placement->slot = kSlot;
-    const auto opened = store.OpenSession(shard);
+    opened = store.OpenSession(shard);
     ASSERT_TRUE(opened.ok()) << opened.status();
   }
   void Append(SessionStore& store, const std::string& session, int64_t begin, const Tokens& rows) {
@@ -126,6 +128,7 @@ class RepairerTest : public testing::Test {
   }
 
   const Fingerprint fingerprint_ = ShardFingerprint(SmallFingerprint());
+  uint32_t replicas_ = 2;
   std::mt19937_64 random_{std::random_device{}()};
   std::unique_ptr<SessionStore> own_ = MakeStore(), other_ = MakeStore();
   StoreHolder holder_{*own_};
@@ -191,6 +194,7 @@ TEST_F(RepairerTest, FillsAGapThatIsReported) {
 
 TEST_F(RepairerTest, LooksAgainWhenTheMapChanges) {
   Start();
+  replicas_ = 1;
   Open(*other_, "book");
   ClusterMap map = Map(2, NodeState::kLive);
   for (auto& slot : map.slots) slot.replicas = {1};
@@ -204,7 +208,6 @@ TEST_F(RepairerTest, LooksAgainWhenTheMapChanges) {
   EXPECT_TRUE(own_->DescribeSession("book").ok());
   // Given away again: dropped.
   map.epoch = 4;
-  map.replicas_default = 1;
   for (auto& slot : map.slots) slot.incoming = {};
   membership_.Set(map);
   Await([&] { return absl::IsNotFound(own_->DescribeSession("book").status()); });
