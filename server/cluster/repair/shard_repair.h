@@ -65,6 +65,7 @@ struct ShardOutcome {
   bool conflict = false;  // between live replicas, left as it is
   bool surplus = false;   // there were rows to truncate, but no `cut_surplus`
   bool imported = false;
+  bool pulled = false;  // anything
 };
 
 // Thread-safe; a shard must be repaired by one thread at a time. The arguments outlive it.
