@@ -24,6 +24,7 @@ class NodeRepairTest : public NodeServiceTest {
     options.threads = 1;
     options.build_threads = 1;
     options.node_of_cluster = true;
+    options.index = options_.store.index;
     own_ = SessionStore::Create(options);
   }
   void Fill(const std::string& session, uint32_t rows) {

@@ -87,6 +87,24 @@ TEST(RepairPassTest, WhatWasClosedMeanwhileIsClosedAfterASecondLook) {
   EXPECT_EQ(cluster.progress(1).shards_dropped, 1);
 }
 
+TEST(RepairPassTest, ANodeIsFilledWhenASecondLookFindsNothing) {
+  SimCluster cluster(Three());
+  Fill(cluster, 3, 3);
+  ASSERT_TRUE(cluster.TakeDown(1));
+  cluster.BringBack(1, SimCluster::Return::kEmpty);
+  cluster.Pass(1);
+  EXPECT_EQ(cluster.progress(1).shards_pulled, 3);
+  EXPECT_EQ(cluster.map().nodes[1].state, NodeState::kRepairing);
+  // A write that fails there alone.
+  cluster.options().missed_append = 1;
+  cluster.Append("s1", 5);
+  cluster.Pass(1);
+  EXPECT_EQ(cluster.map().nodes[1].state, NodeState::kRepairing);
+  cluster.Pass(1);
+  EXPECT_EQ(cluster.map().nodes[1].state, NodeState::kLive);
+  cluster.CheckExact();
+}
+
 TEST(RepairPassTest, WhatWasOpenedSinceIsLeftAlone) {
   SimCluster cluster(Three());
   Fill(cluster, 3, 1);
