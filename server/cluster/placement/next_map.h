@@ -25,7 +25,8 @@
 //
 // What is never given up. A rank is filled only while there is a live node among the first
 // max(rank + 1, replicas_default) replicas. Without one the slot is left to its nodes, down as
-// they are: their data may come back. `remove` says that it does not: a removed node that is not
+// they are: their data may come back. (That protects sessions of replicas_default replicas and more.
+// Those of fewer lose what they have on a node that is replaced while it is down.) `remove` says that it does not: a removed node that is not
 // registered does not count, and a slot of which all nodes are so gets new ones, which hold
 // nothing. A node that is down or removed, not registered, and holds nothing disappears from the
 // map (down: after `replace_after`), as if it had never been there. One that is removed and
