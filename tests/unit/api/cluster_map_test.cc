@@ -29,7 +29,7 @@ TEST(ClusterMapTest, InvalidMaps) {
       [](ClusterMap& map) { map.slots.resize(kClusterSlotsMax + 1); },
       [](ClusterMap& map) { map.replicas_default = 0; },
       [](ClusterMap& map) { map.replicas_default = kReplicasMax + 1; },
-      [](ClusterMap& map) { map.nodes[1].id = "a"; },
+      [](ClusterMap& map) { map.nodes[1].id = map.nodes[0].id; },
       [](ClusterMap& map) { map.nodes[1].id.clear(); },
       [](ClusterMap& map) { map.nodes[2].address.clear(); },
       [](ClusterMap& map) { map.nodes[2].state_epoch = 8; },
