@@ -30,6 +30,7 @@ class Cluster:
         self.lease_s = lease_s
         self.stores = {}
         self._slots = slots
+        self._initial_nodes = stores
         self._replace_after_s = replace_after_s
         self._durable = durable
         self._store_options = list(store_options)
@@ -92,6 +93,7 @@ class Cluster:
         command = [BIN / "attic-store", "--listen", address, "--allow-insecure-remote",
                    "--cluster", "test", "--node-id", name, "--cluster-etcd", self.etcd_address,
                    "--lease-seconds", self.lease_s, "--cluster-slots", self._slots,
+                   "--initial-nodes", self._initial_nodes,
                    "--replace-after-seconds", self._replace_after_s, "--threads", 2,
                    "--capacity", "1GiB", *self._store_options]
         if self._durable:

@@ -33,7 +33,8 @@ bool Filled(const NextNodes& next, uint32_t slot_index, const SlotAssignment& sl
   if (!next.plan[node].live || member == nullptr || !member->synced_slots.contains(slot_index)) {
     return false;
   }
-  uint64_t epoch = std::max(slot.epoch, next.nodes[node].state_epoch);
+  // (That it is live says that the report is of its time.)
+  uint64_t epoch = slot.epoch;
   const uint32_t rank = slot.incoming_ranks[i];
   if (rank < slot.replicas.size()) {
     // A node that may come back with what only it has keeps its place.

@@ -19,17 +19,18 @@
 //
 // What "filled" means. An incoming node may report a slot when it holds all that those replicas
 // hold which the map (of the report's epoch) does not call down, of the sessions of more replicas
-// than the rank it is to take (IncomingRank). The report counts as long as the slot, the state of
-// the incoming node and that of the node it replaces are as in that map. A node that is down, but
-// may come back, is not replaced by what was filled without it.
+// than the rank it is to take (IncomingRank). The report counts as long as the slot and the state
+// of the node that is replaced are as in that map, and once the incoming node is live. A node that
+// is down, but may come back, is not replaced by what was filled without it.
 //
 // What is never given up. A rank is filled only while there is a live node among the first
 // max(rank + 1, replicas_default) replicas. Without one the slot is left to its nodes, down as
-// they are: their data may come back. `remove` says that it does not: a removed node that is not
-// registered does not count, and a slot of which all nodes are so gets new ones, which hold
-// nothing. A node that is down or removed, not registered, and holds nothing disappears from the
-// map (down: after `replace_after`), as if it had never been there. One that is removed and
-// registered is drained, and does not get in again.
+// they are: their data may come back. (That protects sessions of replicas_default replicas and
+// more. Those of fewer lose what they have on a node that is replaced while it is down.) `remove`
+// says that it does not: a removed node that is not registered does not count, and a slot of which
+// all nodes are so gets new ones, which hold nothing. A node that is down or removed, not
+// registered, and holds nothing disappears from the map (down: after `replace_after`), as if it had
+// never been there. One that is removed and registered is drained, and does not get in again.
 //
 // Where to. Each slot prefers nodes by weighted rendezvous hashing (rendezvous.h). Of the nodes it
 // is put on those of other zones than its other replicas, of these those that have room. Slots have
@@ -83,9 +84,9 @@ struct Member {
   std::string zone;
   uint64_t capacity = 1;
   std::string boot_id;
-  // Its last report (SyncReport in server/cluster/membership.h), as far as it is of this boot. Of a
-  // slot it counts when its epoch is at least the slot's and the node's state_epoch; of the node,
-  // when it is at least the latter.
+  // Its last report (SyncReport in server/cluster/membership.h), as far as it is of this boot. Of
+  // the node it counts when its epoch is at least the node's state_epoch; of a slot, when it is at
+  // least the slot's epoch and the state_epoch of the node that is replaced.
   uint64_t synced_epoch = 0;
   bool node_synced = false;
   std::set<uint32_t> synced_slots;

@@ -73,6 +73,7 @@ std::shared_ptr<const ClusterModel::KnownMap> ClusterModel::Known(ClusterMap map
 
 void ClusterModel::Fail(const std::string& id, Failure failure) {
   const uint32_t number = numbers_.at(id);
+  EndLife(number);
   Node& node = nodes_[number];
   node.up = false;
   changed_ = true;
@@ -99,7 +100,9 @@ void ClusterModel::Fail(const std::string& id, Failure failure) {
 }
 
 void ClusterModel::Return(const std::string& id) {
-  NodeOf(id).up = true;
+  Node& node = NodeOf(id);
+  node.up = true;
+  node.bytes_at_start = BytesOf(numbers_.at(id));
   changed_ = true;
 }
 
@@ -179,8 +182,9 @@ bool ClusterModel::HasWhole(const KnownMap& known, uint32_t slot, uint32_t kind)
 }
 
 double ClusterModel::BytesOf(uint32_t node) const {
-  const int64_t index = known_->indices[node];
   double bytes = 0;
+  if (node >= known_->indices.size()) return bytes;
+  const int64_t index = known_->indices[node];
   for (const SlotAssignment& slot : map().slots) {
     for (uint32_t rank = 0; rank < slot.replicas.size(); ++rank) {
       if (slot.replicas[rank] == index) bytes += BytesOfRank(rank);
@@ -192,7 +196,6 @@ double ClusterModel::BytesOf(uint32_t node) const {
 // A node has to get at least its share, less what balance allows and less what it got anyway.
 void ClusterModel::EndLife(uint32_t number) {
   Node& node = nodes_[number];
-  if (number >= known_->indices.size()) return;
   double capacity = 0;
   for (const Node& other : nodes_) {
     if (other.up && !other.draining) capacity += static_cast<double>(other.capacity);

@@ -45,8 +45,11 @@ struct ModelCounts {
   std::array<uint64_t, kReplicasMax> losses{};
   uint64_t writes = 0;
   uint64_t writes_refused = 0;
-  double moved = 0;        // bytes of fills for incoming nodes
-  double moved_least = 0;  // that any placement would have had to move
+  double moved = 0;  // bytes of fills for incoming nodes
+  // Replicas that were lost or emptied, and 1 - imbalance_max of the shares of nodes that came:
+  // about what any placement has to move. (Less where a node has an older copy, or new sessions
+  // began.)
+  double moved_least = 0;
 
   uint64_t Errors() const {
     return invalid_maps + not_fixed + hollow_replicas + copies_given_up + over_budget +

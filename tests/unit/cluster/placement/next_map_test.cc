@@ -197,6 +197,38 @@ TEST_F(NextMapTest, AnIncomingNodeThatVanishesIsDropped) {
   EXPECT_FALSE(map_.slots[slot].incoming.empty()) << "another one takes its place";
 }
 
+TEST_F(NextMapTest, AnIncomingNodeTakesOverOnceItIsLive) {
+  Start(5);
+  Leave(view_, "n0001");
+  Next();
+  PassTime();
+  Next();
+  uint32_t slot = 0;
+  while (map_.slots[slot].incoming.empty()) ++slot;
+  const std::string id = map_.nodes[map_.slots[slot].incoming[0]].id;
+  MemberOf(view_, id).boot_id = "boot2";
+  Next();
+  ASSERT_EQ(Node(id).state, NodeState::kRepairing);
+  ASSERT_FALSE(map_.slots[slot].incoming.empty());
+  Report(id, map_.epoch, false, {slot});
+  Next();
+  EXPECT_FALSE(map_.slots[slot].incoming.empty());
+  Report(id, map_.epoch, true, {slot});
+  Next();
+  EXPECT_TRUE(map_.slots[slot].incoming.empty());
+}
+
+// It is the source itself.
+TEST_F(NextMapTest, AThirdReplicaIsEmptiedWhileTheOthersAreDown) {
+  Start(8);
+  const std::string third = IdAt(0, 2);
+  Leave(view_, IdAt(0, 0));
+  Leave(view_, IdAt(0, 1));
+  view_.draining.insert(third);
+  map_ = Settle(map_, view_, options_);
+  EXPECT_EQ(SlotsOf(map_, third), 0u);
+}
+
 // With two of the usual replicas gone, what they had may come back; the third never had it.
 TEST_F(NextMapTest, WithoutALiveReplicaASlotIsLeftToItsNodes) {
   Start(8);

@@ -3,8 +3,13 @@
 //   build/release/tests/unit/cluster/placement/placement_simulation_test
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <random>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "tests/unit/cluster/placement/cluster_fixture.h"
@@ -24,6 +29,8 @@ struct Weather {
   double changes_per_step = 0.1;  // nodes that are added or drained
   double zone_losses = 0.005;     // in a step
   size_t failed_max = 40;
+  int zone_lost_from = -1;  // a zone is away for longer than replace_after
+  int zone_lost_until = -1;
 };
 
 class Scenario {
@@ -39,6 +46,7 @@ class Scenario {
     for (step_ = 0; step_ < weather_.steps; ++step_) {
       Failures();
       Changes();
+      LongZoneLoss();
       Returns(weather_.returns);
       RemoveLostNodes();
       model_.Step();
@@ -95,6 +103,20 @@ class Scenario {
     }
   }
 
+  void LongZoneLoss() {
+    const std::vector<std::string> of_zone = model_.NodesOfZone("z0");
+    const std::vector<std::string> up = model_.UpNodes();
+    if (step_ == weather_.zone_lost_from) {
+      for (const std::string& id : of_zone) {
+        if (std::find(up.begin(), up.end(), id) == up.end()) continue;
+        model_.Fail(id, ClusterModel::Failure::kCrash);
+        zone_.push_back(id);
+      }
+    }
+    if (step_ != weather_.zone_lost_until) return;
+    for (const std::string& id : zone_) model_.Return(id);
+  }
+
   void Changes() {
     if (!Chance(weather_.changes_per_step)) return;
     const std::vector<std::string> up = model_.UpNodes();
@@ -127,6 +149,7 @@ class Scenario {
   ClusterModel model_;
   std::mt19937_64 random_;
   std::vector<std::string> returning_;
+  std::vector<std::string> zone_;                  // that is away for long
   std::vector<std::pair<std::string, int>> lost_;  // and the step in which
   int step_ = 0;
 };
@@ -178,12 +201,12 @@ TEST(PlacementSimulationTest, AThousandNodes) {
                                .nodes = 1000,
                                .zones = 10,
                                .placement = {.slots = 8192, .incoming_max = 512}};
-    Scenario run(options, {});
+    Scenario run(options, {.zone_lost_from = 40, .zone_lost_until = 140});
     EXPECT_TRUE(run.Simulate());
     Print("a thousand nodes", seed, run);
     ExpectHealed(run);
     EXPECT_EQ(ZonesOf(run.model().map()), 10u);
-    EXPECT_LE(run.model().counts().moved / run.model().counts().moved_least, 1.5);
+    EXPECT_LE(run.model().counts().moved / run.model().counts().moved_least, 1.25);
   }
 }
 
@@ -210,7 +233,7 @@ Weather RoughWeather(const ModelOptions& options) {
 }
 
 TEST(PlacementSimulationTest, ManySmallClusters) {
-  constexpr uint64_t kSeeds = 120;
+  constexpr uint64_t kSeeds = 80;
   double imbalance = 0;
   double moved = 0;
   double moved_least = 0;
@@ -226,6 +249,7 @@ TEST(PlacementSimulationTest, ManySmallClusters) {
     moved_least += run.model().counts().moved_least;
     maps += run.model().counts().maps;
   }
+  EXPECT_LE(moved / moved_least, 1.5);
   std::printf("%lu small clusters: %lu maps, imbalance at most %.3f, moved over least %.2f\n",
               kSeeds, maps, imbalance, moved / moved_least);
 }
