@@ -137,7 +137,7 @@ class Cluster:
     def settled(self, status):
         """Every store is there and holds what it should; nothing moves."""
         live = [node["id"] for node in status["nodes"] if node["state"] == "live"]
-        return sorted(live) == sorted(self.stores) and status["slots_incoming"] == 0
+        return sorted(live) == sorted(self.stores) and status["slots_moving"] == 0
 
     def wait_until_settled(self, timeout=SETTLE_TIMEOUT_S):
         return self.wait_until(self.settled, timeout)
