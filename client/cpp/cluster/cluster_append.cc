@@ -13,7 +13,7 @@ namespace {
 
 using Stage = ShardWrite::Stage;
 
-// Before a node that refused something for now is asked again.
+// Before a node that refused something in passing is asked again.
 constexpr absl::Duration kRetryPause = absl::Milliseconds(20);
 // Before one that lags is: each try costs a message, and repair takes longer.
 constexpr absl::Duration kLagPause = absl::Milliseconds(100);
