@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
 #include "client/cpp/rpc.h"
 #include "wire/convert.h"
 
@@ -39,6 +40,12 @@ bool IsOpen(const ReplicaAnswer& answer) {
   if (answer.not_filled) return answer.live;
   const absl::Status status = answer.answer.status();
   return absl::IsUnavailable(status) || absl::IsAborted(status) || absl::IsDeadlineExceeded(status);
+}
+
+absl::StatusOr<SessionDescription> ResultOf(const v1::ShardResult& result) {
+  ATTIC_RETURN_IF_ERROR(wire::FromWire(result.error()));
+  if (!result.has_session()) return SessionDescription();  // of a close
+  return wire::FromWire(result.session());
 }
 
 class Rounds {
@@ -210,9 +217,7 @@ class Rounds {
         answer.answer = results.status();
       } else if (i < static_cast<size_t>(results->results_size())) {
         const v1::ShardResult& result = results->results(static_cast<int>(i));
-        const absl::Status status = wire::FromWire(result.error());
-        answer.answer = status.ok() ? wire::FromWire(result.session())
-                                    : absl::StatusOr<SessionDescription>(status);
+        answer.answer = ResultOf(result);
       }
       // A node that is being filled says so of what it does not have yet.
       answer.not_filled = results.ok() && node.state == NodeState::kRepairing &&

@@ -337,7 +337,7 @@ absl::StatusOr<v1::ShardResults> FakeNode::Answer(const v1::ShardCalls& calls) {
     const absl::StatusOr<SessionDescription> answer =
         allowed.ok() ? AnswerCall(*store, call, hashes)
                      : absl::StatusOr<SessionDescription>(allowed);
-    if (answer.ok()) *result.mutable_session() = wire::ToWire(*answer);
+    if (answer.ok() && !call.has_close()) *result.mutable_session() = wire::ToWire(*answer);
     if (!answer.ok()) *result.mutable_error() = wire::ToWire(Missing(answer.status()));
   }
   return results;
