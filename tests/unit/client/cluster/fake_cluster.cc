@@ -146,9 +146,9 @@ class FakeLink final : public NodeLink {
 
   void GetMap(const v1::GetMapRequest& request, absl::Time,
               LinkDone<v1::GetMapResponse> done) override {
-    Run<v1::GetMapResponse>(std::move(done), [this, request](SessionStore&) {
+    Run<v1::GetMapResponse>(std::move(done), [node = &node_, request](SessionStore&) {
       v1::GetMapResponse response;
-      const auto map = node_.map();
+      const auto map = node->map();
       if (map->epoch > request.known_epoch()) *response.mutable_map() = wire::ToWire(*map);
       return absl::StatusOr<v1::GetMapResponse>(response);
     });
@@ -156,7 +156,7 @@ class FakeLink final : public NodeLink {
   void CallShards(const v1::ShardCalls& request, absl::Time,
                   LinkDone<v1::ShardResults> done) override {
     Run<v1::ShardResults>(std::move(done),
-                          [this, request](SessionStore&) { return node_.Answer(request); });
+                          [node = &node_, request](SessionStore&) { return node->Answer(request); });
   }
   void List(const v1::ListRequest& request, absl::Time, LinkDone<v1::ListResponse> done) override {
     Run<v1::ListResponse>(std::move(done), [request](SessionStore& store) {
@@ -194,7 +194,7 @@ class FakeLink final : public NodeLink {
   }
   uint64_t Attend(v1::AttendRequest request, LinkDone<v1::AttendResponse> done) override {
     Run<v1::AttendResponse>(std::move(done),
-                            [this, request](SessionStore&) { return node_.Answer(request); });
+                            [node = &node_, request](SessionStore&) { return node->Answer(request); });
     return 1;
   }
   void Abandon(uint64_t) override {}
@@ -213,7 +213,7 @@ class FakeLink final : public NodeLink {
     });
   }
 
-  FakeNode& node_;  // outlives all links
+  FakeNode& node_;  // outlives all links, and the calls that are still going on when one goes
 };
 
 FakeNode::FakeNode(std::string id, const SessionStoreOptions& options, const SharedMap& map)
