@@ -39,7 +39,9 @@ struct Flags {
 void AddFlags(CLI::App& app, Flags& flags) {
   app.add_option("--model", flags.model, "Folder with config.json and model.safetensors")
       ->required();
-  app.add_option("--store", flags.store, "Address of the store")->capture_default_str();
+  app.add_option("--store", flags.store,
+                 "Address of the store, or of some of a cluster's, with commas between")
+      ->capture_default_str();
   app.add_option("--listen", flags.listen, "Address to serve on; port 0 chooses a free one")
       ->capture_default_str();
   app.add_option("--backend", flags.backend, "cpu or cuda")->capture_default_str();

@@ -45,6 +45,7 @@ LAYERS = {
     "server/main.cc": VOCABULARY + ("server/",),
     "server/cluster_flags.": VOCABULARY + ("server/",),
     "client/cpp/": WIRE,
+    "client/cpp/cluster/": WIRE + ("client/cpp/",),
     "client/cpp/local_client.": VOCABULARY + ("client/cpp/", "server/session/"),
     "client/cpp/examples/": VOCABULARY + ("client/cpp/",),
     "client/cli/": WIRE + ("client/cpp/", "client/cli/"),

@@ -24,7 +24,8 @@ int RunCommandLine(int argc, const char* const* argv) {
   CLI::App app(
       "Attic keeps the KV cache that a GPU has no room for, and answers attention from it.",
       "attic");
-  app.add_option("--server", selected.global.server, "Address of the store")
+  app.add_option("--server", selected.global.server,
+                 "Address of the store, or of some of a cluster's, with commas between")
       ->envname("ATTIC_SERVER")
       ->capture_default_str();
   app.add_flag("--json", selected.global.json, "Print one JSON document instead of tables");

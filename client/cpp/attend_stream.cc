@@ -97,9 +97,8 @@ void AttendStream::Abandon(uint64_t request_id) {
     pending_.erase(found);
     room_.NotifyOne();
   }
-  stream->Withdraw([request_id](const v1::AttendRequest& queued) {
-    return queued.request_id() == request_id;
-  });
+  stream->Withdraw(
+      [request_id](const v1::AttendRequest& queued) { return queued.request_id() == request_id; });
 }
 
 absl::StatusOr<v1::AttendResponse> AttendStream::Call(v1::AttendRequest request,

@@ -1,5 +1,5 @@
-// attic::Client: sessions, appending, attention and search against a store, over the network or in
-// this process, through one interface.
+// attic::Client: sessions, appending, attention and search against a store or a cluster of them,
+// over the network, or a store in this process, through one interface.
 //
 //   auto client = attic::ConnectClient({.address = "127.0.0.1:7400"});
 //   (*client)->OpenSession({.session_id = "book", .fingerprint = f, .stored_layers = {0}});
@@ -34,6 +34,8 @@
 namespace attic {
 
 struct ClientOptions {
+  // Of a store, or of some stores of a cluster, with commas between: "a:7400,b:7400". The others
+  // are found through the first that answers.
   std::string address = "127.0.0.1:7400";
   absl::Duration connect_timeout = absl::Seconds(5);
   absl::Duration call_timeout = absl::Seconds(30);  // for calls without a deadline argument
@@ -111,9 +113,11 @@ class Client {
   virtual absl::StatusOr<StoreStatus> Status() = 0;
 };
 
-// Connects to a store; UNAVAILABLE when it does not answer within connect_timeout. Reconnects by
-// itself: while the store is away calls fail with UNAVAILABLE, and go through again within about a
-// second of its return. The connection is not encrypted.
+// Connects to the store, or to the cluster that the first store that answers belongs to;
+// UNAVAILABLE when none answers within connect_timeout. Reconnects by itself: while the store is
+// away calls fail with UNAVAILABLE, and go through again within about a second of its return. With
+// a cluster, calls go on with the nodes that are left, as client/cpp/cluster/ says; snapshots are
+// UNIMPLEMENTED. The connections are not encrypted.
 absl::StatusOr<std::unique_ptr<Client>> ConnectClient(const ClientOptions& options);
 
 }  // namespace attic

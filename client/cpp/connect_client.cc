@@ -32,9 +32,8 @@ absl::StatusOr<ClusterMap> AskForMap(const std::string& address, const ClientOpt
   const auto stub = v1::ClusterService::NewStub(channel);
   ATTIC_ASSIGN_OR_RETURN(
       const v1::GetMapResponse response,
-      CallUnary<v1::GetMapResponse>(v1::GetMapRequest(), deadline, [&](auto... arguments) {
-        return stub->GetMap(arguments...);
-      }));
+      CallUnary<v1::GetMapResponse>(v1::GetMapRequest(), deadline,
+                                    [&](auto... arguments) { return stub->GetMap(arguments...); }));
   return wire::FromWire(response.map());
 }
 
@@ -42,8 +41,7 @@ absl::StatusOr<ClusterMap> AskForMap(const std::string& address, const ClientOpt
 
 absl::StatusOr<std::unique_ptr<Client>> ConnectClient(const ClientOptions& options) {
   const absl::Time deadline = absl::Now() + options.connect_timeout;
-  std::vector<std::string> addresses =
-      absl::StrSplit(options.address, ',', absl::SkipWhitespace());
+  std::vector<std::string> addresses = absl::StrSplit(options.address, ',', absl::SkipWhitespace());
   if (addresses.empty()) return absl::InvalidArgumentError("address: is empty");
   absl::Status first_failure;
   do {

@@ -172,15 +172,15 @@ absl::Status Forward::SlidingLayer(size_t layer, size_t first, SlidingCache& cac
   return absl::OkStatus();
 }
 
-absl::Status Forward::FullLayer(size_t layer, size_t slot, size_t first,
+absl::Status Forward::FullLayer(size_t layer, size_t stored_layer, size_t first,
                                 const ForwardRequest& request, SequenceState& state,
                                 ForwardResult& result) {
   ATTIC_RETURN_IF_ERROR(Project(layer, first, keys_.data(), values_.data()));
   if (request.keep == Keep::kEverywhere) ATTIC_RETURN_IF_ERROR(SampleQueries(layer));
-  ATTIC_RETURN_IF_ERROR(StoreKeys(layer, slot, request.keep, state));
+  ATTIC_RETURN_IF_ERROR(StoreKeys(layer, stored_layer, request.keep, state));
   if (first == count_) return absl::OkStatus();
 
-  const FullAttentionCall call{.slot = slot,
+  const FullAttentionCall call{.stored_layer = stored_layer,
                                .count = count_,
                                .queries = queries_.data(),
                                .mode = request.mode,
@@ -223,15 +223,16 @@ absl::Status Forward::SampleQueries(size_t layer) {
 }
 
 // The worker keeps exactly what the store holds, so both round to the same element type.
-absl::Status Forward::StoreKeys(size_t layer, size_t slot, Keep keep, SequenceState& state) {
+absl::Status Forward::StoreKeys(size_t layer, size_t stored_layer, Keep keep,
+                                SequenceState& state) {
   ATTIC_CHECK(model_.config.layers[layer].full_attention);
   if (keep == Keep::kNowhere) return absl::OkStatus();
   const size_t floats = count_ * shape_.key_floats();
   FromFloat32({keys_.data(), floats}, options_.element_type, stored_keys_.data());
   FromFloat32({values_.data(), floats}, options_.element_type, stored_values_.data());
-  ATTIC_RETURN_IF_ERROR(state.local->Append(slot, count_, stored_keys_, stored_values_));
+  ATTIC_RETURN_IF_ERROR(state.local->Append(stored_layer, count_, stored_keys_, stored_values_));
   if (state.store == nullptr || keep == Keep::kLocally) return absl::OkStatus();
-  return state.store->Append(slot, count_, stored_keys_, stored_values_, samples_);
+  return state.store->Append(stored_layer, count_, stored_keys_, stored_values_, samples_);
 }
 
 absl::Status Forward::CompareExact(size_t layer, const FullAttentionCall& call,

@@ -91,9 +91,10 @@ class Forward {
   absl::Status ProjectQueries(size_t layer, size_t begin, const float* normed, size_t count,
                               float* queries);
   absl::Status SlidingLayer(size_t layer, size_t first, SlidingCache& cache);
-  absl::Status FullLayer(size_t layer, size_t slot, size_t first, const ForwardRequest& request,
-                         SequenceState& state, ForwardResult& result);
-  absl::Status StoreKeys(size_t layer, size_t slot, Keep keep, SequenceState& state);
+  absl::Status FullLayer(size_t layer, size_t stored_layer, size_t first,
+                         const ForwardRequest& request, SequenceState& state,
+                         ForwardResult& result);
+  absl::Status StoreKeys(size_t layer, size_t stored_layer, Keep keep, SequenceState& state);
   absl::Status SampleQueries(size_t layer);
   absl::Status CompareExact(size_t layer, const FullAttentionCall& call,
                             const FullAttentionResult& indexed, SequenceState& state,

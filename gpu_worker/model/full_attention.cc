@@ -27,7 +27,7 @@ double SmallestCoverage(const StoreAnswer& answer, const std::vector<float>& mer
 // spare: a slow store costs time, never the sequence.
 absl::Status AskStore(const FullAttentionCall& call, const PositionRange& range, bool growing,
                       StoreSession& store, StoreAnswer& answer) {
-  const StoreQuestion question{.slot = call.slot,
+  const StoreQuestion question{.stored_layer = call.stored_layer,
                                .count = call.count,
                                .queries = call.queries,
                                .range = range,
@@ -51,7 +51,7 @@ absl::Status AttendFull(const AttentionShape& shape, int64_t sink_tokens,
   if (ask) ATTIC_RETURN_IF_ERROR(store->EnsureHeld(remote.end));
 
   const absl::Time start = absl::Now();
-  ATTIC_RETURN_IF_ERROR(local.StartAttend(call.slot, call.count, call.queries));
+  ATTIC_RETURN_IF_ERROR(local.StartAttend(call.stored_layer, call.count, call.queries));
   StoreAnswer answer;
   absl::Status asked;
   if (ask) asked = AskStore(call, remote, /*growing=*/false, *store, answer);

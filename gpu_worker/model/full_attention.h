@@ -15,9 +15,9 @@
 
 namespace attic::worker {
 
-// The queries of the last `count` tokens appended to the slot'th full-attention layer.
+// The queries of the last `count` tokens appended to a full-attention layer.
 struct FullAttentionCall {
-  size_t slot = 0;
+  size_t stored_layer = 0;
   size_t count = 0;
   const float* queries = nullptr;  // (count, q_heads, head_dim), length scaling included
   AttendMode mode = AttendMode::kIndexed;

@@ -79,10 +79,11 @@ absl::Status StoreSession::ExtendPrefix(size_t first_block, std::span<const Pref
   return client_.ExtendPrefix(id(), static_cast<uint32_t>(first_block), hashes).status();
 }
 
-absl::Status StoreSession::Append(size_t slot, size_t count, std::span<const std::byte> keys,
+absl::Status StoreSession::Append(size_t stored_layer, size_t count,
+                                  std::span<const std::byte> keys,
                                   std::span<const std::byte> values,
                                   std::span<const float> query_sample) {
-  Batch& batch = batches_[slot];
+  Batch& batch = batches_[stored_layer];
   const size_t key_bytes = keys.size() / count;
   const size_t value_bytes = values.size() / count;
   const size_t samples_floats_max = options_.limits.query_sample_max / fingerprint_.q_heads *
@@ -98,18 +99,18 @@ absl::Status StoreSession::Append(size_t slot, size_t count, std::span<const std
     batch.values.insert(batch.values.end(), some_values.begin(), some_values.end());
     batch.count += take;
     done += take;
-    if (batch.count == batch_tokens_) ATTIC_RETURN_IF_ERROR(Send(slot));
+    if (batch.count == batch_tokens_) ATTIC_RETURN_IF_ERROR(Send(stored_layer));
   }
   return absl::OkStatus();
 }
 
-absl::Status StoreSession::Send(size_t slot) {
-  Batch& batch = batches_[slot];
+absl::Status StoreSession::Send(size_t stored_layer) {
+  Batch& batch = batches_[stored_layer];
   if (stream_ == nullptr) {
     ATTIC_ASSIGN_OR_RETURN(stream_, client_.OpenAppendStream());
   }
   const AppendBatch message{.session_id = id(),
-                            .layer = layers_[slot],
+                            .layer = layers_[stored_layer],
                             .begin_position = batch.begin,
                             .count = batch.count,
                             .keys = batch.keys,
@@ -133,9 +134,9 @@ absl::Status StoreSession::Send(size_t slot) {
 }
 
 absl::Status StoreSession::SendFrom(size_t tokens) {
-  for (size_t slot = 0; slot < batches_.size(); ++slot) {
-    if (batches_[slot].count > 0 && batches_[slot].count >= tokens) {
-      ATTIC_RETURN_IF_ERROR(Send(slot));
+  for (size_t stored_layer = 0; stored_layer < batches_.size(); ++stored_layer) {
+    if (batches_[stored_layer].count > 0 && batches_[stored_layer].count >= tokens) {
+      ATTIC_RETURN_IF_ERROR(Send(stored_layer));
     }
   }
   return absl::OkStatus();
@@ -176,11 +177,12 @@ absl::Status StoreSession::Resume(const absl::Status& failure) {
 }
 
 bool StoreSession::HoldsWhatWasSent(const SessionDescription& description) const {
-  for (size_t slot = 0; slot < batches_.size(); ++slot) {
-    const auto layer =
-        std::find_if(description.layers.begin(), description.layers.end(),
-                     [&](const LayerDescription& held) { return held.layer == layers_[slot]; });
-    if (layer == description.layers.end() || layer->watermark < batches_[slot].begin) return false;
+  for (size_t stored_layer = 0; stored_layer < batches_.size(); ++stored_layer) {
+    const auto layer = std::find_if(
+        description.layers.begin(), description.layers.end(),
+        [&](const LayerDescription& held) { return held.layer == layers_[stored_layer]; });
+    if (layer == description.layers.end() || layer->watermark < batches_[stored_layer].begin)
+      return false;
   }
   return true;
 }
@@ -204,7 +206,7 @@ absl::Status StoreSession::AttendBatch(const StoreQuestion& question, size_t fir
     PositionRange range = question.range;
     if (question.growing) range.end += static_cast<int64_t>(first + i);
     items[i] = {.session_id = id(),
-                .layer = layers_[question.slot],
+                .layer = layers_[question.stored_layer],
                 .range = range,
                 .min_watermark = range.end,
                 .mode = question.mode,

@@ -27,7 +27,7 @@ struct StoreSessionOptions {
 
 // The queries of consecutive tokens of one layer. Borrows `queries` for the duration of the call.
 struct StoreQuestion {
-  size_t slot = 0;  // of the stored layers
+  size_t stored_layer = 0;  // index of the layer
   size_t count = 0;
   const float* queries = nullptr;  // (count, q_heads, head_dim)
   PositionRange range;             // of the first query; all of which the store must hold
@@ -77,10 +77,11 @@ class StoreSession {
   // Tells the store the hashes of blocks that were appended, from the first_block'th on.
   absl::Status ExtendPrefix(size_t first_block, std::span<const PrefixHash> hashes);
 
-  // Adds the next `count` tokens of the slot'th stored layer to its batch, and sends the batch when
-  // it is full. keys and values: (count, kv_heads, head_dim) in the fingerprint's element type;
-  // query_sample: (n, q_heads, head_dim). What is over the limit of samples is left out.
-  absl::Status Append(size_t slot, size_t count, std::span<const std::byte> keys,
+  // Adds the next `count` tokens of the given stored layer, an index, to its batch, and sends the
+  // batch when it is full. keys and values: (count, kv_heads, head_dim) in the fingerprint's
+  // element type; query_sample: (n, q_heads, head_dim). What is over the limit of samples is left
+  // out.
+  absl::Status Append(size_t stored_layer, size_t count, std::span<const std::byte> keys,
                       std::span<const std::byte> values, std::span<const float> query_sample);
 
   // Sends batches of at least `tokens` tokens without waiting for the store.
@@ -112,7 +113,7 @@ class StoreSession {
 
   StoreSession(Client& client, OpenSessionRequest request, const StoreSessionOptions& options);
   absl::Status OpenInStore();
-  absl::Status Send(size_t slot);
+  absl::Status Send(size_t stored_layer);
   // After the append stream failed: OK once the store, restarted perhaps, holds all that was sent,
   // so that a new stream may follow; else `failure`.
   absl::Status Resume(const absl::Status& failure);

@@ -32,6 +32,7 @@ struct ShardWrite {
   ShardAppend append;
   uint32_t slot = 0;
   size_t bytes = 0;
+  uint64_t generation = 0;                  // of the session in the cache
   std::map<std::string, Replica> replicas;  // by node id
   bool acknowledged = false;
   AppendAck ack;  // of the policy, in positions of the session
@@ -41,8 +42,8 @@ struct ShardWrite {
 struct ShardLane {
   struct Node {
     absl::Time hold_until = absl::InfinitePast();  // nothing is sent before
-    bool lagging = false;  // lacks what comes before the first of the lane
-    absl::Status refusal;  // the last, of one that lags
+    bool lagging = false;                          // lacks what comes before the first of the lane
+    absl::Status refusal;                          // the last, of one that lags
   };
   std::deque<std::shared_ptr<ShardWrite>> writes;
   std::map<std::string, Node> nodes;  // by node id

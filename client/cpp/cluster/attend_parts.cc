@@ -74,8 +74,8 @@ absl::Status CheckAttend(const SessionInfo& info, const AttendItem& item) {
   }
   const size_t expected = size_t{info.fingerprint.q_heads} * info.fingerprint.head_dim;
   if (item.queries.size() != expected) {
-    return absl::InvalidArgumentError(absl::StrCat("queries: ", item.queries.size(),
-                                                   " numbers, the session needs ", expected));
+    return absl::InvalidArgumentError(
+        absl::StrCat("queries: ", item.queries.size(), " numbers, the session needs ", expected));
   }
   return absl::OkStatus();
 }
@@ -126,8 +126,8 @@ absl::Status CheckPartAnswer(const SessionInfo& info, const AttendPart& part,
     return absl::InternalError("a shard's answer has the wrong shape");
   }
   const int64_t tokens = part.item.range.end - part.item.range.begin;
-  const bool same = tokens == 0 ? answer.range.begin == answer.range.end
-                                : answer.range == part.item.range;
+  const bool same =
+      tokens == 0 ? answer.range.begin == answer.range.end : answer.range == part.item.range;
   if (same) return absl::OkStatus();
   return absl::InternalError("a shard's answer is over other positions than were asked for");
 }

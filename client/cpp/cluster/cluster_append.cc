@@ -13,7 +13,7 @@ namespace {
 
 using Stage = ShardWrite::Stage;
 
-// Before a node that refused something for now is asked again.
+// Before a node that refused something in passing is asked again.
 constexpr absl::Duration kRetryPause = absl::Milliseconds(20);
 // Before one that lags is: each try costs a message, and repair takes longer.
 constexpr absl::Duration kLagPause = absl::Milliseconds(100);
@@ -45,7 +45,7 @@ ClusterAppendStream::ClusterAppendStream(std::shared_ptr<ClusterCore> core)
 
 ClusterAppendStream::~ClusterAppendStream() {
   core_->ticker.Remove(tick_);
-  std::map<std::string, NodeState> nodes;
+  std::map<std::string, Connection> nodes;
   std::vector<std::shared_ptr<NodeStream>> ended;
   {
     MutexLock lock(mutex_);
@@ -75,6 +75,7 @@ absl::StatusOr<WriteBatch> ClusterAppendStream::MakeBatch(const AppendBatch& bat
     write->info = info;
     write->slot = SlotOfShard(info->placement_key, append.shard, slots);
     write->bytes = append.request.ByteSizeLong();
+    write->generation = core_->cache.Generation(info->session_id);
     write->append = std::move(append);
     const size_t bytes_max = core_->options.limits.message_bytes_max;
     if (write->bytes > bytes_max) {
@@ -123,11 +124,10 @@ absl::Status ClusterAppendStream::WaitForRoom(size_t bytes) {
       deadline = core_->CallDeadline();
     }
     if (absl::Now() >= deadline) {
-      Fail(absl::DeadlineExceededError(
-          absl::StrCat("no append was acknowledged for ",
-                       absl::FormatDuration(core_->options.call_timeout), " with ",
-                       bytes_in_flight_, " bytes in flight (append_bytes_in_flight_max = ",
-                       bytes_max, "): ", std::string(last_trouble_.message()))));
+      Fail(absl::DeadlineExceededError(absl::StrCat(
+          "no append was acknowledged for ", absl::FormatDuration(core_->options.call_timeout),
+          " with ", bytes_in_flight_, " bytes in flight (append_bytes_in_flight_max = ", bytes_max,
+          "): ", std::string(last_trouble_.message()))));
       break;
     }
     changed_.WaitFor(mutex_, WaitTime(deadline));
@@ -211,13 +211,12 @@ void ClusterAppendStream::PlanNode(const std::string& id, ShardLane& lane, uint3
   if (now < held.hold_until) return;
   const auto stage = [&](const auto& write) { return write->replicas[node_id].stage; };
   const auto first = std::find_if(lane.writes.begin(), lane.writes.end(), [&](const auto& write) {
-    return stage(write) == Stage::kWaiting;
+    return stage(write) == Stage::kWaiting && !IsPast(*write);
   });
   if (first == lane.writes.end()) return;
   // What was sent behind it comes back refused; then everything goes again, in order.
-  const bool sent_behind = std::any_of(first, lane.writes.end(), [&](const auto& write) {
-    return stage(write) == Stage::kSent;
-  });
+  const bool sent_behind = std::any_of(
+      first, lane.writes.end(), [&](const auto& write) { return stage(write) == Stage::kSent; });
   if (sent_behind) return;
   const std::shared_ptr<NodeStream> stream = StreamTo(node);
   if (stream == nullptr) return;
@@ -226,7 +225,7 @@ void ClusterAppendStream::PlanNode(const std::string& id, ShardLane& lane, uint3
     return;
   }
   for (auto write = first; write != lane.writes.end(); ++write) {
-    if (stage(*write) != Stage::kWaiting) continue;
+    if (stage(*write) != Stage::kWaiting || IsPast(**write)) continue;
     (*write)->replicas[node_id].stage = Stage::kSent;
     stream->sent.push_back({.write = *write, .lane = id});
     stream->bytes_sent += (*write)->bytes;
@@ -239,7 +238,7 @@ void ClusterAppendStream::PlanNode(const std::string& id, ShardLane& lane, uint3
 
 std::shared_ptr<ClusterAppendStream::NodeStream> ClusterAppendStream::StreamTo(uint32_t node) {
   const ClusterNode& named = map_->nodes[node];
-  NodeState& state = nodes_[named.id];
+  Connection& state = nodes_[named.id];
   if (state.stream != nullptr && !state.stream->broken) return state.stream;
   if (absl::Now() < state.open_after) return nullptr;
   state.stream = std::make_shared<NodeStream>();
@@ -297,6 +296,15 @@ void ClusterAppendStream::TakeRefusal(const std::string& node_id, const Sent& se
     last_trouble_ = refusal;
     node.hold_until = now + kRetryPause;
     core_->directory.Refresh();
+    // A node that is being filled says so of what it does not have yet.
+    const int64_t index = map_->FindNode(node_id);
+    if (absl::IsUnavailable(refusal) && index >= 0 &&
+        map_->nodes[index].state == NodeState::kRepairing) {
+      node.lagging = true;
+      node.refusal = refusal;
+      node.hold_until = now + kLagPause;
+      Acknowledge(*map_, lane, *sent.write);
+    }
     return;
   }
   if (IsLag(refusal)) {
@@ -316,11 +324,9 @@ void ClusterAppendStream::TakeRefusal(const std::string& node_id, const Sent& se
     Fail(hopeless);
     return;
   }
-  const SlotRoute route =
-      RouteOf(*map_, sent.write->slot, sent.write->info->replication.replicas);
-  const bool counts = std::any_of(route.writers.begin(), route.writers.end(), [&](uint32_t n) {
-    return map_->nodes[n].id == node_id;
-  });
+  const SlotRoute route = RouteOf(*map_, sent.write->slot, sent.write->info->replication.replicas);
+  const bool counts = std::any_of(route.writers.begin(), route.writers.end(),
+                                  [&](uint32_t n) { return map_->nodes[n].id == node_id; });
   if (counts && !sent.write->acknowledged) {
     Fail(refusal);
     return;
@@ -341,7 +347,7 @@ void ClusterAppendStream::OnFinished(NodeStream& stream, const absl::Status& sta
     stream.sent.clear();
     stream.bytes_sent = 0;
     if (closing_) return;
-    NodeState& node = nodes_[stream.node_id];
+    Connection& node = nodes_[stream.node_id];
     node.backoff = std::clamp(node.backoff * 2, kReopenMin, kReopenMax);
     node.open_after = absl::Now() + node.backoff;
     if (node.stream.get() == &stream) {
@@ -355,9 +361,13 @@ void ClusterAppendStream::OnFinished(NodeStream& stream, const absl::Status& sta
   core_->ticker.Wake();
 }
 
+bool ClusterAppendStream::IsPast(const ShardWrite& write) const {
+  return write.acknowledged && core_->cache.Generation(write.info->session_id) != write.generation;
+}
+
 bool ClusterAppendStream::IsFinished(const WriteBatch& batch, absl::Time now) {
   if (!batch.acknowledged) return false;
-  if (now - batch.appended > kKeepAcknowledged) return true;
+  if (now - batch.appended > kKeepAcknowledged || IsPast(*batch.writes.front())) return true;
   return std::none_of(batch.writes.begin(), batch.writes.end(), [&](const auto& write) {
     return IsAwaited(*map_, lanes_[write->append.request.session_id()], *write);
   });

@@ -47,7 +47,7 @@ class ClusterAppendStream final : public AppendStream {
     size_t bytes_sent = 0;
     bool broken = false;
   };
-  struct NodeState {
+  struct Connection {
     std::shared_ptr<NodeStream> stream;  // null: to be opened
     absl::Time open_after = absl::InfinitePast();
     absl::Duration backoff;
@@ -81,6 +81,8 @@ class ClusterAppendStream final : public AppendStream {
   void TakeRefusal(const std::string& node_id, const Sent& sent, const absl::Status& refusal)
       ATTIC_REQUIRES(mutex_);
 
+  // Acknowledged, and cut off since, perhaps: slow replicas are not to get it any more.
+  bool IsPast(const ShardWrite& write) const;
   // Acknowledges what the policy is met for, and lets go of what is done with.
   void Settle() ATTIC_REQUIRES(mutex_);
   bool IsFinished(const WriteBatch& batch, absl::Time now) ATTIC_REQUIRES(mutex_);
@@ -93,17 +95,17 @@ class ClusterAppendStream final : public AppendStream {
 
   Mutex mutex_;
   CondVar changed_;
-  absl::Status error_ ATTIC_GUARDED_BY(mutex_);          // the first
-  absl::Status last_trouble_ ATTIC_GUARDED_BY(mutex_);   // why something is waiting
+  absl::Status error_ ATTIC_GUARDED_BY(mutex_);         // the first
+  absl::Status last_trouble_ ATTIC_GUARDED_BY(mutex_);  // why something is waiting
   std::shared_ptr<const ClusterMap> map_ ATTIC_GUARDED_BY(mutex_);
   std::deque<std::shared_ptr<WriteBatch>> batches_ ATTIC_GUARDED_BY(mutex_);
   size_t acknowledged_ ATTIC_GUARDED_BY(mutex_) = 0;  // of batches_, from the first
   size_t bytes_in_flight_ ATTIC_GUARDED_BY(mutex_) = 0;
   AppendAck last_ack_ ATTIC_GUARDED_BY(mutex_);
   absl::Time last_progress_ ATTIC_GUARDED_BY(mutex_);
-  std::map<std::string, ShardLane> lanes_ ATTIC_GUARDED_BY(mutex_);    // by the shard's id
-  std::set<std::string> ready_ ATTIC_GUARDED_BY(mutex_);               // lanes to be looked at
-  std::map<std::string, NodeState> nodes_ ATTIC_GUARDED_BY(mutex_);    // by node id
+  std::map<std::string, ShardLane> lanes_ ATTIC_GUARDED_BY(mutex_);   // by the shard's id
+  std::set<std::string> ready_ ATTIC_GUARDED_BY(mutex_);              // lanes to be looked at
+  std::map<std::string, Connection> nodes_ ATTIC_GUARDED_BY(mutex_);  // by node id
   std::vector<std::shared_ptr<NodeStream>> ended_ ATTIC_GUARDED_BY(mutex_);
   bool pumping_ ATTIC_GUARDED_BY(mutex_) = false;
   bool closing_ ATTIC_GUARDED_BY(mutex_) = false;

@@ -35,8 +35,7 @@ constexpr int kRoundsForRefusal = 2;
 // What another replica, or the same one later, may answer well.
 bool MayPass(const absl::Status& status) {
   return absl::IsUnavailable(status) || absl::IsAborted(status) ||
-         absl::IsDeadlineExceeded(status) || absl::IsCancelled(status) ||
-         absl::IsUnknown(status);
+         absl::IsDeadlineExceeded(status) || absl::IsCancelled(status) || absl::IsUnknown(status);
 }
 // What no replica answers otherwise.
 bool IsFinal(const absl::Status& status) {
@@ -88,8 +87,12 @@ class Operation {
  public:
   Operation(ClusterCore& core, ClusterSessions& sessions, std::span<const AttendItem> items,
             absl::Time deadline)
-      : core_(core), sessions_(sessions), items_(items), deadline_(deadline),
-        answers_(items.size()), ranges_(items.size()) {}
+      : core_(core),
+        sessions_(sessions),
+        items_(items),
+        deadline_(deadline),
+        answers_(items.size()),
+        ranges_(items.size()) {}
   ~Operation() {
     for (Flight& flight : flights_) Close(flight, NodeLoad::Outcome::kLate);
   }
@@ -116,8 +119,7 @@ class Operation {
     const AttendItem& item = items_[index];
     ATTIC_ASSIGN_OR_RETURN(const auto info, sessions_.Resolve(item.session_id, deadline_));
     ATTIC_RETURN_IF_ERROR(CheckAttend(*info, item));
-    ATTIC_ASSIGN_OR_RETURN(ranges_[index],
-                           ResolveRange(core_, sessions_, *info, item, deadline_));
+    ATTIC_ASSIGN_OR_RETURN(ranges_[index], ResolveRange(core_, sessions_, *info, item, deadline_));
     const auto slots = static_cast<uint32_t>(core_.directory.map()->slots.size());
     for (AttendPart& part : SplitItem(*info, item, ranges_[index])) {
       PartState state{.item = index, .info = info};
@@ -190,8 +192,8 @@ class Operation {
     request.set_epoch(map_->epoch);
     if (deadline_ != absl::InfiniteFuture()) {
       // Of the time left the nodes get nine tenths; the rest is for the way there and back.
-      request.set_budget_us(std::max<int64_t>(
-          1, absl::ToInt64Microseconds((deadline_ - now) * 0.9)));
+      request.set_budget_us(
+          std::max<int64_t>(1, absl::ToInt64Microseconds((deadline_ - now) * 0.9)));
     }
     for (const size_t p : parts) {
       *request.add_items() = wire::ToWire(parts_[p].part.item);
@@ -275,8 +277,7 @@ class Operation {
       core_.directory.Saw(arrival.response->epoch());
       failed = wire::FromWire(arrival.response->error());
     }
-    if (failed.ok() &&
-        static_cast<size_t>(arrival.response->items_size()) != flight.parts.size()) {
+    if (failed.ok() && static_cast<size_t>(arrival.response->items_size()) != flight.parts.size()) {
       failed = absl::InternalError("a node answered another number of items than it was asked");
     }
     bool well = failed.ok();
@@ -365,8 +366,8 @@ absl::StatusOr<PositionRange> ResolveRange(ClusterCore& core, ClusterSessions& s
   const auto known = core.cache.Watermark(info.session_id, item.layer);
   int64_t watermark = known.has_value() ? known->watermark : 0;
   const bool enough = item.range.end <= std::max(watermark, item.min_watermark);
-  const bool fresh = known.has_value() &&
-                     (known->appended_here || absl::Now() - known->seen < kWatermarkAge);
+  const bool fresh =
+      known.has_value() && (known->appended_here || absl::Now() - known->seen < kWatermarkAge);
   if (!enough && !fresh) {
     ATTIC_ASSIGN_OR_RETURN(watermark, sessions.LookUpWatermark(info, item.layer, deadline));
   }
@@ -374,9 +375,9 @@ absl::StatusOr<PositionRange> ResolveRange(ClusterCore& core, ClusterSessions& s
   if (info.replication.shard_tokens > 0 && watermark < item.min_watermark) {
     ATTIC_ASSIGN_OR_RETURN(watermark, sessions.LookUpWatermark(info, item.layer, deadline));
     if (watermark < item.min_watermark) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("min_watermark: ", item.min_watermark,
-                       " asked for, the layer's watermark is ", watermark));
+      return absl::FailedPreconditionError(absl::StrCat("min_watermark: ", item.min_watermark,
+                                                        " asked for, the layer's watermark is ",
+                                                        watermark));
     }
   }
   return ClampRange(item.range, std::max(watermark, item.min_watermark));

@@ -75,10 +75,9 @@ class ClusterClient final : public Client {
                                                    absl::Time deadline) override {
     const CallInProgress call(*this, deadline);
     if (!call.admitted()) {
-      return absl::DeadlineExceededError(
-          absl::StrCat("attend_requests_in_flight_max = ",
-                       core_->options.limits.attend_requests_in_flight_max,
-                       " calls stayed in flight until the deadline"));
+      return absl::DeadlineExceededError(absl::StrCat(
+          "attend_requests_in_flight_max = ", core_->options.limits.attend_requests_in_flight_max,
+          " calls stayed in flight until the deadline"));
     }
     return ClusterAttend(*core_, sessions_, items, deadline);
   }
@@ -134,8 +133,8 @@ class ClusterClient final : public Client {
 
 std::unique_ptr<Client> MakeClusterClient(const ClientOptions& options, NodeLinkFactory factory,
                                           ClusterMap map, std::vector<std::string> seeds) {
-  return std::make_unique<ClusterClient>(std::make_shared<ClusterCore>(
-      options, std::move(factory), std::move(map), std::move(seeds)));
+  return std::make_unique<ClusterClient>(
+      std::make_shared<ClusterCore>(options, std::move(factory), std::move(map), std::move(seeds)));
 }
 
 }  // namespace attic

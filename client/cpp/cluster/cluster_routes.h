@@ -35,8 +35,8 @@ absl::StatusOr<SessionInfo> SessionInfoOf(const SessionDescription& manifest);
 
 // Indices into ClusterMap::nodes.
 struct SlotRoute {
-  std::vector<uint32_t> writers;  // to be written to: not down
-  std::vector<uint32_t> readers;  // of the writers, those that are live
+  std::vector<uint32_t> writers;   // to be written to: not down
+  std::vector<uint32_t> readers;   // of the writers, those that are live
   std::vector<uint32_t> incoming;  // written to as well as it goes
   size_t copies = 0;               // that the map has, nodes that are down included
 };

@@ -99,10 +99,12 @@ class HeadHits {
         rows.insert(rows.end(), row, row + static_cast<ptrdiff_t>(row_bytes));
       }
     };
-    copy([](const SearchAnswer& a) -> const auto& { return a.keys; },
-         info_.fingerprint.head_dim * element, out.keys.emplace_back());
-    copy([](const SearchAnswer& a) -> const auto& { return a.values; },
-         info_.fingerprint.value_dim * element, out.values.emplace_back());
+    copy(
+        [](const SearchAnswer& a) -> const auto& { return a.keys; },
+        info_.fingerprint.head_dim* element, out.keys.emplace_back());
+    copy(
+        [](const SearchAnswer& a) -> const auto& { return a.values; },
+        info_.fingerprint.value_dim* element, out.values.emplace_back());
   }
 
  private:
@@ -173,18 +175,17 @@ class Operation {
     const auto inbox = std::make_shared<Inbox>();
     for (const auto& [p, node] : asked) {
       node->load->Started(1);
-      node->link->Search(RequestFor(request_, parts_[p].part), until,
-                         [inbox, p = p, now, load = node->load](
-                             absl::StatusOr<v1::SearchResponse> response) {
-                           const absl::Time end = absl::Now();
-                           load->Finished(1, end - now,
-                                          response.ok() ? NodeLoad::Outcome::kAnswered
-                                                        : NodeLoad::Outcome::kFailed,
-                                          end);
-                           MutexLock lock(inbox->mutex);
-                           inbox->answers.emplace(p, std::move(response));
-                           inbox->came.NotifyOne();
-                         });
+      node->link->Search(
+          RequestFor(request_, parts_[p].part), until,
+          [inbox, p = p, now, load = node->load](absl::StatusOr<v1::SearchResponse> response) {
+            const absl::Time end = absl::Now();
+            load->Finished(
+                1, end - now,
+                response.ok() ? NodeLoad::Outcome::kAnswered : NodeLoad::Outcome::kFailed, end);
+            MutexLock lock(inbox->mutex);
+            inbox->answers.emplace(p, std::move(response));
+            inbox->came.NotifyOne();
+          });
     }
     MutexLock lock(inbox->mutex);
     while (inbox->answers.size() < asked.size() && absl::Now() < until) {
@@ -196,8 +197,7 @@ class Operation {
 
   absl::Status Take(PartSearch& part, const absl::StatusOr<v1::SearchResponse>& response) {
     absl::StatusOr<SearchAnswer> answer =
-        response.ok() ? wire::FromWire(*response)
-                      : absl::StatusOr<SearchAnswer>(response.status());
+        response.ok() ? wire::FromWire(*response) : absl::StatusOr<SearchAnswer>(response.status());
     if (answer.ok()) {
       if (const absl::Status shape = CheckAnswer(info_, request_, *answer); !shape.ok()) {
         answer = shape;

@@ -10,8 +10,7 @@
 namespace attic {
 namespace {
 
-constexpr absl::StatusCode kBehind[] = {absl::StatusCode::kOutOfRange,
-                                        absl::StatusCode::kNotFound};
+constexpr absl::StatusCode kBehind[] = {absl::StatusCode::kOutOfRange, absl::StatusCode::kNotFound};
 
 v1::ShardCall DescribeCall(const std::string& id) {
   v1::ShardCall call;
@@ -170,9 +169,8 @@ absl::StatusOr<SessionDescription> ClusterSessions::OnAll(
   for (const ShardId& shard : shards) {
     targets.push_back(Target(info, shard, shard_call(ShardSessionId(info.session_id, shard))));
   }
-  const std::vector<ReplicaAnswers> answers =
-      CallReplicas(core_, targets, info.replication.replicas, Audience::kEveryReplica,
-                   prefix_hashes, deadline);
+  const std::vector<ReplicaAnswers> answers = CallReplicas(
+      core_, targets, info.replication.replicas, Audience::kEveryReplica, prefix_hashes, deadline);
   for (const ReplicaAnswers& replicas : answers) {
     const absl::Status status = AllWell(replicas, kBehind);
     if (absl::IsNotFound(status)) core_.cache.Drop(info.session_id);
@@ -244,9 +242,10 @@ absl::StatusOr<SessionDescription> ClusterSessions::Flush(const std::string& ses
   return OnAll(*info, shards, flush, flush, /*prefix_hashes=*/"", deadline);
 }
 
-absl::StatusOr<SessionDescription> ClusterSessions::ExtendPrefix(
-    const std::string& session_id, uint32_t first_block, std::span<const PrefixHash> hashes,
-    absl::Time deadline) {
+absl::StatusOr<SessionDescription> ClusterSessions::ExtendPrefix(const std::string& session_id,
+                                                                 uint32_t first_block,
+                                                                 std::span<const PrefixHash> hashes,
+                                                                 absl::Time deadline) {
   ATTIC_ASSIGN_OR_RETURN(const auto info, Resolve(session_id, deadline));
   if (info->replication.shard_tokens > 0) return Describe(session_id, deadline);
   ATTIC_ASSIGN_OR_RETURN(const auto shards, AllShards(*info, deadline));

@@ -40,8 +40,7 @@ class ClusterSessions {
                                                   uint32_t first_block,
                                                   std::span<const PrefixHash> hashes,
                                                   absl::Time deadline);
-  absl::StatusOr<SessionDescription> RenewLease(const std::string& session_id,
-                                                absl::Time deadline);
+  absl::StatusOr<SessionDescription> RenewLease(const std::string& session_id, absl::Time deadline);
   absl::StatusOr<SessionDescription> Pin(const std::string& session_id, bool pinned,
                                          absl::Time deadline);
   absl::Status Close(const std::string& session_id, absl::Time deadline);
@@ -75,7 +74,8 @@ class ClusterSessions {
   // A call on the manifest and one on each of the shards. Replicas that lack something do not count
   // where another live one answered well.
   absl::StatusOr<SessionDescription> OnAll(const SessionInfo& info, std::span<const ShardId> shards,
-                                           const MakeCall& manifest_call, const MakeCall& shard_call,
+                                           const MakeCall& manifest_call,
+                                           const MakeCall& shard_call,
                                            const std::string& prefix_hashes, absl::Time deadline);
   void NoteWatermarks(const SessionDescription& description);
 

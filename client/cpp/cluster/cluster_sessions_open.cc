@@ -34,9 +34,9 @@ absl::Status CheckOpen(const OpenSessionRequest& request, const Limits& limits) 
     return absl::InvalidArgumentError("fingerprint.kv_heads: must divide q_heads");
   }
   if (f.q_heads > limits.q_heads_max) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "fingerprint.q_heads: ", f.q_heads, " is over the limit q_heads_max of ",
-        limits.q_heads_max));
+    return absl::ResourceExhaustedError(absl::StrCat("fingerprint.q_heads: ", f.q_heads,
+                                                     " is over the limit q_heads_max of ",
+                                                     limits.q_heads_max));
   }
   if (request.stored_layers.empty() || request.stored_layers.size() > limits.layers_max) {
     return absl::InvalidArgumentError(
@@ -161,16 +161,14 @@ absl::StatusOr<SessionDescription> ClusterSessions::OpenAs(const SessionInfo& in
     return Describe(held.session_id, deadline);
   }
   SessionDescription merged = MergeDescriptions(held, manifest, *shards);
-  merged.created = manifest.created && std::all_of(shards->begin(), shards->end(), [](auto& s) {
-                     return s.description.created;
-                   });
+  merged.created = manifest.created && std::all_of(shards->begin(), shards->end(),
+                                                   [](auto& s) { return s.description.created; });
   NoteWatermarks(merged);
   return merged;
 }
 
 absl::StatusOr<std::vector<ShardDescription>> ClusterSessions::OpenShards(
-    const SessionInfo& info, const OpenSessionRequest& request, bool created,
-    absl::Time deadline) {
+    const SessionInfo& info, const OpenSessionRequest& request, bool created, absl::Time deadline) {
   std::vector<ShardId> shards;
   std::vector<ShardTarget> targets;
   for (const uint32_t layer : info.layers) {
@@ -227,13 +225,13 @@ absl::Status ClusterSessions::EvenPrefix(const SessionInfo& info, const OpenSess
     cuts.push_back({.slot = targets[i].slot, .call = std::move(cut)});
     hashes.push_back({.slot = targets[i].slot, .call = std::move(extend)});
   }
-  const auto kept = std::span(request.prefix_hashes)
-                        .subspan(static_cast<size_t>(common) / kPrefixBlockTokens);
+  const auto kept =
+      std::span(request.prefix_hashes).subspan(static_cast<size_t>(common) / kPrefixBlockTokens);
   for (const bool cutting : {true, false}) {
     if (!cutting && kept.empty()) break;
-    const std::vector<ReplicaAnswers> done = CallReplicas(
-        core_, cutting ? cuts : hashes, info.replication.replicas, Audience::kEveryReplica,
-        cutting ? "" : wire::ToWire(kept), deadline);
+    const std::vector<ReplicaAnswers> done =
+        CallReplicas(core_, cutting ? cuts : hashes, info.replication.replicas,
+                     Audience::kEveryReplica, cutting ? "" : wire::ToWire(kept), deadline);
     for (const ReplicaAnswers& replicas : done) ATTIC_RETURN_IF_ERROR(AllWell(replicas));
   }
   for (ReplicaAnswers& replicas : answers) {
@@ -285,8 +283,7 @@ absl::StatusOr<SessionDescription> ClusterSessions::Fork(const std::string& sess
   fork.pinned = false;
   const absl::Status there = ReadManifest(fork.session_id, deadline).status();
   if (there.ok()) {
-    return absl::AlreadyExistsError(
-        absl::StrCat("new_session_id: ", fork.session_id, " is taken"));
+    return absl::AlreadyExistsError(absl::StrCat("new_session_id: ", fork.session_id, " is taken"));
   }
   if (!absl::IsNotFound(there)) return there;
   const OpenSessionRequest request{.session_id = fork.session_id,
@@ -313,8 +310,10 @@ absl::StatusOr<SessionDescription> ClusterSessions::Fork(const std::string& sess
   return merged;
 }
 
-absl::StatusOr<std::vector<ShardDescription>> ClusterSessions::ForkShards(
-    const SessionInfo& source, const SessionInfo& fork, int64_t position, absl::Time deadline) {
+absl::StatusOr<std::vector<ShardDescription>> ClusterSessions::ForkShards(const SessionInfo& source,
+                                                                          const SessionInfo& fork,
+                                                                          int64_t position,
+                                                                          absl::Time deadline) {
   std::vector<ShardId> shards;
   std::vector<ShardTarget> targets;
   for (const BlockStretch& stretch :
@@ -344,8 +343,8 @@ absl::StatusOr<std::vector<ShardDescription>> ClusterSessions::ForkShards(
                                              absl::StatusCode::kAlreadyExists};
     absl::Status status = AllWell(answers[i], kIgnored);
     if (absl::IsNotFound(status) && shards[i].block > 0) {
-      status = absl::OutOfRangeError(
-          absl::StrCat("position: ", position, " is beyond the watermark"));
+      status =
+          absl::OutOfRangeError(absl::StrCat("position: ", position, " is beyond the watermark"));
     }
     ATTIC_RETURN_IF_ERROR(status);
     ATTIC_ASSIGN_OR_RETURN(SessionDescription one, Furthest(answers[i]));

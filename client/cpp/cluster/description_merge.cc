@@ -29,12 +29,13 @@ LayerDescription MergeLayer(const SessionInfo& info, uint32_t layer,
   for (uint32_t head = 0; head < info.fingerprint.kv_heads; ++head) heads[head];
   for (const ShardDescription& shard : shards) {
     if (shard.shard.layer != layer || shard.description.layers.empty()) continue;
-    heads[shard.shard.kv_head].Add(shard.description.layers.front(),
-                                   info.replication.shard_tokens);
+    heads[shard.shard.kv_head].Add(shard.description.layers.front(), info.replication.shard_tokens);
   }
-  LayerDescription merged{
-      .layer = layer, .watermark = kNoLimit, .indexed_tokens = kNoLimit, .tail_tokens = 0,
-      .durable_watermark = kNoLimit};
+  LayerDescription merged{.layer = layer,
+                          .watermark = kNoLimit,
+                          .indexed_tokens = kNoLimit,
+                          .tail_tokens = 0,
+                          .durable_watermark = kNoLimit};
   for (const auto& [head, progress] : heads) {
     merged.watermark = std::min(merged.watermark, progress.watermark);
     merged.durable_watermark = std::min(merged.durable_watermark, progress.durable);

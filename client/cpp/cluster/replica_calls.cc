@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
 #include "client/cpp/rpc.h"
 #include "wire/convert.h"
 
@@ -34,9 +35,17 @@ struct Inbox {
   size_t missing ATTIC_GUARDED_BY(mutex) = 0;
 };
 
-bool MayRepeat(const absl::Status& status) {
-  return absl::IsUnavailable(status) || absl::IsAborted(status) ||
-         absl::IsDeadlineExceeded(status);
+// Whether the node is to be asked again.
+bool IsOpen(const ReplicaAnswer& answer) {
+  if (answer.not_filled) return answer.live;
+  const absl::Status status = answer.answer.status();
+  return absl::IsUnavailable(status) || absl::IsAborted(status) || absl::IsDeadlineExceeded(status);
+}
+
+absl::StatusOr<SessionDescription> ResultOf(const v1::ShardResult& result) {
+  ATTIC_RETURN_IF_ERROR(wire::FromWire(result.error()));
+  if (!result.has_session()) return SessionDescription();  // of a close
+  return wire::FromWire(result.session());
 }
 
 class Rounds {
@@ -68,9 +77,9 @@ class Rounds {
     Settle();
     for (ReplicaAnswers& answers : answers_) {
       if (!answers.empty()) continue;
-      answers.push_back({.live = true,
-                         .answer = absl::UnavailableError(
-                             "no replica of the session is there and up to date")});
+      answers.push_back(
+          {.live = true,
+           .answer = absl::UnavailableError("no replica of the session is there and up to date")});
     }
     return std::move(answers_);
   }
@@ -78,7 +87,7 @@ class Rounds {
  private:
   const ReplicaAnswer* Answered(size_t target, const std::string& node_id) const {
     for (const ReplicaAnswer& answer : answers_[target]) {
-      if (answer.node_id == node_id && !MayRepeat(answer.answer.status())) return &answer;
+      if (answer.node_id == node_id && !IsOpen(answer)) return &answer;
     }
     return nullptr;
   }
@@ -89,8 +98,7 @@ class Rounds {
   bool HasLiveAnswer(size_t target) const {
     return std::any_of(answers_[target].begin(), answers_[target].end(),
                        [](const ReplicaAnswer& answer) {
-                         return answer.live && !answer.incoming &&
-                                !MayRepeat(answer.answer.status());
+                         return answer.live && !answer.incoming && !IsOpen(answer);
                        });
   }
 
@@ -108,8 +116,7 @@ class Rounds {
         answer.incoming = among(route.incoming, answer.node_id);
       }
       std::erase_if(answers_[t], [&](const ReplicaAnswer& answer) {
-        return MayRepeat(answer.answer.status()) && !answer.incoming &&
-               !among(route.writers, answer.node_id);
+        return IsOpen(answer) && !answer.incoming && !among(route.writers, answer.node_id);
       });
     }
   }
@@ -183,8 +190,7 @@ class Rounds {
   void Wait(Inbox& inbox, const std::vector<Message>& messages, absl::Time until) {
     MutexLock lock(inbox.mutex);
     while (inbox.missing > 0 && absl::Now() < until) {
-      inbox.came.WaitFor(inbox.mutex,
-                         WaitTime(std::min(until, absl::Now() + kMapPollInterval)));
+      inbox.came.WaitFor(inbox.mutex, WaitTime(std::min(until, absl::Now() + kMapPollInterval)));
       const std::shared_ptr<const ClusterMap> newer = core_.directory.map();
       if (newer->epoch == map_->epoch) continue;
       size_t waited_for = 0;
@@ -211,11 +217,12 @@ class Rounds {
         answer.answer = results.status();
       } else if (i < static_cast<size_t>(results->results_size())) {
         const v1::ShardResult& result = results->results(static_cast<int>(i));
-        const absl::Status status = wire::FromWire(result.error());
-        answer.answer = status.ok() ? wire::FromWire(result.session())
-                                    : absl::StatusOr<SessionDescription>(status);
+        answer.answer = ResultOf(result);
       }
-      repeat_ = repeat_ || (!answer.incoming && MayRepeat(answer.answer.status()));
+      // A node that is being filled says so of what it does not have yet.
+      answer.not_filled = results.ok() && node.state == NodeState::kRepairing &&
+                          absl::IsUnavailable(answer.answer.status());
+      repeat_ = repeat_ || (!answer.incoming && IsOpen(answer));
       // The latest word of a node counts.
       ReplicaAnswers& answers = answers_[message.targets[i]];
       std::erase_if(answers, [&](const ReplicaAnswer& a) { return a.node_id == node.id; });

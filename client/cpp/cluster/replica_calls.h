@@ -27,6 +27,7 @@ struct ReplicaAnswer {
   std::string node_id;
   bool live = false;  // by the map it was called with
   bool incoming = false;
+  bool not_filled = false;                    // it is being repaired and has not got this yet
   absl::StatusOr<SessionDescription> answer;  // of a close, an empty description
 };
 using ReplicaAnswers = std::vector<ReplicaAnswer>;  // of one target

@@ -36,10 +36,12 @@ void SessionCache::Put(std::shared_ptr<const SessionInfo> info, absl::Time now) 
     entry = &entries_[id];
     entry->order = order_.insert(order_.end(), id);
     entry->renewed = now;
-  } else if (*entry->info != *info) {
+    entry->generation = ++generations_;
+  } else if (SessionInfo same = *info; same.pinned = entry->info->pinned, same != *entry->info) {
     // Another session of the same id.
     entry->watermarks.clear();
     entry->blocks.clear();
+    entry->generation = ++generations_;
   }
   entry->info = std::move(info);
   entry->used = now;
@@ -77,6 +79,7 @@ void SessionCache::NoteTruncated(const std::string& session_id, int64_t position
   MutexLock lock(mutex_);
   Entry* const entry = FindEntry(session_id);
   if (entry == nullptr) return;
+  entry->generation = ++generations_;
   for (auto& [layer, known] : entry->watermarks) {
     known.watermark = std::min(known.watermark, position);
   }
@@ -96,6 +99,12 @@ std::optional<KnownWatermark> SessionCache::Watermark(const std::string& session
   const auto known = entry->watermarks.find(layer);
   if (known == entry->watermarks.end()) return std::nullopt;
   return known->second;
+}
+
+uint64_t SessionCache::Generation(const std::string& session_id) const {
+  MutexLock lock(mutex_);
+  const Entry* const entry = FindEntry(session_id);
+  return entry == nullptr ? 0 : entry->generation;
 }
 
 uint32_t SessionCache::BlocksOpened(const std::string& session_id, uint32_t layer) const {

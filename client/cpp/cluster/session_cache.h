@@ -44,6 +44,9 @@ class SessionCache {
   void NoteTruncated(const std::string& session_id, int64_t position);
   std::optional<KnownWatermark> Watermark(const std::string& session_id, uint32_t layer) const;
 
+  // Changes whenever positions of the session may have been given up: it was cut, or forgotten.
+  uint64_t Generation(const std::string& session_id) const;
+
   // Blocks [0, count) of a layer have been opened by this client, or seen.
   uint32_t BlocksOpened(const std::string& session_id, uint32_t layer) const;
   void NoteBlocksOpened(const std::string& session_id, uint32_t layer, uint32_t count);
@@ -57,6 +60,7 @@ class SessionCache {
     std::shared_ptr<const SessionInfo> info;
     std::map<uint32_t, KnownWatermark> watermarks;  // by layer
     std::map<uint32_t, uint32_t> blocks;            // by layer
+    uint64_t generation = 0;
     absl::Time used;
     absl::Time renewed;
     std::list<std::string>::iterator order;
@@ -69,6 +73,7 @@ class SessionCache {
   mutable Mutex mutex_;
   std::unordered_map<std::string, Entry> entries_ ATTIC_GUARDED_BY(mutex_);
   std::list<std::string> order_ ATTIC_GUARDED_BY(mutex_);  // least recently used first
+  uint64_t generations_ ATTIC_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace attic

@@ -23,17 +23,16 @@ absl::Status CheckBatch(const SessionInfo& info, const AppendBatch& batch, const
   }
   if (batch.count == 0) return absl::InvalidArgumentError("count: must not be 0");
   if (batch.count > limits.append_tokens_max) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("count: ", batch.count, " is over the limit append_tokens_max of ",
-                     limits.append_tokens_max));
+    return absl::ResourceExhaustedError(absl::StrCat("count: ", batch.count,
+                                                     " is over the limit append_tokens_max of ",
+                                                     limits.append_tokens_max));
   }
   if (batch.begin_position < 0) {
     return absl::InvalidArgumentError("begin_position: must not be negative");
   }
   if (batch.begin_position > limits.session_tokens_max - static_cast<int64_t>(batch.count)) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("begin_position: over the limit session_tokens_max of ",
-                     limits.session_tokens_max));
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "begin_position: over the limit session_tokens_max of ", limits.session_tokens_max));
   }
   const size_t row = batch.count * f.kv_heads * ElementBytes(f.element_type);
   ATTIC_RETURN_IF_ERROR(CheckBytes("keys", batch.keys.size(), row * f.head_dim));
@@ -83,22 +82,19 @@ absl::StatusOr<std::vector<ShardAppend>> SplitBatch(const SessionInfo& info,
     const auto first = static_cast<size_t>(block.range.begin - batch.begin_position);
     const auto count = static_cast<size_t>(block.range.end - block.range.begin);
     for (uint32_t head = 0; head < f.kv_heads; ++head) {
-      ShardAppend append{
-          .shard = {.layer = batch.layer, .kv_head = head, .block = block.block},
-          .block_begin = block.block_begin,
-          .request = {}};
+      ShardAppend append{.shard = {.layer = batch.layer, .kv_head = head, .block = block.block},
+                         .block_begin = block.block_begin,
+                         .request = {}};
       v1::AppendRequest& request = append.request;
       request.set_session_id(ShardSessionId(info.session_id, append.shard));
       request.set_layer(batch.layer);
       request.set_begin_position(block.local().begin);
       request.set_count(static_cast<uint32_t>(count));
-      request.set_keys(
-          HeadRows(batch.keys, f.kv_heads, head, f.head_dim * element, first, count));
+      request.set_keys(HeadRows(batch.keys, f.kv_heads, head, f.head_dim * element, first, count));
       request.set_values(
           HeadRows(batch.values, f.kv_heads, head, f.value_dim * element, first, count));
       if (block.block == blocks.back().block) {
-        request.set_query_sample(
-            HeadRows(samples, f.kv_heads, head, sample_row, 0, sample_count));
+        request.set_query_sample(HeadRows(samples, f.kv_heads, head, sample_row, 0, sample_count));
       }
       appends.push_back(std::move(append));
     }

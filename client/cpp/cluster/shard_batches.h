@@ -24,8 +24,7 @@ struct ShardAppend {
 // own query heads, with the last of its blocks. INVALID_ARGUMENT or RESOURCE_EXHAUSTED as a store
 // answers to a batch of the wrong shape.
 absl::StatusOr<std::vector<ShardAppend>> SplitBatch(const SessionInfo& info,
-                                                    const AppendBatch& batch,
-                                                    const Limits& limits);
+                                                    const AppendBatch& batch, const Limits& limits);
 
 }  // namespace attic
 

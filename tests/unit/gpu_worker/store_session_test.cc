@@ -26,11 +26,11 @@ class StoreSessionTest : public testing::Test {
     return *std::move(session);
   }
   // Appends tokens whose keys and values count up, so that their order can be checked.
-  absl::Status Append(StoreSession& session, size_t slot, size_t count, size_t samples) {
+  absl::Status Append(StoreSession& session, size_t stored_layer, size_t count, size_t samples) {
     std::vector<float> rows(count * 4);
     for (float& x : rows) x = next_++;
     const auto bytes = std::as_bytes(std::span(rows));
-    return session.Append(slot, count, bytes, bytes, std::vector<float>(samples * 8, 1.0f));
+    return session.Append(stored_layer, count, bytes, bytes, std::vector<float>(samples * 8, 1.0f));
   }
   int64_t Held(const std::string& id, uint32_t layer) {
     return client_.sessions.at(id).layers.at(layer).tokens;
@@ -82,7 +82,7 @@ TEST_F(StoreSessionTest, AttendsInBatches) {
   ASSERT_TRUE(Append(*session, 0, 20, 0).ok());
   const std::vector<float> queries(300 * 8, 0.1f);
   StoreAnswer answer;
-  StoreQuestion question{.slot = 1,
+  StoreQuestion question{.stored_layer = 1,
                          .count = 300,
                          .queries = queries.data(),
                          .range = {3, 20},

@@ -160,9 +160,9 @@ TEST_F(ClusterClientTest, GoesOnWhenANodeDiesBetweenAppendsAndAnswers) {
     ExpectSame(id);
     ASSERT_EQ(Append(id, 50), absl::OkStatus());
     // Nobody says yet that the node is gone: the append waits for the map.
-    EXPECT_EQ(absl::IsDeadlineExceeded(
-                  stream_->Flush(absl::Now() + absl::Milliseconds(100)).status()),
-              concerned);
+    EXPECT_EQ(
+        absl::IsDeadlineExceeded(stream_->Flush(absl::Now() + absl::Milliseconds(100)).status()),
+        concerned);
     cluster_->SetState(victim, NodeState::kDown);
     ASSERT_EQ(Flush(), absl::OkStatus());
     ExpectSame(id);
@@ -231,8 +231,8 @@ TEST_F(ClusterClientTest, SlotsMoveWhileTokensCome) {
     // In a quarter of the slots the node comes in, is filled and replaces the last replica.
     cluster_->ChangeMap([&](ClusterMap& map) {
       for (SlotAssignment& slot : map.slots) {
-        const bool there = std::find(slot.replicas.begin(), slot.replicas.end(), moving) !=
-                           slot.replicas.end();
+        const bool there =
+            std::find(slot.replicas.begin(), slot.replicas.end(), moving) != slot.replicas.end();
         if (!there && random_() % 2 == 0) slot.incoming = {static_cast<uint32_t>(moving)};
       }
     });
@@ -284,8 +284,8 @@ TEST_F(ClusterClientTest, RandomFaultsChangeNoAnswer) {
           cluster_->SetState(node, NodeState::kDown);
           down[node] = true;
         } else {
-          const size_t back = static_cast<size_t>(
-              std::find(down.begin(), down.end(), true) - down.begin());
+          const size_t back =
+              static_cast<size_t>(std::find(down.begin(), down.end(), true) - down.begin());
           ASSERT_EQ(Flush(), absl::OkStatus());
           cluster_->node(back).Restart();
           cluster_->SetState(back, NodeState::kRepairing);
@@ -447,8 +447,7 @@ TEST_F(ClusterClientTest, PrefixesAreReusedByAllHeadsAlike) {
   const auto slot = SlotOfShard(PlacementKey("a", first.prefix_hashes), shard, 64);
   for (const std::string id : {"a", "b"}) {
     const uint32_t node = cluster_->map()->slots[slot].replicas[1];
-    ASSERT_TRUE(
-        cluster_->node(node).store()->TruncateSession(ShardSessionId(id, shard), 300).ok());
+    ASSERT_TRUE(cluster_->node(node).store()->TruncateSession(ShardSessionId(id, shard), 300).ok());
   }
   OpenSessionRequest third = second;
   third.session_id = "c";

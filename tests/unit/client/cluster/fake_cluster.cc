@@ -146,9 +146,9 @@ class FakeLink final : public NodeLink {
 
   void GetMap(const v1::GetMapRequest& request, absl::Time,
               LinkDone<v1::GetMapResponse> done) override {
-    Run<v1::GetMapResponse>(std::move(done), [this, request](SessionStore&) {
+    Run<v1::GetMapResponse>(std::move(done), [node = &node_, request](SessionStore&) {
       v1::GetMapResponse response;
-      const auto map = node_.map();
+      const auto map = node->map();
       if (map->epoch > request.known_epoch()) *response.mutable_map() = wire::ToWire(*map);
       return absl::StatusOr<v1::GetMapResponse>(response);
     });
@@ -156,7 +156,7 @@ class FakeLink final : public NodeLink {
   void CallShards(const v1::ShardCalls& request, absl::Time,
                   LinkDone<v1::ShardResults> done) override {
     Run<v1::ShardResults>(std::move(done),
-                          [this, request](SessionStore&) { return node_.Answer(request); });
+                          [node = &node_, request](SessionStore&) { return node->Answer(request); });
   }
   void List(const v1::ListRequest& request, absl::Time, LinkDone<v1::ListResponse> done) override {
     Run<v1::ListResponse>(std::move(done), [request](SessionStore& store) {
@@ -176,8 +176,7 @@ class FakeLink final : public NodeLink {
           return response;
         });
   }
-  void GetStatus(const v1::GetStatusRequest&, absl::Time,
-                 LinkDone<v1::StoreStatus> done) override {
+  void GetStatus(const v1::GetStatusRequest&, absl::Time, LinkDone<v1::StoreStatus> done) override {
     Run<v1::StoreStatus>(std::move(done), [](SessionStore& store) {
       return absl::StatusOr<v1::StoreStatus>(wire::ToWire(store.Status()));
     });
@@ -195,7 +194,7 @@ class FakeLink final : public NodeLink {
   }
   uint64_t Attend(v1::AttendRequest request, LinkDone<v1::AttendResponse> done) override {
     Run<v1::AttendResponse>(std::move(done),
-                            [this, request](SessionStore&) { return node_.Answer(request); });
+                            [node = &node_, request](SessionStore&) { return node->Answer(request); });
     return 1;
   }
   void Abandon(uint64_t) override {}
@@ -205,8 +204,7 @@ class FakeLink final : public NodeLink {
 
  private:
   template <typename Response>
-  void Run(LinkDone<Response> done,
-           std::function<absl::StatusOr<Response>(SessionStore&)> body) {
+  void Run(LinkDone<Response> done, std::function<absl::StatusOr<Response>(SessionStore&)> body) {
     node_.Schedule([node = &node_, done = std::move(done), body = std::move(body)] {
       const std::shared_ptr<SessionStore> store = node->store();
       if (store == nullptr) return done(Dead());
@@ -215,7 +213,7 @@ class FakeLink final : public NodeLink {
     });
   }
 
-  FakeNode& node_;  // outlives all links
+  FakeNode& node_;  // outlives all links, and the calls that are still going on when one goes
 };
 
 FakeNode::FakeNode(std::string id, const SessionStoreOptions& options, const SharedMap& map)
@@ -318,6 +316,13 @@ absl::Status FakeNode::CheckEpoch(uint64_t epoch, int64_t slot) const {
   return absl::AbortedError("stale epoch");
 }
 
+absl::Status FakeNode::Missing(const absl::Status& status) const {
+  const auto known = map();
+  const int64_t self = known->FindNode(id_);
+  if (!absl::IsNotFound(status) || known->nodes[self].state == NodeState::kLive) return status;
+  return absl::UnavailableError("the session is not on this node, which is not filled yet");
+}
+
 absl::StatusOr<v1::ShardResults> FakeNode::Answer(const v1::ShardCalls& calls) {
   const std::shared_ptr<SessionStore> store = this->store();
   if (store == nullptr) return Dead();
@@ -332,8 +337,8 @@ absl::StatusOr<v1::ShardResults> FakeNode::Answer(const v1::ShardCalls& calls) {
     const absl::StatusOr<SessionDescription> answer =
         allowed.ok() ? AnswerCall(*store, call, hashes)
                      : absl::StatusOr<SessionDescription>(allowed);
-    if (answer.ok()) *result.mutable_session() = wire::ToWire(*answer);
-    if (!answer.ok()) *result.mutable_error() = wire::ToWire(answer.status());
+    if (answer.ok() && !call.has_close()) *result.mutable_session() = wire::ToWire(*answer);
+    if (!answer.ok()) *result.mutable_error() = wire::ToWire(Missing(answer.status()));
   }
   return results;
 }
@@ -377,7 +382,7 @@ v1::AppendResponse FakeNode::Answer(const v1::AppendRequest& request) {
     response.set_watermark(ack->watermark);
     response.set_durable_watermark(ack->durable_watermark);
   } else {
-    *response.mutable_error() = wire::ToWire(ack.status());
+    *response.mutable_error() = wire::ToWire(Missing(ack.status()));
   }
   return response;
 }
@@ -395,14 +400,15 @@ FakeCluster::FakeCluster(size_t nodes, uint32_t replicas, uint64_t seed,
   }
   for (size_t s = 0; s < kSlots; ++s) {
     std::shuffle(order.begin(), order.end(), random);
-    map.slots.push_back({.replicas = {order.begin(), order.begin() + replicas},
-                         .incoming = {},
-                         .epoch = 1});
+    map.slots.push_back(
+        {.replicas = {order.begin(), order.begin() + replicas}, .incoming = {}, .epoch = 1});
   }
   ATTIC_CHECK(ValidateClusterMap(map).ok());
   map_.Set(map);
+  SessionStoreOptions of_node = options;
+  of_node.node_of_cluster = true;
   for (const ClusterNode& node : map.nodes) {
-    nodes_.push_back(std::make_unique<FakeNode>(node.id, options, map_));
+    nodes_.push_back(std::make_unique<FakeNode>(node.id, of_node, map_));
   }
 }
 

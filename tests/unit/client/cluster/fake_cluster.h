@@ -71,6 +71,8 @@ class FakeNode {
   std::shared_ptr<const ClusterMap> map() const;
   // ABORTED or UNAVAILABLE when a write by this epoch is not to be taken; slot: -1 for any.
   absl::Status CheckEpoch(uint64_t epoch, int64_t slot) const;
+  // What is said of a session that is not there: UNAVAILABLE while the node is being filled.
+  absl::Status Missing(const absl::Status& status) const;
   absl::StatusOr<v1::ShardResults> Answer(const v1::ShardCalls& calls);
   absl::StatusOr<v1::AttendResponse> Answer(const v1::AttendRequest& request);
   v1::AppendResponse Answer(const v1::AppendRequest& request);
