@@ -24,11 +24,11 @@ constexpr size_t kInventoryEntries = 1024;
 // call. Lives as long as a worker.
 class CallBatch : public std::enable_shared_from_this<CallBatch> {
  public:
-  CallBatch(grpc::CallbackServerContext* context, const ShardContext& server,
-            const v1::ShardCalls* request, v1::ShardResults* response,
+  CallBatch(grpc::CallbackServerContext* context, grpc::ServerUnaryReactor* reactor,
+            const ShardContext& server, const v1::ShardCalls* request, v1::ShardResults* response,
             std::vector<PrefixHash> shared_hashes)
       : context_(context),
-        reactor_(context->DefaultReactor()),
+        reactor_(reactor),
         server_(server),
         deadline_(DeadlineOf(*context)),
         request_(*request),
@@ -159,7 +159,8 @@ grpc::ServerUnaryReactor* ShardServiceImpl::Call(grpc::CallbackServerContext* co
   auto shared_hashes = CheckCalls(*request, context_.limits);
   if (!shared_hashes.ok()) return Refuse(context, shared_hashes.status());
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-  std::make_shared<CallBatch>(context, context_, request, response, *std::move(shared_hashes))
+  std::make_shared<CallBatch>(context, reactor, context_, request, response,
+                              *std::move(shared_hashes))
       ->Start();
   return reactor;
 }
