@@ -25,11 +25,12 @@ constexpr size_t kInventoryEntries = 1024;
 // worker.
 class CallBatch : public std::enable_shared_from_this<CallBatch> {
  public:
-  CallBatch(grpc::CallbackServerContext* context, const ShardContext& server,
-            const CallTimer& timer, const v1::ShardCalls* request, v1::ShardResults* response,
+  CallBatch(grpc::CallbackServerContext* context, grpc::ServerUnaryReactor* reactor,
+            const ShardContext& server, const CallTimer& timer, const v1::ShardCalls* request,
+            v1::ShardResults* response,
             std::vector<PrefixHash> shared_hashes)
       : context_(context),
-        reactor_(context->DefaultReactor()),
+        reactor_(reactor),
         server_(server),
         timer_(timer),
         deadline_(DeadlineOf(*context)),
@@ -178,7 +179,7 @@ grpc::ServerUnaryReactor* ShardServiceImpl::Call(grpc::CallbackServerContext* co
   auto shared_hashes = CheckCalls(*request, context_.limits);
   if (!shared_hashes.ok()) return Refuse(context, timer, shared_hashes.status());
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-  std::make_shared<CallBatch>(context, context_, timer, request, response,
+  std::make_shared<CallBatch>(context, reactor, context_, timer, request, response,
                               *std::move(shared_hashes))
       ->Start();
   return reactor;
