@@ -164,6 +164,10 @@ class Load:
         self._cluster = cluster
         self.process.wait_for_line("loaded", timeout=120)
 
+    def go(self):
+        """Of a load that waits."""
+        self.process.write("go")
+
     def mark(self, name):
         self.process.write(f"mark {name}")
 

@@ -97,18 +97,26 @@ def test_two_writers():
             near = [*names[:size], "client"] + choose.choice([["etcd"], []])
             far = [h for h in [*names, "client2", "etcd"] if h not in near]
             one_way = choose.random() < 0.3
+            replicas = choose.choice([2, 3])
             # Both must have found the cluster before it is torn.
-            loads = [Load(cluster, "--tokens", 0, "--replicas", choose.choice([2, 3]),
+            loads = [Load(cluster, "--tokens", 0, "--replicas", replicas, "--wait",
                           "--content-seed", seed, "--write-pause-ms", 20, "--timeout", 5,
                           "--readers", 1, "--read-pause-ms", 50, "--sessions", 4,
                           host=host, name=f"two-{fault}", log_name=f"two-{fault}-{seed}")
                      for seed, host in ((1, "client"), (2, "client2"))]
             try:
+                torn_first = choose.random() < 0.5
+                if not torn_first:
+                    for load in choose.sample(loads, 2):
+                        load.go()
                 for a in near:
                     for b in far:
                         cluster.network.cut(a, b)
                         if not one_way:
                             cluster.network.cut(b, a)
+                if torn_first:
+                    for load in choose.sample(loads, 2):
+                        load.go()
                 time.sleep(choose.uniform(1, 4 * cluster.lease_s))
                 cluster.network.heal()
                 cluster.wait_until_settled()
