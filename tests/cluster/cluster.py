@@ -146,6 +146,23 @@ class Cluster:
     def wait_until_settled(self, timeout=SETTLE_TIMEOUT_S):
         return self.wait_until(self.settled, timeout)
 
+    def wait_until_read(self, session, timeout=900):
+        """Returns when a session has tokens, gets no more, and all are indexed."""
+        deadline = time.monotonic() + timeout
+        before = None
+        while time.monotonic() < deadline:
+            described = self.attic("sessions", "describe", session, "--json", "--server",
+                                   self.addresses(), check=False)
+            status = self.attic("status", "--json", "--server", self.addresses(), check=False)
+            if described.returncode == 0 and status.returncode == 0:
+                watermark = json.loads(described.stdout)["watermark"]
+                if (watermark > 0 and watermark == before and
+                        json.loads(status.stdout)["pending_segments"] == 0):
+                    return
+                before = watermark
+            time.sleep(0.2)
+        raise AssertionError(f"waited {timeout} s for {session}; logs in {self.keep_logs()}")
+
     def keep_logs(self):
         kept = Path(tempfile.mkdtemp(prefix="attic_cluster_logs_"))
         for log in self.folder.glob("*.log"):

@@ -20,10 +20,14 @@ PROBES = 16
 OUTPUT_ERROR_MAX = 1e-5
 
 
+def command(*options):
+    return [ATTIC, "demo", "--model", ROOT / "model/recall", "--json", "--probes", str(PROBES),
+            *options]
+
+
 def run_demo(*options):
     done = subprocess.run(
-        [ATTIC, "demo", "--model", ROOT / "model/recall", "--json", "--probes", str(PROBES),
-         *options], stdout=subprocess.PIPE, text=True, check=False)
+        command(*options), stdout=subprocess.PIPE, text=True, check=False)
     # 3: answers were wrong; they are reported.
     if done.returncode not in (0, 3):
         sys.exit(f"attic demo {' '.join(options)} failed")
@@ -39,9 +43,8 @@ def output_difference(one, other):
     return worst
 
 
-def compare(stores, options):
-    one = run_demo(*options)
-    cluster = run_demo("--cluster", str(stores), *options)
+def compare(one, cluster, stores):
+    """Reports of the demo on one store and on a cluster."""
     pairs = list(zip(one["rows"], cluster["rows"], strict=True))
     return {
         "stores": stores,
@@ -89,7 +92,9 @@ def main():
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--stores", type=int, default=3)
     arguments, options = parser.parse_known_args()
-    report = compare(arguments.stores, options)
+    one = run_demo(*options)
+    report = compare(one, run_demo("--cluster", str(arguments.stores), *options),
+                     arguments.stores)
     if arguments.json:
         print(json.dumps(report))
     else:

@@ -4,23 +4,55 @@
     ATTIC_FAULTS=full python -m pytest tests/cluster  what ./run faults runs: 100 kills, 50 partitions
 """
 
+import json
 import os
 import random
 import signal
 import time
 
+import cluster_demo
 import network
 import pytest
 from cluster import Cluster, Load, log, totals
+from processes import Process
 
 FULL = os.environ.get("ATTIC_FAULTS") == "full"
 SEED = int(os.environ.get("ATTIC_SEED", "1"))
 KILLS = 100 if FULL else 6
 PARTITIONS = 50 if FULL else 6
 ETCD_OUTAGE_S = 60 if FULL else 8
+SIZE = [] if FULL else ["--tokens", "98304", "--questions", "4"]  # of the demo
 OUTAGE_MS_MAX = 2000  # of a stream of answers, when a store is killed
 
 pytestmark = pytest.mark.skipif(network.available() is not None, reason=str(network.available()))
+
+
+@pytest.fixture(scope="module")
+def one_store_demo():
+    """The demo's report on one store."""
+    return cluster_demo.run_demo(*SIZE)
+
+
+@pytest.mark.parametrize("stores", [3, 5])
+def test_demo(stores, one_store_demo):
+    """The demo in a cluster, of which a store is killed while questions are asked: the same answers
+    as of one store, exact outputs to 1e-5."""
+    with Cluster(stores) as cluster:
+        demo = Process(
+            cluster.network.command("client", cluster_demo.command(
+                "--store", cluster.addresses(), *SIZE)), cluster.folder / "demo.log")
+        try:
+            cluster.wait_until_read("demo")
+            victim = random.Random(SEED).choice(sorted(cluster.stores))
+            cluster.kill_store(victim)
+            asking = demo.running()
+            assert demo.wait(timeout=900) == 0, demo.log_tail()
+        finally:
+            demo.kill()
+    assert asking
+    report = cluster_demo.compare(one_store_demo, json.loads("\n".join(demo.lines)), stores)
+    log(f"{victim} was killed: {report}")
+    assert cluster_demo.passed(report)
 
 
 def assert_nothing_wrong(report):

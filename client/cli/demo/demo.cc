@@ -115,6 +115,9 @@ absl::Status Demo::Phase(const std::string& name, absl::Status (Demo::*body)()) 
 }
 
 absl::Status Demo::CheckOptions() const {
+  if (!options_.store_addresses.empty() && (options_.cluster_stores > 0 || options_.durable)) {
+    return absl::InvalidArgumentError("--store: is not started, or killed, by the demo");
+  }
   if (options_.cluster_stores > 0 && options_.durable) {
     return absl::InvalidArgumentError("--durable: kills the only store, not one of a cluster");
   }
@@ -150,7 +153,8 @@ absl::Status Demo::HideNeedlesInText() {
 }
 
 absl::Status Demo::StartProcesses() {
-  ATTIC_ASSIGN_OR_RETURN(stores_, DemoStores::Start({.cluster_stores = options_.cluster_stores,
+  ATTIC_ASSIGN_OR_RETURN(stores_, DemoStores::Start({.addresses = options_.store_addresses,
+                                                     .cluster_stores = options_.cluster_stores,
                                                      .durable = options_.durable,
                                                      .store_arguments = options_.store_arguments}));
   ATTIC_ASSIGN_OR_RETURN(store_, ConnectClient({.address = stores_->addresses()}));

@@ -24,6 +24,8 @@ struct DemoOptions {
   bool quiet = false;         // no progress on stderr
   // What is read is durable, and the store is killed between reading and asking.
   bool durable = false;
+  // Stores that are there already, with commas between; empty: they are started.
+  std::string store_addresses;
   // Of a cluster instead of one store, with two replicas; one is killed while questions are asked.
   size_t cluster_stores = 0;
   // Queries made up from the seed that are answered exactly in the end, so that runs can be

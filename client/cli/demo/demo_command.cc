@@ -53,6 +53,10 @@ void AddDemoCommand(CLI::App& app, SelectedCommand& selected) {
                    "Stores of a cluster with an etcd instead of one store; one of them is killed "
                    "(-9) between questions")
       ->check(CLI::Range(0, 64));
+  command->add_option(
+      "--store", options->store_addresses,
+      "HOST:PORT of a store, or of stores of a cluster with commas between, that is "
+      "there already");
   command
       ->add_option("--probes", options->probes,
                    "Queries from the seed answered exactly in the end, for comparing runs by "

@@ -40,6 +40,7 @@ absl::StatusOr<std::string> FindEtcd() {
 
 absl::StatusOr<std::unique_ptr<DemoStores>> DemoStores::Start(const DemoStoresOptions& options) {
   std::unique_ptr<DemoStores> demo(new DemoStores(options));
+  if (!options.addresses.empty()) return demo;
   if (options.durable || options.cluster_stores > 0) {
     ATTIC_ASSIGN_OR_RETURN(demo->folder_, TemporaryFolder::Make("attic-demo-"));
   }
@@ -88,6 +89,7 @@ absl::Status DemoStores::StartStore(size_t number, const std::string& listen) {
 }
 
 std::string DemoStores::addresses() const {
+  if (!options_.addresses.empty()) return options_.addresses;
   return absl::StrJoin(stores_, ",", [](std::string* out, const auto& store) {
     absl::StrAppend(out, store->address());
   });

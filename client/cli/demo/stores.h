@@ -15,6 +15,7 @@
 namespace attic::cli {
 
 struct DemoStoresOptions {
+  std::string addresses;      // of stores that are there already; empty: none are
   size_t cluster_stores = 0;  // 0: one store, in no cluster
   bool durable = false;
   std::vector<std::string> store_arguments;
@@ -23,7 +24,8 @@ struct DemoStoresOptions {
 // Processes on this machine. Not thread-safe.
 class DemoStores {
  public:
-  // Returns when they serve. NOT_FOUND when a cluster is asked for and there is no etcd.
+  // Returns when they serve; starts none if there are addresses. NOT_FOUND when a cluster is asked
+  // for and there is no etcd.
   static absl::StatusOr<std::unique_ptr<DemoStores>> Start(const DemoStoresOptions& options);
 
   // What clients connect to: HOST:PORT, or several of them with commas between.
