@@ -288,6 +288,9 @@ struct StoreStatus {
   uint64_t cache_misses = 0;
   uint64_t recovering_sessions = 0;  // being read from disk
   uint64_t evicted_sessions = 0;     // closed by the store since its start: lease ended
+  uint64_t memory_limit_bytes = 0;   // limits.memory_bytes_max in effect
+  // Counted against it: what sessions share counts once, while `memory` has it for each.
+  uint64_t memory_charged_bytes = 0;
 };
 
 }  // namespace attic

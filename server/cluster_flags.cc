@@ -9,6 +9,7 @@
 #include "base/memory_budget.h"
 #include "base/status_macros.h"
 #include "server/cluster/etcd_membership.h"
+#include "server/cluster/repair/node_repair.h"
 #include "server/cluster/static_membership.h"
 
 namespace attic {
@@ -100,8 +101,7 @@ void AddClusterFlags(CLI::App& app, ClusterFlags& flags) {
       ->capture_default_str();
 }
 
-absl::StatusOr<ClusterOptions> MakeClusterOptions(const ClusterFlags& given,
-                                                  uint64_t memory_limit) {
+absl::StatusOr<ClusterOptions> MakeClusterOptions(const ClusterFlags& given, const Limits& limits) {
   const bool by_file = !given.file.empty(), by_etcd = !given.etcd.endpoints.empty();
   if (given.cluster.empty() && !by_file) {
     if (!by_etcd) return ClusterOptions{};
@@ -113,6 +113,16 @@ absl::StatusOr<ClusterOptions> MakeClusterOptions(const ClusterFlags& given,
   ClusterFlags flags = given;
   if (flags.node_id.empty()) flags.node_id = HostName();
   ClusterOptions options;
+  const auto boot_id = std::make_shared<std::string>();  // known once the store has joined
+  options.start_repair = [flags, limits, boot_id](SessionStore& store,
+                                                  std::shared_ptr<Membership> membership) {
+    RepairOptions repair;
+    repair.boot_id = *boot_id;
+    repair.bytes_per_second =
+        static_cast<uint64_t>(flags.repair_mib_per_second * static_cast<double>(kMebibyte));
+    repair.await_down = absl::Seconds(flags.replace_after_seconds);
+    return StartNodeRepair(store, std::move(membership), repair, limits);
+  };
   if (by_file) {
     options.join = [flags](const NodeIdentity&) {
       return ReadStaticMembership(flags.file, flags.node_id);
@@ -121,8 +131,9 @@ absl::StatusOr<ClusterOptions> MakeClusterOptions(const ClusterFlags& given,
   }
   // Known once the store has joined.
   const auto joined = std::make_shared<std::weak_ptr<EtcdMembership>>();
-  options.join = [flags, memory_limit, joined](
+  options.join = [flags, memory_limit = limits.memory_bytes_max, joined, boot_id](
                      const NodeIdentity& identity) -> absl::StatusOr<std::shared_ptr<Membership>> {
+    *boot_id = identity.boot_id;
     ATTIC_ASSIGN_OR_RETURN(std::shared_ptr<EtcdMembership> membership,
                            EtcdMembership::Start(MembershipOptions(flags, memory_limit, identity)));
     *joined = membership;

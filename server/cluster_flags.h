@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "api/limits.h"
 #include "server/cluster/cluster_options.h"
 #include "server/cluster/etcd/etcd_types.h"
 #include "server/cluster/placement/next_map.h"
@@ -32,8 +33,8 @@ struct ClusterFlags {
 
 void AddClusterFlags(CLI::App& app, ClusterFlags& flags);
 
-// memory_limit: that of the store, 0 when it has none of its own. INVALID_ARGUMENT names the flag.
-absl::StatusOr<ClusterOptions> MakeClusterOptions(const ClusterFlags& flags, uint64_t memory_limit);
+// With the limits of the store. INVALID_ARGUMENT names the flag.
+absl::StatusOr<ClusterOptions> MakeClusterOptions(const ClusterFlags& flags, const Limits& limits);
 
 }  // namespace attic
 

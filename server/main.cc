@@ -7,13 +7,18 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "base/status_macros.h"
 #include "server/cluster_flags.h"
 #include "server/index/segment/segment.h"
+#include "server/metrics/metrics_server.h"
+#include "server/metrics/store_metrics.h"
+#include "server/service/listen_address.h"
 #include "server/service/log.h"
 #include "server/service/store_server.h"
 
@@ -23,18 +28,28 @@ namespace {
 struct Flags {
   StoreServerOptions server;
   ClusterFlags cluster;
+  std::string metrics_address;
   double drain_seconds = 5;
   double sync_interval_ms = 5;
 };
 
-void AddFlags(CLI::App& app, Flags& flags) {
+void AddAddressFlags(CLI::App& app, Flags& flags) {
   StoreServerOptions& server = flags.server;
-  Limits& limits = server.store.limits;
-  IndexOptions& index = server.store.index;
   app.add_option("--listen", server.listen_address, "host:port (port 0: any free one) or unix:PATH")
       ->capture_default_str();
   app.add_flag("--allow-insecure-remote", server.allow_insecure_remote,
                "listen beyond loopback although nobody is authenticated and nothing is encrypted");
+  app.add_option("--health-listen", server.health_listen_address,
+                 "host:port or unix:PATH that answers health checks and nothing else, in plain "
+                 "text; any address is allowed");
+  app.add_option("--metrics-listen", flags.metrics_address,
+                 "host:port that answers GET /metrics for Prometheus, in plain text");
+}
+
+void AddStoreFlags(CLI::App& app, Flags& flags) {
+  StoreServerOptions& server = flags.server;
+  Limits& limits = server.store.limits;
+  IndexOptions& index = server.store.index;
   app.add_option("--threads", server.store.threads,
                  "threads that answer queries; 0: one per hardware thread")
       ->check(CLI::Range(0, 4096))
@@ -113,44 +128,65 @@ void RaiseFileLimit() {
   }
 }
 
+// Null when no address is given.
+absl::StatusOr<std::unique_ptr<MetricsServer>> StartMetrics(const Flags& flags,
+                                                            StoreServer& server) {
+  if (flags.metrics_address.empty()) return nullptr;
+  ATTIC_ASSIGN_OR_RETURN(
+      auto metrics,
+      MetricsServer::Start({.listen_address = flags.metrics_address,
+                            .allow_insecure_remote = flags.server.allow_insecure_remote}));
+  metrics->AddSource([&server](MetricWriter& writer) { WriteStoreMetrics(server, writer); });
+  return metrics;
+}
+
+void LogReady(const Flags& flags, StoreServer& server, const std::string& metrics_address) {
+  const StoreStatus status = server.store().Status();
+  Log(LogLevel::kInfo, "ready",
+      {{"address", server.address()},
+       {"boot_id", status.boot_id},
+       {"version", status.version},
+       {"threads", absl::StrCat(status.threads)},
+       {"data_dir", flags.server.store.disk.store.directory},
+       {"recovering_sessions", absl::StrCat(status.recovering_sessions)},
+       {"vector_target", status.vector_target},
+       {"health_address", server.health_address()},
+       {"metrics_address", metrics_address}});
+  if (!IsLoopbackAddress(server.address())) {
+    Log(LogLevel::kWarning, "insecure_remote",
+        {{"message", "anyone who reaches this address can read and change every session"}});
+  }
+  std::printf("attic-store ready on %s boot_id=%s\n", server.address().c_str(),
+              status.boot_id.c_str());
+  std::fflush(stdout);
+}
+
+int FailedToStart(const absl::Status& status) {
+  Log(LogLevel::kError, "start_failed", {{"error", std::string(status.message())}});
+  return EXIT_FAILURE;
+}
+
 int Serve(Flags flags) {
   const sigset_t signals = BlockEndSignals();
   CaptureLibraryLogs();
   RaiseFileLimit();
   flags.server.store.disk.sync_interval = absl::Milliseconds(flags.sync_interval_ms);
   absl::StatusOr<ClusterOptions> cluster =
-      MakeClusterOptions(flags.cluster, flags.server.store.limits.memory_bytes_max);
-  if (!cluster.ok()) {
-    Log(LogLevel::kError, "start_failed", {{"error", std::string(cluster.status().message())}});
-    return EXIT_FAILURE;
-  }
+      MakeClusterOptions(flags.cluster, flags.server.store.limits);
+  if (!cluster.ok()) return FailedToStart(cluster.status());
   flags.server.cluster = *std::move(cluster);
   auto server = StoreServer::Start(flags.server);
-  if (!server.ok()) {
-    Log(LogLevel::kError, "start_failed", {{"error", std::string(server.status().message())}});
-    return EXIT_FAILURE;
-  }
-  const StoreStatus status = (*server)->store().Status();
-  Log(LogLevel::kInfo, "ready",
-      {{"address", (*server)->address()},
-       {"boot_id", status.boot_id},
-       {"version", status.version},
-       {"threads", absl::StrCat(status.threads)},
-       {"data_dir", flags.server.store.disk.store.directory},
-       {"recovering_sessions", absl::StrCat(status.recovering_sessions)},
-       {"vector_target", status.vector_target}});
-  if (!IsLoopbackAddress(flags.server.listen_address)) {
-    Log(LogLevel::kWarning, "insecure_remote",
-        {{"message", "anyone who reaches this address can read and change every session"}});
-  }
-  std::printf("attic-store ready on %s boot_id=%s\n", (*server)->address().c_str(),
-              status.boot_id.c_str());
-  std::fflush(stdout);
+  if (!server.ok()) return FailedToStart(server.status());
+  // Goes before the store, which it asks.
+  auto metrics = StartMetrics(flags, **server);
+  if (!metrics.ok()) return FailedToStart(metrics.status());
+  LogReady(flags, **server, *metrics == nullptr ? "" : (*metrics)->address());
 
   int signal = 0;
   sigwait(&signals, &signal);
   Log(LogLevel::kInfo, "draining", {{"signal", signal == SIGTERM ? "SIGTERM" : "SIGINT"}});
   (*server)->Drain(absl::Now() + absl::Seconds(flags.drain_seconds));
+  metrics->reset();
   server->reset();
   Log(LogLevel::kInfo, "stopped");
   return EXIT_SUCCESS;
@@ -163,7 +199,8 @@ int main(int argc, char** argv) {
   attic::Flags flags;
   CLI::App app("Keeps keys and values of long sequences and answers attention over them.",
                "attic-store");
-  attic::AddFlags(app, flags);
+  attic::AddAddressFlags(app, flags);
+  attic::AddStoreFlags(app, flags);
   attic::AddClusterFlags(app, flags.cluster);
   CLI11_PARSE(app, argc, argv);
   return attic::Serve(flags);

@@ -41,6 +41,7 @@ LAYERS = {
     "server/cluster/etcd/": CORE,
     "server/cluster/placement/": VOCABULARY,
     "server/service/": WIRE + ("server/session/", "server/index/", "server/cluster/"),
+    "server/metrics/": VOCABULARY + ("server/service/", "server/cluster/"),
     "server/main.cc": VOCABULARY + ("server/",),
     "server/cluster_flags.": VOCABULARY + ("server/",),
     "client/cpp/": WIRE,
@@ -72,6 +73,7 @@ ONLY_IN = {
     r"rocksdb/": ("server/storage/", "tests/"),
     r"xxhash": ("server/storage/", "api/shard.cc", "server/session/",
         "server/cluster/placement/rendezvous.cc", "tests/"),
+    r"prometheus/": ("server/metrics/", "tests/"),
     r"cblas": ("server/index/segment/matrix_product.cc", "gpu_worker/"),
 }
 

@@ -371,6 +371,8 @@ v1::StoreStatus ToWire(const StoreStatus& status) {
   out.set_cache_misses(status.cache_misses);
   out.set_recovering_sessions(status.recovering_sessions);
   out.set_evicted_sessions(status.evicted_sessions);
+  out.set_memory_limit_bytes(status.memory_limit_bytes);
+  out.set_memory_charged_bytes(status.memory_charged_bytes);
   return out;
 }
 
@@ -400,6 +402,8 @@ StoreStatus FromWire(const v1::StoreStatus& status) {
   out.cache_misses = status.cache_misses();
   out.recovering_sessions = status.recovering_sessions();
   out.evicted_sessions = status.evicted_sessions();
+  out.memory_limit_bytes = status.memory_limit_bytes();
+  out.memory_charged_bytes = status.memory_charged_bytes();
   return out;
 }
 

@@ -68,11 +68,11 @@ absl::StatusOr<ClusterMap> FromWire(const v1::ClusterMap& map) {
     ATTIC_ASSIGN_OR_RETURN(out.nodes.emplace_back(), FromWire(node));
   }
   for (const v1::SlotAssignment& slot : map.slots()) {
-    out.slots.push_back({.replicas = {slot.replicas().begin(), slot.replicas().end()},
-                         .incoming = {slot.incoming().begin(), slot.incoming().end()},
-                         .incoming_ranks = {slot.incoming_ranks().begin(),
-                                            slot.incoming_ranks().end()},
-                         .epoch = slot.epoch()});
+    out.slots.push_back(
+        {.replicas = {slot.replicas().begin(), slot.replicas().end()},
+         .incoming = {slot.incoming().begin(), slot.incoming().end()},
+         .incoming_ranks = {slot.incoming_ranks().begin(), slot.incoming_ranks().end()},
+         .epoch = slot.epoch()});
   }
   ATTIC_RETURN_IF_ERROR(ValidateClusterMap(out));
   return out;

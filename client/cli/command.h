@@ -29,6 +29,7 @@ struct SelectedCommand {
 // Each adds its command to `app`; when it is chosen, it sets selected.run. `selected` outlives the
 // parse and the run.
 void AddStatusCommand(CLI::App& app, SelectedCommand& selected);
+void AddClusterCommand(CLI::App& app, SelectedCommand& selected);
 void AddSessionsCommand(CLI::App& app, SelectedCommand& selected);
 void AddPlanCommand(CLI::App& app, SelectedCommand& selected);
 void AddSearchCommand(CLI::App& app, SelectedCommand& selected);

@@ -33,6 +33,7 @@ int RunCommandLine(int argc, const char* const* argv) {
   app.require_subcommand(1);
   app.fallthrough();
   AddStatusCommand(app, selected);
+  AddClusterCommand(app, selected);
   AddSessionsCommand(app, selected);
   AddPlanCommand(app, selected);
   AddSearchCommand(app, selected);

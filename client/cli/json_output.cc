@@ -72,7 +72,9 @@ Json ToJson(const StoreStatus& status) {
           {"cache_hits", status.cache_hits},
           {"cache_misses", status.cache_misses},
           {"recovering_sessions", status.recovering_sessions},
-          {"evicted_sessions", status.evicted_sessions}};
+          {"evicted_sessions", status.evicted_sessions},
+          {"memory_limit_bytes", status.memory_limit_bytes},
+          {"memory_charged_bytes", status.memory_charged_bytes}};
 }
 
 Json ToJson(const ReadStatistics& read) {

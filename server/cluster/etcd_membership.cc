@@ -55,7 +55,11 @@ class EtcdMembershipImpl final : public EtcdMembership {
     keeper_ = std::make_unique<LeaseKeeper>(
         *client_, options.lease,
         LeaseKeeperHandler{.on_granted = [this](int64_t lease) { return Register(lease); },
-                           .on_lost = [this](int64_t) { Wake(); }});
+                           .on_lost =
+                               [this](int64_t) {
+                                 ++lease_losses_;
+                                 Wake();
+                               }});
     threads_.emplace_back([this] { Observe(); });
     threads_.emplace_back([this] { Control(); });
     threads_.emplace_back([this] { AskPeers(); });
@@ -96,7 +100,13 @@ class EtcdMembershipImpl final : public EtcdMembership {
     wanted_epoch_ = epoch;
     changed_.NotifyAll();
   }
-  uint64_t failures() const override { return failures_; }
+  std::optional<EtcdCalls> etcd_calls() const override {
+    const bool lease_kept = keeper_->last_status().ok();
+    MutexLock lock(mutex_);
+    return EtcdCalls{.connected = watching_ && lease_kept,
+                     .failures = failures_ + keeper_->failures(),
+                     .lease_losses = lease_losses_};
+  }
 
  private:
   absl::Status Register(int64_t lease);
@@ -130,7 +140,8 @@ class EtcdMembershipImpl final : public EtcdMembership {
   const ClusterKeys keys_;
   const std::unique_ptr<EtcdClient> client_;
   MapHolder holder_;
-  std::atomic<uint64_t> failures_ = 0;
+  std::atomic<uint64_t> failures_ = 0;  // beside those that keeper_ counts
+  std::atomic<uint64_t> lease_losses_ = 0;
 
   mutable Mutex mutex_;
   CondVar changed_;
@@ -180,9 +191,7 @@ absl::Status EtcdMembershipImpl::Register(int64_t lease) {
                                 .value = EncodeReport(*report, options_.node.boot_id),
                                 .lease = lease});
   }
-  const absl::Status put = client_->Commit(transaction).status();
-  Count(put);
-  if (!put.ok()) return put;
+  ATTIC_RETURN_IF_ERROR(client_->Commit(transaction).status());
   MutexLock lock(mutex_);
   granted_at_ = MonotonicNow();
   changed_.NotifyAll();

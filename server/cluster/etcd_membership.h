@@ -36,8 +36,6 @@ class EtcdMembership : public Membership {
 
   // A sender knows a map of `epoch`. Does not wait. Thread-safe.
   virtual void WantNewer(uint64_t epoch) = 0;
-  // Failed calls to etcd so far, of the kinds that the node makes all the time: for metrics.
-  virtual uint64_t failures() const = 0;
 };
 
 }  // namespace attic

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,15 @@ struct SyncReport {
   std::vector<uint32_t> slots;  // incoming ones that are held
 
   bool operator==(const SyncReport&) const = default;
+};
+
+// What came of the calls to etcd that a node makes all the time.
+struct EtcdCalls {
+  bool connected = false;     // the keys are watched, and the last call about the lease succeeded
+  uint64_t failures = 0;      // calls, since the process started
+  uint64_t lease_losses = 0;  // times the node's lease ended, since then
+
+  bool operator==(const EtcdCalls&) const = default;
 };
 
 // Thread-safe. Maps only get newer: epochs never go back.
@@ -45,6 +55,8 @@ class Membership {
   virtual void Report(const SyncReport& report) = 0;
   // Whether this node is the elected controller.
   virtual bool controlling() const = 0;
+  // Nothing where membership does not come from etcd. Does not wait.
+  virtual std::optional<EtcdCalls> etcd_calls() const { return std::nullopt; }
 
   // What an operator asks of a node. NOT_FOUND when there is no such node; FAILED_PRECONDITION
   // where membership does not change; UNAVAILABLE, DEADLINE_EXCEEDED.

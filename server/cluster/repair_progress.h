@@ -14,6 +14,7 @@ struct RepairProgress {
   uint64_t bytes_pulled = 0;  // this and the following since the process started
   uint64_t shards_pulled = 0;
   uint64_t shards_dropped = 0;
+  uint64_t failures = 0;   // repairs of a shard that failed, and were or will be tried again
   std::string last_error;  // empty: none
 
   bool operator==(const RepairProgress&) const = default;

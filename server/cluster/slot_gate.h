@@ -30,6 +30,7 @@ enum class GateRefusal : uint8_t {
 };
 inline constexpr size_t kGateRefusals = 4;
 
+class NodeRepair;
 class SlotGate;
 
 // What one request may do, by one map. Its errors are counted by the gate, which it must not
@@ -100,6 +101,11 @@ class SlotGate {
   // FAILED_PRECONDITION for an epoch but 0.
   absl::StatusOr<SlotPass> Admit(uint64_t sender_epoch);
 
+  // What keeps the node filled, to be told of what callers find; null before SetRepair. It outlives
+  // all calls that pass the gate.
+  void SetRepair(NodeRepair* repair) { repair_.store(repair, std::memory_order_release); }
+  NodeRepair* repair() const { return repair_.load(std::memory_order_acquire); }
+
   uint64_t refusals(GateRefusal why) const {
     return refusals_[static_cast<size_t>(why)].load(std::memory_order_relaxed);
   }
@@ -117,6 +123,7 @@ class SlotGate {
   const std::function<void(uint64_t)> want_newer_;
   std::shared_ptr<Membership> membership_;  // constant once joined_ points to it
   std::atomic<Membership*> joined_{nullptr};
+  std::atomic<NodeRepair*> repair_{nullptr};
   std::array<std::atomic<uint64_t>, kGateRefusals> refusals_{};
 };
 

@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 #include "attic/v1/attention.pb.h"
 #include "server/cluster/slot_gate.h"
+#include "server/service/call_metrics.h"
 #include "server/session/session_store.h"
 
 namespace attic {
@@ -22,19 +23,20 @@ struct StoreIdentity {
 // Fills `response`, except its error, which is the returned status: that of the request as a whole.
 // Items fail on their own, also when the gate keeps their session's slot from being read. The
 // earlier of `deadline` and the request's budget, counted from `arrival`, ends the exact part.
-absl::Status AnswerAttend(SessionStore& store, const StoreIdentity& identity,
+// Records items, answered or not, in `metrics`.
+absl::Status AnswerAttend(SessionStore& store, const StoreIdentity& identity, CallMetrics& metrics,
                           const v1::AttendRequest& request, absl::Time arrival, absl::Time deadline,
                           v1::AttendResponse& response);
 
-// Likewise.
-absl::Status AnswerSearch(SessionStore& store, const StoreIdentity& identity,
+// Likewise; records what was read.
+absl::Status AnswerSearch(SessionStore& store, const StoreIdentity& identity, CallMetrics& metrics,
                           const v1::SearchRequest& request, absl::Time deadline,
                           v1::SearchResponse& response);
 
 // Takes in one batch when the gate lets its session's slot be written. Errors as of
 // SessionStore::Append. Fills epoch and boot id of `response`, and, when it returns OK, the
-// watermarks.
-absl::Status AnswerAppend(SessionStore& store, const StoreIdentity& identity,
+// watermarks; then records the tokens.
+absl::Status AnswerAppend(SessionStore& store, const StoreIdentity& identity, CallMetrics& metrics,
                           const v1::AppendRequest& request, absl::Time deadline,
                           v1::AppendResponse& response);
 

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "absl/time/clock.h"
@@ -27,6 +28,7 @@ class AppendStream final : public RequestStream<v1::AppendRequest, v1::AppendRes
  private:
   void Handle(ExchangePtr exchange) override {
     give_up_ = absl::Now() + kAppendWaitMax;
+    timer_.emplace(context_.metrics, Method::kAppend);
     Queue(exchange);
   }
 
@@ -37,8 +39,9 @@ class AppendStream final : public RequestStream<v1::AppendRequest, v1::AppendRes
   }
 
   void Work(const ExchangePtr& exchange) {
-    const absl::Status status = AnswerAppend(context_.store, context_.identity, exchange->request,
-                                             absl::InfinitePast(), exchange->response);
+    const absl::Status status =
+        AnswerAppend(context_.store, context_.identity, context_.metrics, exchange->request,
+                     absl::InfinitePast(), exchange->response);
     // Waiting for the builder in here would keep a thread from other sessions' appends.
     if (absl::IsDeadlineExceeded(status) && absl::Now() < give_up_ && !cancelled()) {
       // Held here too: the stream may be gone before Set returns.
@@ -55,12 +58,14 @@ class AppendStream final : public RequestStream<v1::AppendRequest, v1::AppendRes
     exchange->response.set_session_id(exchange->request.session_id());
     exchange->response.set_layer(exchange->request.layer());
     if (!status.ok()) *exchange->response.mutable_error() = wire::ToWire(status);
+    timer_->End(status.code());
     Respond(exchange);
   }
 
   const AttentionContext& context_;
   // Of the one request in flight.
   absl::Time give_up_;
+  std::optional<CallTimer> timer_;
   std::shared_ptr<grpc::Alarm> retry_;
 };
 
@@ -72,21 +77,26 @@ class AttendStreamReactor final : public RequestStream<v1::AttendRequest, v1::At
 
  private:
   void Handle(ExchangePtr exchange) override {
+    const CallTimer timer(context_.metrics, Method::kAttendStream);
     const absl::Time arrival = absl::Now();
-    const absl::Status queued = context_.query_executor.Schedule([this, exchange, arrival] {
-      if (!cancelled()) Work(exchange, arrival);
-      Respond(exchange);
+    const absl::Status queued = context_.query_executor.Schedule([this, exchange, timer, arrival] {
+      Answer(exchange, timer,
+             cancelled() ? absl::CancelledError("the caller left") : Work(exchange, arrival));
     });
     if (queued.ok()) return;
     exchange->response.set_request_id(exchange->request.request_id());
-    *exchange->response.mutable_error() = wire::ToWire(queued);
-    Respond(exchange);
+    Answer(exchange, timer, queued);
   }
 
-  void Work(const ExchangePtr& exchange, absl::Time arrival) {
-    const absl::Status status = AnswerAttend(context_.store, context_.identity, exchange->request,
-                                             arrival, absl::InfiniteFuture(), exchange->response);
+  absl::Status Work(const ExchangePtr& exchange, absl::Time arrival) {
+    return AnswerAttend(context_.store, context_.identity, context_.metrics, exchange->request,
+                        arrival, absl::InfiniteFuture(), exchange->response);
+  }
+
+  void Answer(const ExchangePtr& exchange, const CallTimer& timer, const absl::Status& status) {
     if (!status.ok()) *exchange->response.mutable_error() = wire::ToWire(status);
+    timer.End(status.code());
+    Respond(exchange);
   }
 
   const AttentionContext& context_;
@@ -112,20 +122,21 @@ grpc::ServerUnaryReactor* AttentionServiceImpl::Attend(grpc::CallbackServerConte
                                                        const v1::AttendRequest* request,
                                                        v1::AttendResponse* response) {
   const absl::Time arrival = absl::Now();
-  return ServeUnary(context, context_.query_executor,
+  return ServeUnary(context, context_.query_executor, {context_.metrics, Method::kAttend},
                     [this, request, response, arrival](absl::Time deadline) {
-                      return AnswerAttend(context_.store, context_.identity, *request, arrival,
-                                          deadline, *response);
+                      return AnswerAttend(context_.store, context_.identity, context_.metrics,
+                                          *request, arrival, deadline, *response);
                     });
 }
 
 grpc::ServerUnaryReactor* AttentionServiceImpl::Search(grpc::CallbackServerContext* context,
                                                        const v1::SearchRequest* request,
                                                        v1::SearchResponse* response) {
-  return ServeUnary(
-      context, context_.query_executor, [this, request, response](absl::Time deadline) {
-        return AnswerSearch(context_.store, context_.identity, *request, deadline, *response);
-      });
+  return ServeUnary(context, context_.query_executor, {context_.metrics, Method::kSearch},
+                    [this, request, response](absl::Time deadline) {
+                      return AnswerSearch(context_.store, context_.identity, context_.metrics,
+                                          *request, deadline, *response);
+                    });
 }
 
 }  // namespace attic

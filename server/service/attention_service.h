@@ -4,6 +4,7 @@
 
 #include "attic/v1/attention.grpc.pb.h"
 #include "server/service/attend_request.h"
+#include "server/service/call_metrics.h"
 #include "server/service/executor.h"
 #include "server/service/stream_registry.h"
 #include "server/session/session_store.h"
@@ -16,6 +17,7 @@ struct AttentionContext {
   Executor& query_executor;   // attention and search
   Executor& append_executor;  // kept apart, so that appending never delays answers
   StreamRegistry& streams;
+  CallMetrics& metrics;
   StoreIdentity identity;
   Limits limits;
 };

@@ -41,7 +41,8 @@ grpc::ServerUnaryReactor* ClusterServiceImpl::GetMap(grpc::CallbackServerContext
                                                      const v1::GetMapRequest* request,
                                                      v1::GetMapResponse* response) {
   return ServeUnary(
-      context, context_.executor, [this, request, response](absl::Time) -> absl::Status {
+      context, context_.executor, {context_.metrics, Method::kGetMap},
+      [this, request, response](absl::Time) -> absl::Status {
         ATTIC_ASSIGN_OR_RETURN(const Membership* membership, MembershipOf(context_.gate));
         const ClusterMapPtr map = membership->map();
         if (map == nullptr) {
@@ -55,41 +56,46 @@ grpc::ServerUnaryReactor* ClusterServiceImpl::GetMap(grpc::CallbackServerContext
 grpc::ServerUnaryReactor* ClusterServiceImpl::GetRepair(grpc::CallbackServerContext* context,
                                                         const v1::GetRepairRequest*,
                                                         v1::RepairStatus* response) {
-  return ServeUnary(context, context_.executor, [this, response](absl::Time) -> absl::Status {
-    ATTIC_ASSIGN_OR_RETURN(const Membership* membership, MembershipOf(context_.gate));
-    response->set_node_id(membership->node_id());
-    response->set_controller(membership->controlling());
-    const RepairProgress progress =
-        context_.repair == nullptr ? RepairProgress{} : context_.repair();
-    response->set_synced(progress.node_synced);
-    response->set_shards_left(progress.shards_left);
-    response->set_bytes_pulled(progress.bytes_pulled);
-    response->set_shards_pulled(progress.shards_pulled);
-    response->set_shards_dropped(progress.shards_dropped);
-    response->set_last_error(progress.last_error);
-    return absl::OkStatus();
-  });
+  return ServeUnary(context, context_.executor, {context_.metrics, Method::kGetRepair},
+                    [this, response](absl::Time) -> absl::Status {
+                      ATTIC_ASSIGN_OR_RETURN(const Membership* membership,
+                                             MembershipOf(context_.gate));
+                      response->set_node_id(membership->node_id());
+                      response->set_controller(membership->controlling());
+                      const RepairProgress progress =
+                          context_.repair == nullptr ? RepairProgress{} : context_.repair();
+                      response->set_synced(progress.node_synced);
+                      response->set_shards_left(progress.shards_left);
+                      response->set_bytes_pulled(progress.bytes_pulled);
+                      response->set_shards_pulled(progress.shards_pulled);
+                      response->set_shards_dropped(progress.shards_dropped);
+                      response->set_last_error(progress.last_error);
+                      return absl::OkStatus();
+                    });
 }
 
 grpc::ServerUnaryReactor* ClusterServiceImpl::ChangeNode(grpc::CallbackServerContext* context,
                                                          const v1::ChangeNodeRequest* request,
                                                          v1::ChangeNodeResponse*) {
-  return ServeUnary(
-      context, context_.executor, [this, request](absl::Time deadline) -> absl::Status {
-        ATTIC_ASSIGN_OR_RETURN(Membership* const membership, MembershipOf(context_.gate));
-        ATTIC_ASSIGN_OR_RETURN(const NodeChange change, ChangeOf(*request));
-        return membership->Change(request->node_id(), change,
-                                  std::min(deadline, absl::Now() + kChangeWaitMax));
-      });
+  return ServeUnary(context, context_.executor, {context_.metrics, Method::kChangeNode},
+                    [this, request](absl::Time deadline) -> absl::Status {
+                      ATTIC_ASSIGN_OR_RETURN(Membership* const membership,
+                                             MembershipOf(context_.gate));
+                      ATTIC_ASSIGN_OR_RETURN(const NodeChange change, ChangeOf(*request));
+                      return membership->Change(request->node_id(), change,
+                                                std::min(deadline, absl::Now() + kChangeWaitMax));
+                    });
 }
 
 grpc::ServerUnaryReactor* ClusterServiceImpl::Rebalance(grpc::CallbackServerContext* context,
                                                         const v1::RebalanceRequest*,
                                                         v1::RebalanceResponse*) {
-  return ServeUnary(context, context_.executor, [this](absl::Time deadline) -> absl::Status {
-    ATTIC_ASSIGN_OR_RETURN(Membership* const membership, MembershipOf(context_.gate));
-    return membership->Rebalance(std::min(deadline, absl::Now() + kChangeWaitMax));
-  });
+  return ServeUnary(
+      context, context_.executor, {context_.metrics, Method::kRebalance},
+      [this](absl::Time deadline) -> absl::Status {
+        ATTIC_ASSIGN_OR_RETURN(Membership* const membership, MembershipOf(context_.gate));
+        return membership->Rebalance(std::min(deadline, absl::Now() + kChangeWaitMax));
+      });
 }
 
 }  // namespace attic

@@ -5,6 +5,7 @@
 #include "attic/v1/cluster.grpc.pb.h"
 #include "server/cluster/repair_progress.h"
 #include "server/cluster/slot_gate.h"
+#include "server/service/call_metrics.h"
 #include "server/service/executor.h"
 
 namespace attic {
@@ -14,6 +15,7 @@ struct ClusterContext {
   SlotGate& gate;
   RepairProgressSource repair;  // null: the node repairs nothing
   Executor& executor;
+  CallMetrics& metrics;
 };
 
 class ClusterServiceImpl final : public v1::ClusterService::CallbackService {

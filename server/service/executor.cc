@@ -15,6 +15,7 @@ absl::Status Executor::Schedule(std::function<void()> task) {
   {
     MutexLock lock(mutex_);
     if (queued_ >= queued_max_) {
+      ++refused_;
       return absl::ResourceExhaustedError(
           absl::StrCat("requests_queued_max: ", queued_max_, " requests wait for a thread"));
     }
@@ -23,6 +24,11 @@ absl::Status Executor::Schedule(std::function<void()> task) {
   }
   pool_->Schedule([this, task = std::move(task)] { Run(task); });
   return absl::OkStatus();
+}
+
+Executor::Load Executor::load() {
+  MutexLock lock(mutex_);
+  return {.queued = queued_, .queued_max = queued_max_, .refused = refused_};
 }
 
 void Executor::Run(const std::function<void()>& task) {

@@ -3,6 +3,7 @@
 #define ATTIC_SERVER_SERVICE_EXECUTOR_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <utility>
@@ -26,6 +27,13 @@ class Executor {
   // Queues `task`; RESOURCE_EXHAUSTED naming requests_queued_max when too many wait.
   absl::Status Schedule(std::function<void()> task);
 
+  struct Load {
+    size_t queued = 0;  // tasks that wait for a thread
+    size_t queued_max = 0;
+    uint64_t refused = 0;  // tasks that did not fit, since the start
+  };
+  Load load();
+
  private:
   void Run(const std::function<void()>& task);
 
@@ -34,6 +42,7 @@ class Executor {
   Mutex mutex_;
   CondVar idle_;
   size_t queued_ ATTIC_GUARDED_BY(mutex_) = 0;
+  uint64_t refused_ ATTIC_GUARDED_BY(mutex_) = 0;
   size_t unfinished_ ATTIC_GUARDED_BY(mutex_) = 0;  // queued or running
 };
 

@@ -20,7 +20,8 @@ size_t ThreadsOf(const ClusterOptions& options, size_t threads) {
 }  // namespace
 
 NodeServices::NodeServices(const ClusterOptions& options, SessionStore& store,
-                           StreamRegistry& streams, std::string boot_id, const Limits& limits)
+                           StreamRegistry& streams, CallMetrics& metrics, std::string boot_id,
+                           const Limits& limits)
     : options_(options),
       store_(store),
       boot_id_(std::move(boot_id)),
@@ -35,10 +36,13 @@ NodeServices::NodeServices(const ClusterOptions& options, SessionStore& store,
                       .calls_together_max = ThreadsOf(options, options.call_threads),
                       .transfer_executor = transfer_executor_,
                       .streams = streams,
+                      .metrics = metrics,
                       .boot_id = boot_id_,
                       .limits = limits}),
-      cluster_service_(
-          {.gate = gate_, .repair = [this] { return Progress(); }, .executor = call_executor_}) {}
+      cluster_service_({.gate = gate_,
+                        .repair = [this] { return Progress(); },
+                        .executor = call_executor_,
+                        .metrics = metrics}) {}
 
 NodeServices::~NodeServices() { Leave(absl::InfinitePast()); }
 
@@ -55,18 +59,19 @@ absl::Status NodeServices::Join(const std::string& bound_address,
   gate_.Join(membership_);
   if (options_.start_repair != nullptr) {
     ATTIC_ASSIGN_OR_RETURN(repair_, options_.start_repair(store_, membership_));
-    repairing_.store(repair_.get(), std::memory_order_release);
+    gate_.SetRepair(repair_.get());
   }
-  watcher_ = std::thread([this, changed = std::move(ready_changed)] { WatchReadiness(changed); });
+  const bool ready = gate_.ready();
+  ready_changed(ready);
+  watcher_ = std::thread(
+      [this, ready, changed = std::move(ready_changed)] { WatchReadiness(ready, changed); });
   return absl::OkStatus();
 }
 
-void NodeServices::WatchReadiness(const std::function<void(bool)>& ready_changed) {
-  bool told = gate_.ready();
-  ready_changed(told);
+void NodeServices::WatchReadiness(bool told, const std::function<void(bool)>& ready_changed) {
   while (!leaving_) {
     membership_->WaitForNewer(gate_.epoch(), absl::Now() + kWatchSlice);
-    const bool now = ready();
+    const bool now = gate_.ready();
     if (now != told) ready_changed(now);
     told = now;
   }
@@ -78,8 +83,25 @@ void NodeServices::Leave(absl::Time deadline) {
   membership_->Leave(deadline);
 }
 
+std::optional<NodeActivity> NodeServices::Activity() {
+  if (!options_.node_of_cluster()) return std::nullopt;
+  NodeActivity activity{.map = gate_.map(),
+                        .repair = Progress(),
+                        .calls = call_executor_.load(),
+                        .transfers = transfer_executor_.load()};
+  if (const Membership* const membership = gate_.membership(); membership != nullptr) {
+    activity.node_id = membership->node_id();
+    activity.controlling = membership->controlling();
+    activity.etcd = membership->etcd_calls();
+  }
+  for (size_t i = 0; i < kGateRefusals; ++i) {
+    activity.refusals[i] = gate_.refusals(static_cast<GateRefusal>(i));
+  }
+  return activity;
+}
+
 RepairProgress NodeServices::Progress() const {
-  const NodeRepair* const repair = repairing_.load(std::memory_order_acquire);
+  const NodeRepair* const repair = gate_.repair();
   return repair == nullptr ? RepairProgress{} : repair->progress();
 }
 

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -16,8 +17,10 @@
 #include "api/limits.h"
 #include "server/cluster/cluster_options.h"
 #include "server/cluster/slot_gate.h"
+#include "server/service/call_metrics.h"
 #include "server/service/cluster_service.h"
 #include "server/service/executor.h"
+#include "server/service/node_activity.h"
 #include "server/service/shard_service.h"
 #include "server/service/stream_registry.h"
 #include "server/session/session_store.h"
@@ -28,27 +31,28 @@ namespace attic {
 // everything pass. Thread-safe but for Join.
 class NodeServices {
  public:
-  // Borrows store and streams.
+  // Borrows store, streams and metrics, in which it records calls.
   NodeServices(const ClusterOptions& options, SessionStore& store, StreamRegistry& streams,
-               std::string boot_id, const Limits& limits);
+               CallMetrics& metrics, std::string boot_id, const Limits& limits);
   // No call of the services is running any more.
   ~NodeServices();
 
   SlotGate& gate() { return gate_; }
   void Register(grpc::ServerBuilder& builder);
 
-  // Becomes a node, if the options say so. ready_changed(ready) is called with the first state and
-  // whenever it changes, by a thread of this object, until Leave returned. Errors of what the
-  // options call.
+  // Becomes a node, if the options say so. ready_changed(ready) is called with the first state
+  // before this returns, and whenever it changes by a thread of this object, until Leave is called.
+  // A node is ready while the map it knows calls it live. Errors of what the options call.
   absl::Status Join(const std::string& bound_address, std::function<void(bool)> ready_changed);
-  // Tells the cluster that the node goes away; returns at `deadline` at the latest. The node is not
-  // ready any more. Nothing to do if it never joined; calls after the first do nothing.
+  // Tells the cluster that the node goes away; returns at `deadline` at the latest. Nothing to do
+  // if it never joined; calls after the first do nothing.
   void Leave(absl::Time deadline);
 
-  bool ready() const { return !leaving_ && gate_.ready(); }
+  // Nothing in a store that is no node. Does not wait.
+  std::optional<NodeActivity> Activity();
 
  private:
-  void WatchReadiness(const std::function<void(bool)>& ready_changed);
+  void WatchReadiness(bool told, const std::function<void(bool)>& ready_changed);
   RepairProgress Progress() const;
 
   const ClusterOptions options_;
@@ -61,7 +65,6 @@ class NodeServices {
   ClusterServiceImpl cluster_service_;
   std::shared_ptr<Membership> membership_;
   std::unique_ptr<NodeRepair> repair_;
-  std::atomic<NodeRepair*> repairing_{nullptr};  // repair_, when it is there
   std::atomic<bool> leaving_{false};
   std::thread watcher_;
 };

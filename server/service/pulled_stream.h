@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "server/service/call_metrics.h"
 #include "server/service/executor.h"
 #include "server/service/stream_registry.h"
 #include "server/service/unary_call.h"
@@ -18,7 +19,8 @@ namespace attic {
 
 // Steps of one call, one after the other: each runs on the executor, and what it starts of gRPC
 // leads to the next. Finish is called once, by the last step. That the caller is gone is found out
-// by gRPC's failing. Deletes itself when gRPC is done with it.
+// by gRPC's failing. Ends `timer`, which counts the whole stream. Deletes itself when gRPC is done
+// with it.
 template <typename Response>
 class PulledStream final : public grpc::ServerWriteReactor<Response>, public DrainableStream {
  public:
@@ -26,8 +28,12 @@ class PulledStream final : public grpc::ServerWriteReactor<Response>, public Dra
   using NextFunction = std::function<absl::StatusOr<bool>(Response& response)>;
 
   PulledStream(grpc::CallbackServerContext* context, Executor& executor, StreamRegistry& streams,
-               NextFunction next)
-      : context_(context), executor_(executor), streams_(streams), next_(std::move(next)) {}
+               const CallTimer& timer, NextFunction next)
+      : context_(context),
+        executor_(executor),
+        streams_(streams),
+        timer_(timer),
+        next_(std::move(next)) {}
 
   // To be called once, after construction.
   void Start() {
@@ -73,12 +79,14 @@ class PulledStream final : public grpc::ServerWriteReactor<Response>, public Dra
   // What `next` holds is let go here: OnDone may come late.
   void End(const absl::Status& status) {
     next_ = nullptr;
+    timer_.End(status.code());
     this->Finish(ToGrpcStatus(status));
   }
 
   grpc::CallbackServerContext* const context_;
   Executor& executor_;
   StreamRegistry& streams_;
+  const CallTimer timer_;
   std::atomic<bool> draining_{false};
   // Of the step that runs.
   NextFunction next_;
@@ -89,8 +97,8 @@ class PulledStream final : public grpc::ServerWriteReactor<Response>, public Dra
 template <typename Response>
 grpc::ServerWriteReactor<Response>* ServePulled(
     grpc::CallbackServerContext* context, Executor& executor, StreamRegistry& streams,
-    typename PulledStream<Response>::NextFunction next) {
-  auto* stream = new PulledStream<Response>(context, executor, streams, std::move(next));
+    const CallTimer& timer, typename PulledStream<Response>::NextFunction next) {
+  auto* stream = new PulledStream<Response>(context, executor, streams, timer, std::move(next));
   stream->Start();
   return stream;
 }

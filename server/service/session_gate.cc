@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "api/shard.h"
 #include "base/status_macros.h"
+#include "server/cluster/cluster_options.h"
 
 namespace attic {
 namespace {
@@ -34,6 +35,22 @@ absl::Status CheckSessionRead(SessionStore& store, const SlotPass& pass,
                               const std::string& session_id) {
   return CheckSession(store, pass, session_id,
                       [&pass](const Placement& placement) { return pass.CheckRead(placement); });
+}
+
+void NotifyOfGap(const SlotGate& gate, const std::string& session_id, const absl::Status& status) {
+  if (status.ok()) return;
+  NodeRepair* const repair = gate.repair();
+  if (repair == nullptr) return;
+  switch (status.code()) {
+    case absl::StatusCode::kNotFound:
+    case absl::StatusCode::kOutOfRange:
+    case absl::StatusCode::kAlreadyExists:
+    case absl::StatusCode::kFailedPrecondition:
+      repair->NotifyGap(session_id);
+      break;
+    default:
+      break;
+  }
 }
 
 absl::Status CheckNewSession(const SlotPass& pass, const std::string& session_id,

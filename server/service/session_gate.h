@@ -17,6 +17,10 @@ absl::Status CheckSessionWrite(SessionStore& store, const SlotPass& pass,
 absl::Status CheckSessionRead(SessionStore& store, const SlotPass& pass,
                               const std::string& session_id);
 
+// Tells repair when `status`, of an append to the session or of reading it, says that something is
+// missing here, or differs from what others have.
+void NotifyOfGap(const SlotGate& gate, const std::string& session_id, const absl::Status& status);
+
 // Of a session that is about to be made: CheckWrite, and INVALID_ARGUMENT when its slot is not the
 // one that its id and its key hash to.
 absl::Status CheckNewSession(const SlotPass& pass, const std::string& session_id,

@@ -4,17 +4,19 @@
 
 #include "attic/v1/admin.grpc.pb.h"
 #include "attic/v1/session.grpc.pb.h"
+#include "server/service/call_metrics.h"
 #include "server/service/executor.h"
 #include "server/service/stream_registry.h"
 #include "server/session/session_store.h"
 
 namespace attic {
 
-// Both borrow what they are given, and only translate.
+// Both borrow what they are given, only translate, and record every call in `metrics`.
 class SessionServiceImpl final : public v1::SessionService::CallbackService {
  public:
-  SessionServiceImpl(SessionStore& store, Executor& executor, StreamRegistry& streams)
-      : store_(store), executor_(executor), streams_(streams) {}
+  SessionServiceImpl(SessionStore& store, Executor& executor, StreamRegistry& streams,
+                     CallMetrics& metrics)
+      : store_(store), executor_(executor), streams_(streams), metrics_(metrics) {}
 
   grpc::ServerUnaryReactor* Open(grpc::CallbackServerContext* context,
                                  const v1::OpenRequest* request,
@@ -57,11 +59,13 @@ class SessionServiceImpl final : public v1::SessionService::CallbackService {
   SessionStore& store_;
   Executor& executor_;
   StreamRegistry& streams_;
+  CallMetrics& metrics_;
 };
 
 class AdminServiceImpl final : public v1::AdminService::CallbackService {
  public:
-  AdminServiceImpl(SessionStore& store, Executor& executor) : store_(store), executor_(executor) {}
+  AdminServiceImpl(SessionStore& store, Executor& executor, CallMetrics& metrics)
+      : store_(store), executor_(executor), metrics_(metrics) {}
 
   grpc::ServerUnaryReactor* GetStatus(grpc::CallbackServerContext* context,
                                       const v1::GetStatusRequest* request,
@@ -70,6 +74,7 @@ class AdminServiceImpl final : public v1::AdminService::CallbackService {
  private:
   SessionStore& store_;
   Executor& executor_;
+  CallMetrics& metrics_;
 };
 
 }  // namespace attic

@@ -4,6 +4,7 @@
 
 #include "absl/time/clock.h"
 #include "base/status_macros.h"
+#include "server/cluster/cluster_options.h"
 #include "server/service/session_gate.h"
 #include "wire/convert.h"
 
@@ -39,6 +40,32 @@ const std::string& SessionOf(const v1::ShardCall& call) {
 
 }  // namespace
 
+Method MethodOf(const v1::ShardCall& call) {
+  switch (call.call_case()) {
+    case v1::ShardCall::kOpen:
+      return Method::kOpen;
+    case v1::ShardCall::kDescribe:
+      return Method::kDescribe;
+    case v1::ShardCall::kFork:
+      return Method::kFork;
+    case v1::ShardCall::kTruncate:
+      return Method::kTruncate;
+    case v1::ShardCall::kFlush:
+      return Method::kFlush;
+    case v1::ShardCall::kExtendPrefix:
+      return Method::kExtendPrefix;
+    case v1::ShardCall::kRenewLease:
+      return Method::kRenewLease;
+    case v1::ShardCall::kPin:
+      return Method::kPin;
+    case v1::ShardCall::kClose:
+      return Method::kClose;
+    case v1::ShardCall::CALL_NOT_SET:
+      break;
+  }
+  return Method::kCall;
+}
+
 void ShardCaller::Answer(const v1::ShardCall& call, absl::Time deadline,
                          v1::ShardResult& result) const {
   const absl::Status status = absl::Now() >= deadline
@@ -62,9 +89,18 @@ absl::Status ShardCaller::Do(const v1::ShardCall& call, absl::Time deadline,
       ATTIC_RETURN_IF_ERROR(CheckSessionRead(store_, pass, SessionOf(call)));
       session = store_.DescribeSession(SessionOf(call));
       break;
-    case v1::ShardCall::kClose:
+    case v1::ShardCall::kClose: {
+      // Also when it is not held here: it may be about to be copied here.
+      const std::shared_ptr<void> changing = Changing(SessionOf(call));
       ATTIC_RETURN_IF_ERROR(CheckSessionWrite(store_, pass, SessionOf(call)));
       return store_.CloseSession(SessionOf(call));
+    }
+    case v1::ShardCall::kTruncate: {
+      const std::shared_ptr<void> changing = Changing(SessionOf(call));
+      ATTIC_RETURN_IF_ERROR(CheckSessionWrite(store_, pass, SessionOf(call)));
+      session = store_.TruncateSession(SessionOf(call), call.truncate().position());
+      break;
+    }
     default:
       ATTIC_RETURN_IF_ERROR(CheckSessionWrite(store_, pass, SessionOf(call)));
       session = Change(call, deadline);
@@ -72,6 +108,11 @@ absl::Status ShardCaller::Do(const v1::ShardCall& call, absl::Time deadline,
   ATTIC_RETURN_IF_ERROR(session.status());
   *result.mutable_session() = wire::ToWire(*session);
   return absl::OkStatus();
+}
+
+std::shared_ptr<void> ShardCaller::Changing(const std::string& session_id) const {
+  NodeRepair* const repair = gate_.repair();
+  return repair == nullptr ? nullptr : repair->Changing({session_id});
 }
 
 absl::StatusOr<SessionDescription> ShardCaller::Open(const SlotPass& pass,
@@ -92,8 +133,6 @@ absl::StatusOr<SessionDescription> ShardCaller::Change(const v1::ShardCall& call
       ATTIC_ASSIGN_OR_RETURN(const ForkOptions options, wire::FromWire(call.fork()));
       return store_.ForkSession(id, options);
     }
-    case v1::ShardCall::kTruncate:
-      return store_.TruncateSession(id, call.truncate().position());
     case v1::ShardCall::kFlush:
       return store_.FlushSession(id, deadline);
     case v1::ShardCall::kExtendPrefix: {

@@ -2,6 +2,7 @@
 #ifndef ATTIC_SERVER_SERVICE_SHARD_CALLS_H_
 #define ATTIC_SERVER_SERVICE_SHARD_CALLS_H_
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -10,9 +11,14 @@
 #include "api/prefix_hashes.h"
 #include "attic/v1/shard.pb.h"
 #include "server/cluster/slot_gate.h"
+#include "server/service/call_metrics.h"
 #include "server/session/session_store.h"
 
 namespace attic {
+
+// What the call counts as: the method of SessionService that does the same. kCall for one that is
+// none, or of a later version.
+Method MethodOf(const v1::ShardCall& call);
 
 // Answers single calls; no gRPC. Borrows what it is given. Thread-safe.
 class ShardCaller {
@@ -33,6 +39,8 @@ class ShardCaller {
   absl::StatusOr<SessionDescription> Open(const SlotPass& pass,
                                           const v1::OpenRequest& request) const;
   absl::StatusOr<SessionDescription> Change(const v1::ShardCall& call, absl::Time deadline) const;
+  // To be held while a call truncates or closes the session; null where nothing is repaired.
+  std::shared_ptr<void> Changing(const std::string& session_id) const;
   absl::StatusOr<std::vector<PrefixHash>> HashesOf(const std::string& own) const;
 
   SessionStore& store_;

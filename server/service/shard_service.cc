@@ -21,15 +21,18 @@ namespace {
 constexpr size_t kInventoryEntries = 1024;
 
 // One message of calls. Workers on the executor take them in turn; the last to end finishes the
-// call. Lives as long as a worker.
+// call. Each call is recorded by its own method, and the message as Call. Lives as long as a
+// worker.
 class CallBatch : public std::enable_shared_from_this<CallBatch> {
  public:
-  CallBatch(grpc::CallbackServerContext* context, const ShardContext& server,
-            const v1::ShardCalls* request, v1::ShardResults* response,
+  CallBatch(grpc::CallbackServerContext* context, grpc::ServerUnaryReactor* reactor,
+            const ShardContext& server, const CallTimer& timer, const v1::ShardCalls* request,
+            v1::ShardResults* response,
             std::vector<PrefixHash> shared_hashes)
       : context_(context),
-        reactor_(context->DefaultReactor()),
+        reactor_(reactor),
         server_(server),
+        timer_(timer),
         deadline_(DeadlineOf(*context)),
         request_(*request),
         response_(*response),
@@ -49,7 +52,7 @@ class CallBatch : public std::enable_shared_from_this<CallBatch> {
     // Those that found a thread work for the others, too.
     const size_t missing = queued.ok() ? 0 : wanted - started + 1;
     if (missing == wanted && wanted > 0) {
-      reactor_->Finish(ToGrpcStatus(queued));
+      Finish(queued);
       return;
     }
     End(missing + 1);
@@ -66,6 +69,8 @@ class CallBatch : public std::enable_shared_from_this<CallBatch> {
       } else {
         caller_.Answer(request_.calls(i), deadline_, result);
       }
+      timer_.For(MethodOf(request_.calls(i)))
+          .End(static_cast<absl::StatusCode>(result.error().code()));
     }
     End(1);
   }
@@ -74,12 +79,18 @@ class CallBatch : public std::enable_shared_from_this<CallBatch> {
     if (working_.fetch_sub(workers) > workers) return;
     response_.set_epoch(server_.gate.epoch());
     response_.set_boot_id(server_.boot_id);
-    reactor_->Finish(grpc::Status::OK);
+    Finish(absl::OkStatus());
+  }
+
+  void Finish(const absl::Status& status) {
+    timer_.End(status.code());
+    reactor_->Finish(ToGrpcStatus(status));
   }
 
   grpc::CallbackServerContext* const context_;
   grpc::ServerUnaryReactor* const reactor_;
   const ShardContext& server_;
+  const CallTimer timer_;
   const absl::Time deadline_;
   const v1::ShardCalls& request_;
   v1::ShardResults& response_;
@@ -88,8 +99,10 @@ class CallBatch : public std::enable_shared_from_this<CallBatch> {
   std::atomic<size_t> working_{0};
 };
 
-grpc::ServerUnaryReactor* Refuse(grpc::CallbackServerContext* context, const absl::Status& status) {
+grpc::ServerUnaryReactor* Refuse(grpc::CallbackServerContext* context, const CallTimer& timer,
+                                 const absl::Status& status) {
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+  timer.End(status.code());
   reactor->Finish(ToGrpcStatus(status));
   return reactor;
 }
@@ -159,11 +172,15 @@ absl::Status ShardServiceImpl::CheckClustered() const {
 grpc::ServerUnaryReactor* ShardServiceImpl::Call(grpc::CallbackServerContext* context,
                                                  const v1::ShardCalls* request,
                                                  v1::ShardResults* response) {
-  if (const absl::Status status = CheckClustered(); !status.ok()) return Refuse(context, status);
+  const CallTimer timer(context_.metrics, Method::kCall);
+  if (const absl::Status status = CheckClustered(); !status.ok()) {
+    return Refuse(context, timer, status);
+  }
   auto shared_hashes = CheckCalls(*request, context_.limits);
-  if (!shared_hashes.ok()) return Refuse(context, shared_hashes.status());
+  if (!shared_hashes.ok()) return Refuse(context, timer, shared_hashes.status());
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-  std::make_shared<CallBatch>(context, context_, request, response, *std::move(shared_hashes))
+  std::make_shared<CallBatch>(context, reactor, context_, timer, request, response,
+                              *std::move(shared_hashes))
       ->Start();
   return reactor;
 }
@@ -172,7 +189,7 @@ grpc::ServerWriteReactor<v1::ShardInventory>* ShardServiceImpl::Inventory(
     grpc::CallbackServerContext* context, const v1::InventoryRequest* request) {
   auto pages = std::make_shared<InventoryPages>(context_.store, *request, context_.boot_id);
   return ServePulled<v1::ShardInventory>(
-      context, context_.transfer_executor, context_.streams,
+      context, context_.transfer_executor, context_.streams, {context_.metrics, Method::kInventory},
       [this, pages, epoch = request->epoch()](v1::ShardInventory& page) -> absl::StatusOr<bool> {
         ATTIC_RETURN_IF_ERROR(CheckClustered());
         if (context_.gate.epoch() < epoch) {
@@ -186,7 +203,7 @@ grpc::ServerWriteReactor<v1::ShardInventory>* ShardServiceImpl::Inventory(
 grpc::ServerUnaryReactor* ShardServiceImpl::Digest(grpc::CallbackServerContext* context,
                                                    const v1::DigestRequest* request,
                                                    v1::DigestResponse* response) {
-  return ServeUnary(context, context_.transfer_executor,
+  return ServeUnary(context, context_.transfer_executor, {context_.metrics, Method::kDigest},
                     [this, request, response](absl::Time deadline) -> absl::Status {
                       ATTIC_RETURN_IF_ERROR(CheckClustered());
                       ATTIC_ASSIGN_OR_RETURN(
@@ -206,7 +223,7 @@ grpc::ServerWriteReactor<v1::AppendRequest>* ShardServiceImpl::ReadRows(
     ShardRows rows;
   };
   return ServePulled<v1::AppendRequest>(
-      context, context_.transfer_executor, context_.streams,
+      context, context_.transfer_executor, context_.streams, {context_.metrics, Method::kReadRows},
       [this, asked = *request,
        reading = std::make_shared<Reading>()](v1::AppendRequest& message) -> absl::StatusOr<bool> {
         ATTIC_RETURN_IF_ERROR(CheckClustered());

@@ -8,6 +8,7 @@
 #include "api/limits.h"
 #include "attic/v1/shard.grpc.pb.h"
 #include "server/cluster/slot_gate.h"
+#include "server/service/call_metrics.h"
 #include "server/service/executor.h"
 #include "server/service/stream_registry.h"
 #include "server/session/session_store.h"
@@ -22,6 +23,7 @@ struct ShardContext {
   size_t calls_together_max;    // of one message
   Executor& transfer_executor;  // what other nodes read, kept apart from what callers wait for
   StreamRegistry& streams;
+  CallMetrics& metrics;
   std::string boot_id;
   Limits limits;
 };

@@ -26,16 +26,15 @@ const absl::Status& Draining() {
 class ExportStream final : public grpc::ServerWriteReactor<v1::SnapshotChunk>,
                            public DrainableStream {
  public:
-  ExportStream(grpc::CallbackServerContext* context, SessionStore& store, Executor& executor,
-               StreamRegistry& streams, std::string session_id)
+  ExportStream(grpc::CallbackServerContext* context, const SnapshotContext& server,
+               std::string session_id)
       : context_(context),
-        store_(store),
-        executor_(executor),
-        streams_(streams),
+        server_(server),
+        timer_(server.metrics, Method::kExport),
         session_id_(std::move(session_id)) {}
 
   void Start() {
-    streams_.Add(this);
+    server_.streams.Add(this);
     Schedule();
   }
 
@@ -44,18 +43,18 @@ class ExportStream final : public grpc::ServerWriteReactor<v1::SnapshotChunk>,
     if (ok) {
       Schedule();
     } else {
-      Finish(grpc::Status::CANCELLED);
+      End(absl::CancelledError("the caller left"));
     }
   }
   void OnDone() override {
-    streams_.Remove(this);
+    server_.streams.Remove(this);
     delete this;
   }
 
  private:
   void Schedule() {
-    const absl::Status queued = executor_.Schedule([this] { Step(); });
-    if (!queued.ok()) Finish(ToGrpcStatus(queued));
+    const absl::Status queued = server_.executor.Schedule([this] { Step(); });
+    if (!queued.ok()) End(queued);
   }
 
   void Step() {
@@ -63,8 +62,13 @@ class ExportStream final : public grpc::ServerWriteReactor<v1::SnapshotChunk>,
     if (more.ok() && *more) {
       StartWrite(&chunk_);
     } else {
-      Finish(ToGrpcStatus(more.status()));
+      End(more.status());
     }
+  }
+
+  void End(const absl::Status& status) {
+    timer_.End(status.code());
+    Finish(ToGrpcStatus(status));
   }
 
   absl::StatusOr<bool> Fill() {
@@ -72,16 +76,15 @@ class ExportStream final : public grpc::ServerWriteReactor<v1::SnapshotChunk>,
     if (context_->IsCancelled()) return absl::CancelledError("the caller left");
     chunk_.Clear();
     if (source_ == nullptr) {
-      ATTIC_ASSIGN_OR_RETURN(source_, store_.ExportSession(session_id_));
+      ATTIC_ASSIGN_OR_RETURN(source_, server_.store.ExportSession(session_id_));
       chunk_.set_total_bytes(source_->bytes_estimated());
     }
     return source_->Next(*chunk_.mutable_data());
   }
 
   grpc::CallbackServerContext* const context_;
-  SessionStore& store_;
-  Executor& executor_;
-  StreamRegistry& streams_;
+  const SnapshotContext server_;
+  const CallTimer timer_;
   const std::string session_id_;
   std::atomic<bool> draining_{false};
   // Of the step that runs.
@@ -92,38 +95,42 @@ class ExportStream final : public grpc::ServerWriteReactor<v1::SnapshotChunk>,
 class ImportStream final : public grpc::ServerReadReactor<v1::SnapshotChunk>,
                            public DrainableStream {
  public:
-  ImportStream(grpc::CallbackServerContext* context, SessionStore& store, Executor& executor,
-               StreamRegistry& streams, v1::SessionDescription* response)
+  ImportStream(grpc::CallbackServerContext* context, const SnapshotContext& server,
+               v1::SessionDescription* response)
       : context_(context),
-        store_(store),
-        executor_(executor),
-        streams_(streams),
+        server_(server),
+        timer_(server.metrics, Method::kImport),
         response_(response) {}
 
   void Start() {
-    streams_.Add(this);
+    server_.streams.Add(this);
     StartRead(&chunk_);
   }
 
   // A caller that sends nothing is cut off when the store's patience ends.
   void Drain() override { draining_ = true; }
   void OnReadDone(bool ok) override {
-    const absl::Status queued = executor_.Schedule([this, ok] { Step(ok); });
-    if (!queued.ok()) Finish(ToGrpcStatus(queued));
+    const absl::Status queued = server_.executor.Schedule([this, ok] { Step(ok); });
+    if (!queued.ok()) End(queued);
   }
   void OnDone() override {
-    streams_.Remove(this);
+    server_.streams.Remove(this);
     delete this;
   }
 
  private:
   void Step(bool has_chunk) {
-    const absl::Status status = has_chunk ? Take() : End();
+    const absl::Status status = has_chunk ? Take() : Complete();
     if (has_chunk && status.ok()) {
       StartRead(&chunk_);
       return;
     }
     sink_.reset();
+    End(status);
+  }
+
+  void End(const absl::Status& status) {
+    timer_.End(status.code());
     Finish(ToGrpcStatus(status));
   }
 
@@ -135,12 +142,12 @@ class ImportStream final : public grpc::ServerReadReactor<v1::SnapshotChunk>,
     }
     if (sink_ == nullptr) {
       ATTIC_ASSIGN_OR_RETURN(const ImportOptions options, wire::FromWire(chunk_));
-      ATTIC_ASSIGN_OR_RETURN(sink_, store_.ImportSession(options));
+      ATTIC_ASSIGN_OR_RETURN(sink_, server_.store.ImportSession(options));
     }
     return sink_->Write(chunk_.data());
   }
 
-  absl::Status End() {
+  absl::Status Complete() {
     if (context_->IsCancelled()) return absl::CancelledError("the caller left");
     if (sink_ == nullptr) return absl::InvalidArgumentError("data: no chunk came");
     ATTIC_ASSIGN_OR_RETURN(const SessionDescription description, sink_->Finish());
@@ -149,9 +156,8 @@ class ImportStream final : public grpc::ServerReadReactor<v1::SnapshotChunk>,
   }
 
   grpc::CallbackServerContext* const context_;
-  SessionStore& store_;
-  Executor& executor_;
-  StreamRegistry& streams_;
+  const SnapshotContext server_;
+  const CallTimer timer_;
   v1::SessionDescription* const response_;
   std::atomic<bool> draining_{false};
   // Of the step that runs.
@@ -162,19 +168,17 @@ class ImportStream final : public grpc::ServerReadReactor<v1::SnapshotChunk>,
 }  // namespace
 
 grpc::ServerWriteReactor<v1::SnapshotChunk>* ServeExport(grpc::CallbackServerContext* context,
-                                                         SessionStore& store, Executor& executor,
-                                                         StreamRegistry& streams,
+                                                         const SnapshotContext& server,
                                                          const std::string& session_id) {
-  auto* stream = new ExportStream(context, store, executor, streams, session_id);
+  auto* stream = new ExportStream(context, server, session_id);
   stream->Start();
   return stream;
 }
 
 grpc::ServerReadReactor<v1::SnapshotChunk>* ServeImport(grpc::CallbackServerContext* context,
-                                                        SessionStore& store, Executor& executor,
-                                                        StreamRegistry& streams,
+                                                        const SnapshotContext& server,
                                                         v1::SessionDescription* response) {
-  auto* stream = new ImportStream(context, store, executor, streams, response);
+  auto* stream = new ImportStream(context, server, response);
   stream->Start();
   return stream;
 }

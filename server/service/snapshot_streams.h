@@ -8,22 +8,30 @@
 
 #include "attic/v1/session.pb.h"
 #include "attic/v1/snapshot.pb.h"
+#include "server/service/call_metrics.h"
 #include "server/service/executor.h"
 #include "server/service/stream_registry.h"
 #include "server/session/session_store.h"
 
 namespace attic {
 
-// Each works on one chunk at a time on `executor`, and has gRPC hold the caller up meanwhile. Both
-// end with UNAVAILABLE when the store drains, and delete themselves when gRPC is done with them.
+// What the streams work with; everything outlives them.
+struct SnapshotContext {
+  SessionStore& store;
+  Executor& executor;
+  StreamRegistry& streams;
+  CallMetrics& metrics;
+};
+
+// Each works on one chunk at a time on the executor, and has gRPC hold the caller up meanwhile.
+// Both end with UNAVAILABLE when the store drains, and delete themselves when gRPC is done with
+// them.
 grpc::ServerWriteReactor<v1::SnapshotChunk>* ServeExport(grpc::CallbackServerContext* context,
-                                                         SessionStore& store, Executor& executor,
-                                                         StreamRegistry& streams,
+                                                         const SnapshotContext& server,
                                                          const std::string& session_id);
 
 grpc::ServerReadReactor<v1::SnapshotChunk>* ServeImport(grpc::CallbackServerContext* context,
-                                                        SessionStore& store, Executor& executor,
-                                                        StreamRegistry& streams,
+                                                        const SnapshotContext& server,
                                                         v1::SessionDescription* response);
 
 }  // namespace attic

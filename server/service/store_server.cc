@@ -5,17 +5,18 @@
 #include <grpcpp/health_check_service_interface.h>
 
 #include <algorithm>
+#include <atomic>
 #include <string>
 #include <utility>
 
-#include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
 #include "base/thread_pool.h"
 #include "server/service/attention_service.h"
 #include "server/service/executor.h"
+#include "server/service/health_server.h"
+#include "server/service/listen_address.h"
 #include "server/service/node_services.h"
 #include "server/service/node_session_store.h"
 #include "server/service/session_service.h"
@@ -30,9 +31,6 @@ constexpr int kKeepaliveTimeoutMs = 10'000;
 constexpr int kPingIntervalMinMs = 5'000;
 constexpr int kStreamsPerConnectionMax = 1024;
 
-// What health checks ask for.
-constexpr char kReadyService[] = "ready";
-
 class GrpcStoreServer : public StoreServer {
  public:
   // Requests run on the threads that share their work, so that no processor has two of them.
@@ -44,14 +42,15 @@ class GrpcStoreServer : public StoreServer {
         query_executor_(query_pool_, options.store.limits.requests_queued_max),
         append_executor_(std::make_shared<ThreadPool>(options.append_threads),
                          options.store.limits.requests_queued_max),
-        node_(options.cluster, *store_, streams_, boot_id_, options.store.limits),
+        node_(options.cluster, *store_, streams_, metrics_, boot_id_, options.store.limits),
         node_store_(*store_, node_.gate()),
-        session_service_(node_store_, append_executor_, streams_),
-        admin_service_(node_store_, append_executor_),
+        session_service_(node_store_, append_executor_, streams_, metrics_),
+        admin_service_(node_store_, append_executor_, metrics_),
         attention_service_({.store = *store_,
                             .query_executor = query_executor_,
                             .append_executor = append_executor_,
                             .streams = streams_,
+                            .metrics = metrics_,
                             .identity = {.boot_id = boot_id_, .gate = node_.gate()},
                             .limits = options.store.limits}) {}
 
@@ -62,14 +61,24 @@ class GrpcStoreServer : public StoreServer {
   const std::string& address() const override { return address_; }
   const std::string& boot_id() const override { return boot_id_; }
   SessionStore& store() override { return *store_; }
-  bool ready() const override { return node_.ready(); }
+  const std::string& health_address() const override {
+    static const std::string* const none = new std::string();
+    return health_ == nullptr ? *none : health_->address();
+  }
+  const CallMetrics& calls() const override { return metrics_; }
+  ServerActivity Activity() override;
+  std::optional<NodeActivity> AsNode() override { return node_.Activity(); }
+  void SetReady(bool ready) override;
   void Drain(absl::Time deadline) override;
 
  private:
+  void EndHealth();
+
   const std::shared_ptr<ThreadPool> query_pool_;
   const std::unique_ptr<SessionStore> store_;
   const std::string boot_id_;
   StreamRegistry streams_;
+  CallMetrics metrics_;
   Executor query_executor_;
   Executor append_executor_;
   NodeServices node_;
@@ -78,6 +87,11 @@ class GrpcStoreServer : public StoreServer {
   AdminServiceImpl admin_service_;
   AttentionServiceImpl attention_service_;
   std::string address_;
+  std::unique_ptr<HealthServer> health_;  // null: none asked for; constant after Listen
+  Mutex ready_mutex_;                     // held while health checks are told, so that they agree
+  bool ready_ ATTIC_GUARDED_BY(ready_mutex_) = false;
+  bool ended_ ATTIC_GUARDED_BY(ready_mutex_) = false;  // nothing is ready any more
+  std::atomic<bool> draining_{false};
   Mutex drain_mutex_;
   bool drained_ ATTIC_GUARDED_BY(drain_mutex_) = false;
   // Last: it calls everything above.
@@ -85,12 +99,9 @@ class GrpcStoreServer : public StoreServer {
 };
 
 absl::Status GrpcStoreServer::Listen(const StoreServerOptions& options) {
-  grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
 
   grpc::ServerBuilder builder;
-  int port = 0;
-  builder.AddListeningPort(options.listen_address, grpc::InsecureServerCredentials(), &port);
   builder.RegisterService(&session_service_);
   builder.RegisterService(&admin_service_);
   builder.RegisterService(&attention_service_);
@@ -104,30 +115,52 @@ absl::Status GrpcStoreServer::Listen(const StoreServerOptions& options) {
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                              kPingIntervalMinMs);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kStreamsPerConnectionMax);
-  // A second store on the same port must fail, not share it.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  server_ = builder.BuildAndStart();
-  const bool unix_socket = absl::StartsWith(options.listen_address, "unix:");
-  if (server_ == nullptr || (port == 0 && !unix_socket)) {
-    return absl::UnavailableError(absl::StrCat("cannot listen on ", options.listen_address));
+  ATTIC_ASSIGN_OR_RETURN(server_, StartGrpcServer(builder, options.listen_address, address_));
+  if (!options.health_listen_address.empty()) {
+    ATTIC_ASSIGN_OR_RETURN(health_, HealthServer::Start(options.health_listen_address));
   }
-  address_ = options.listen_address;
-  if (!unix_socket) {
-    address_ = absl::StrCat(address_.substr(0, address_.rfind(':')), ":", port);
+  // A node is ready when the map says so, which node_ tells.
+  SetReady(options.ready && !options.cluster.node_of_cluster());
+  return node_.Join(address_, [this](bool ready) { SetReady(ready); });
+}
+
+void GrpcStoreServer::SetReady(bool ready) {
+  MutexLock lock(ready_mutex_);
+  if (ended_) return;
+  ready_ = ready;
+  server_->GetHealthCheckService()->SetServingStatus(kReadyService, ready);
+  if (health_ != nullptr) health_->SetReady(ready);
+}
+
+void GrpcStoreServer::EndHealth() {
+  MutexLock lock(ready_mutex_);
+  ended_ = true;
+  ready_ = false;
+  server_->GetHealthCheckService()->Shutdown();
+  if (health_ != nullptr) health_->Drain();
+}
+
+ServerActivity GrpcStoreServer::Activity() {
+  bool ready = false;
+  {
+    MutexLock lock(ready_mutex_);
+    ready = ready_;
   }
-  grpc::HealthCheckServiceInterface* const health = server_->GetHealthCheckService();
-  health->SetServingStatus(kReadyService, node_.ready());
-  return node_.Join(address_,
-                    [health](bool ready) { health->SetServingStatus(kReadyService, ready); });
+  return {.ready = ready,
+          .draining = draining_,
+          .streams = streams_.size(),
+          .queries = query_executor_.load(),
+          .appends = append_executor_.load()};
 }
 
 void GrpcStoreServer::Drain(absl::Time deadline) {
   MutexLock lock(drain_mutex_);
   if (drained_ || server_ == nullptr) return;
   drained_ = true;
+  draining_ = true;
   const absl::Time now = absl::Now();
   node_.Leave(now + std::max(deadline - now, absl::ZeroDuration()) / 2);
-  server_->GetHealthCheckService()->SetServingStatus(false);
+  EndHealth();
   streams_.DrainAll();
   server_->Shutdown(absl::ToChronoTime(deadline));
   server_->Wait();
@@ -135,26 +168,12 @@ void GrpcStoreServer::Drain(absl::Time deadline) {
 
 }  // namespace
 
-bool IsLoopbackAddress(const std::string& listen_address) {
-  if (absl::StartsWith(listen_address, "unix:")) return true;
-  const std::string host = listen_address.substr(0, listen_address.rfind(':'));
-  if (host == "localhost" || host == "[::1]") return true;
-  // A name such as 127.evil.example is no address of this machine.
-  return absl::StartsWith(host, "127.") &&
-         host.find_first_not_of("0123456789.") == std::string::npos;
-}
-
 absl::StatusOr<std::unique_ptr<StoreServer>> StoreServer::Start(const StoreServerOptions& options) {
-  const std::string& address = options.listen_address;
-  if (!absl::StartsWith(address, "unix:") && address.rfind(':') == std::string::npos) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("listen: ", address, " is neither host:port nor unix:PATH"));
-  }
-  if (!options.allow_insecure_remote && !IsLoopbackAddress(address)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("listen: ", address,
-                     " is reachable from other machines, and connections are not secured; "
-                     "--allow-insecure-remote permits it"));
+  ATTIC_RETURN_IF_ERROR(
+      CheckListenAddress("listen", options.listen_address, options.allow_insecure_remote));
+  if (!options.health_listen_address.empty()) {
+    ATTIC_RETURN_IF_ERROR(CheckListenAddress("health-listen", options.health_listen_address,
+                                             /*allow_remote=*/true));
   }
   SessionStoreOptions store_options = options.store;
   store_options.node_of_cluster = options.cluster.node_of_cluster();

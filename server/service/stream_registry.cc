@@ -13,6 +13,11 @@ void StreamRegistry::Remove(DrainableStream* stream) {
   streams_.erase(stream);
 }
 
+size_t StreamRegistry::size() {
+  MutexLock lock(mutex_);
+  return streams_.size();
+}
+
 void StreamRegistry::DrainAll() {
   // Under the lock, so that no stream goes away meanwhile. Draining never waits.
   MutexLock lock(mutex_);

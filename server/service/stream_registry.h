@@ -2,6 +2,7 @@
 #ifndef ATTIC_SERVER_SERVICE_STREAM_REGISTRY_H_
 #define ATTIC_SERVER_SERVICE_STREAM_REGISTRY_H_
 
+#include <cstddef>
 #include <set>
 
 #include "base/mutex.h"
@@ -22,6 +23,7 @@ class StreamRegistry {
   void Add(DrainableStream* stream);
   void Remove(DrainableStream* stream);
   void DrainAll();
+  size_t size();
 
  private:
   Mutex mutex_;

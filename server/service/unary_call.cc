@@ -20,20 +20,25 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
 }
 
 grpc::ServerUnaryReactor* ServeUnary(grpc::CallbackServerContext* context, Executor& executor,
+                                     const CallTimer& timer,
                                      std::function<absl::Status(absl::Time deadline)> work) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const auto finish = [reactor, timer](const absl::Status& status) {
+    timer.End(status.code());
+    reactor->Finish(ToGrpcStatus(status));
+  };
   const absl::Time deadline = DeadlineOf(*context);
   const absl::Status queued =
-      executor.Schedule([context, reactor, deadline, work = std::move(work)] {
+      executor.Schedule([context, finish, deadline, work = std::move(work)] {
         if (context->IsCancelled()) {
-          reactor->Finish(grpc::Status::CANCELLED);
+          finish(absl::CancelledError("the caller left"));
         } else if (absl::Now() >= deadline) {
-          reactor->Finish(grpc::Status(grpc::StatusCode::DEADLINE_EXCEEDED, "deadline passed"));
+          finish(absl::DeadlineExceededError("deadline passed"));
         } else {
-          reactor->Finish(ToGrpcStatus(work(deadline)));
+          finish(work(deadline));
         }
       });
-  if (!queued.ok()) reactor->Finish(ToGrpcStatus(queued));
+  if (!queued.ok()) finish(queued);
   return reactor;
 }
 

@@ -663,6 +663,8 @@ StoreStatus SessionStoreImpl::Status() {
   status.uptime_seconds = absl::ToDoubleSeconds(absl::Now() - start_);
   status.vector_target = VectorTargetName();
   status.evicted_sessions = evicted_sessions_;
+  status.memory_limit_bytes = budget_->bytes_max();
+  status.memory_charged_bytes = budget_->used_bytes();
   for (const auto& session : catalogue_.All()) {
     ++status.sessions;
     for (const auto& layer : session->layers()) {

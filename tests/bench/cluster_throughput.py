@@ -57,7 +57,7 @@ class Stores:
             process = subprocess.Popen(
                 [BIN / "attic-store", "--listen", "127.0.0.1:0", "--cluster", "bench", "--node-id",
                  f"s{number}", "--cluster-etcd", self.etcd, "--lease-seconds", str(LEASE_S),
-                 "--threads", str(max(1, len(cores) // count)), "--capacity", "1GiB"],
+                 "--initial-nodes", str(count), "--threads", str(max(1, len(cores) // count)), "--capacity", "1GiB"],
                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
                 preexec_fn=lambda: os.sched_setaffinity(0, cores))
             self.processes.append(process)
@@ -73,7 +73,7 @@ class Stores:
             if done.returncode == 0:
                 status = json.loads(done.stdout)
                 live = [n for n in status["nodes"] if n["state"] == "live"]
-                if len(live) == count and status["slots_incoming"] == 0:
+                if len(live) == count and status["slots_moving"] == 0:
                     return
             time.sleep(0.1)
         sys.exit(f"{count} stores are no cluster after {READY_TIMEOUT_S} s")

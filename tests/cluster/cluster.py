@@ -29,13 +29,16 @@ class Cluster:
         self.network = Network()
         self.lease_s = lease_s
         self.stores = {}
+        self.boot_ids = {}  # of the processes of now
         self._slots = slots
+        self._initial_nodes = stores
         self._replace_after_s = replace_after_s
         self._durable = durable
         self._store_options = list(store_options)
         self.etcd = None
         self.network.add_host("etcd")
         self.network.add_host("client")
+        self.network.add_host("client2")
         self.start_etcd()
         for number in range(stores):
             self.add_store(f"s{number}")
@@ -92,13 +95,15 @@ class Cluster:
         command = [BIN / "attic-store", "--listen", address, "--allow-insecure-remote",
                    "--cluster", "test", "--node-id", name, "--cluster-etcd", self.etcd_address,
                    "--lease-seconds", self.lease_s, "--cluster-slots", self._slots,
+                   "--initial-nodes", self._initial_nodes,
                    "--replace-after-seconds", self._replace_after_s, "--threads", 2,
                    "--capacity", "1GiB", *self._store_options]
         if self._durable:
             command += ["--data-dir", self.folder / name]
         self.stores[name] = Process(self.network.command(name, command),
                                     self.folder / f"{name}.log")
-        self.stores[name].wait_for_line("attic-store ready")
+        ready = self.stores[name].wait_for_line("attic-store ready")
+        self.boot_ids[name] = ready.rpartition("boot_id=")[2]
 
     def kill_store(self, name):
         self.stores[name].kill()
@@ -134,8 +139,9 @@ class Cluster:
 
     def settled(self, status):
         """Every store is there and holds what it should; nothing moves."""
-        live = [node["id"] for node in status["nodes"] if node["state"] == "live"]
-        return sorted(live) == sorted(self.stores) and status["slots_incoming"] == 0
+        live = {node["id"]: node["boot_id"] for node in status["nodes"]
+                if node["state"] == "live"}
+        return live == self.boot_ids and status["slots_moving"] == 0
 
     def wait_until_settled(self, timeout=SETTLE_TIMEOUT_S):
         return self.wait_until(self.settled, timeout)
@@ -150,13 +156,17 @@ class Cluster:
 class Load:
     """cluster_load on a host of its own; see cluster_load.cc."""
 
-    def __init__(self, cluster, *options, host="client", name="load"):
+    def __init__(self, cluster, *options, host="client", name="load", log_name=None):
         self.process = Process(
             cluster.network.command(host, [BIN / "cluster_load", "--server", cluster.addresses(),
                                            "--prefix", name, *options]),
-            cluster.folder / f"{name}.log", stdin=True)
+            cluster.folder / f"{log_name or name}.log", stdin=True)
         self._cluster = cluster
         self.process.wait_for_line("loaded", timeout=120)
+
+    def go(self):
+        """Of a load that waits."""
+        self.process.write("go")
 
     def mark(self, name):
         self.process.write(f"mark {name}")

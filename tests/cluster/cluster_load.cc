@@ -39,6 +39,7 @@ struct Flags {
   uint64_t seed = 1;
   uint64_t content_seed = 1;
   bool durable = false;
+  bool wait = false;  // for a line of input before writing and asking
 };
 
 // What happened in one interval.
@@ -247,6 +248,10 @@ int Run(const Flags& flags) {
   }
   std::printf("loaded\n");
   std::fflush(stdout);
+  if (flags.wait) {
+    std::string go;
+    std::getline(std::cin, go);
+  }
   load.Start();
   for (std::string line; std::getline(std::cin, line) && line != "end";) {
     if (line.rfind("mark ", 0) == 0) load.report.Mark(line.substr(5));
@@ -281,6 +286,7 @@ int main(int argc, char** argv) {
   app.add_option("--seed", flags.seed)->capture_default_str();
   app.add_option("--content-seed", flags.content_seed, "of what is written")->capture_default_str();
   app.add_flag("--durable", flags.durable);
+  app.add_flag("--wait", flags.wait, "for a line of input before writing and asking");
   CLI11_PARSE(app, argc, argv);
   if (flags.durable) flags.shape.durability = attic::Durability::kDurable;
   using attic::AckPolicy;

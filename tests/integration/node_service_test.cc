@@ -309,7 +309,21 @@ class FixedRepair final : public NodeRepair {
 class NodeStartTest : public NodeServiceTest {
  protected:
   void SetUp() override {}
-  bool ServingReady() { return server_->ready(); }
+
+  // What health checks of "ready" say at both addresses, which must agree with what the server says
+  // of itself, once they say `expected`, or after 20 seconds.
+  std::string ReadyBecomes(const std::string& expected) {
+    const auto health =
+        grpc::CreateChannel(server_->health_address(), grpc::InsecureChannelCredentials());
+    const absl::Time deadline = absl::Now() + absl::Seconds(20);
+    std::string here;
+    do {
+      here = HealthOf(*channel_, "ready");
+    } while (here != expected && absl::Now() < deadline);
+    if (here != expected) return here;
+    EXPECT_EQ(server_->Activity().ready, expected == "SERVING");
+    return HealthOf(*health, "ready");
+  }
 };
 
 TEST_F(NodeStartTest, RepairIsStartedAndSaysHowFarItIs) {
@@ -355,8 +369,10 @@ TEST_F(NodeStartTest, NewerMapsAreAskedFor) {
 }
 
 TEST_F(NodeStartTest, ReadyWhenTheMapCallsTheNodeLive) {
+  options_.health_listen_address = "127.0.0.1:0";
   StartServer();
-  EXPECT_FALSE(ServingReady());
+  EXPECT_EQ(HealthOf(*channel_, "ready"), "NOT_SERVING");
+  EXPECT_EQ(HealthOf(*channel_, ""), "SERVING");
   cluster_ = v1::ClusterService::NewStub(channel_);
   v1::GetMapResponse response;
   EXPECT_EQ(cluster_->GetMap(Context().get(), {}, &response).error_code(),
@@ -364,12 +380,40 @@ TEST_F(NodeStartTest, ReadyWhenTheMapCallsTheNodeLive) {
   ClusterMap map = Map(kEpoch, 1);
   map.nodes[0].state = NodeState::kRepairing;
   membership_->Set(map);
-  EXPECT_FALSE(ServingReady());
+  EXPECT_EQ(ReadyBecomes("NOT_SERVING"), "NOT_SERVING");
   map.nodes[0].state = NodeState::kLive;
   membership_->Set(map);
-  EXPECT_TRUE(ServingReady());
+  EXPECT_EQ(ReadyBecomes("SERVING"), "SERVING");
+  map.epoch = kEpoch + 1;
+  map.nodes[0].state = NodeState::kDown;
+  membership_->Set(map);
+  EXPECT_EQ(ReadyBecomes("NOT_SERVING"), "NOT_SERVING");
+  map.epoch = kEpoch + 2;
+  map.nodes[0].state = NodeState::kLive;
+  membership_->Set(map);
+  EXPECT_EQ(ReadyBecomes("SERVING"), "SERVING");
+  const auto health =
+      grpc::CreateChannel(server_->health_address(), grpc::InsecureChannelCredentials());
   server_->Drain(absl::Now());
-  EXPECT_FALSE(ServingReady());
+  for (const char* service : {"", "ready"}) EXPECT_EQ(HealthOf(*health, service), "NOT_SERVING");
+  EXPECT_FALSE(server_->Activity().ready);
+}
+
+// The others are told first: while they are, the node answers, and says so.
+TEST_F(NodeStartTest, LeavesBeforeItIsNotReady) {
+  NodeServiceTest::SetUp();
+  bool ready = false, draining = false;
+  std::string health;
+  membership_->SetOnLeave([&] {
+    ready = server_->Activity().ready;
+    draining = server_->Activity().draining;
+    health = HealthOf(*channel_, "ready");
+  });
+  server_->Drain(absl::Now() + absl::Seconds(10));
+  EXPECT_TRUE(ready);
+  EXPECT_TRUE(draining);
+  EXPECT_EQ(health, "SERVING");
+  EXPECT_FALSE(server_->Activity().ready);
 }
 
 // After a restart with a directory, many opens that each wait for the disk do so together.
@@ -398,7 +442,8 @@ TEST_F(NodeStartTest, ManyDurableOpens) {
 class SingleStoreTest : public StoreServiceTest {};
 
 TEST_F(SingleStoreTest, IsNoNode) {
-  EXPECT_TRUE(server_->ready());
+  EXPECT_TRUE(server_->Activity().ready);
+  EXPECT_FALSE(server_->AsNode().has_value());
   const auto shards = v1::ShardService::NewStub(channel_);
   const auto cluster = v1::ClusterService::NewStub(channel_);
   const auto expect = [](const grpc::Status& status) {

@@ -20,8 +20,10 @@ def flags_of_help(server):
 
 
 def flags_of_readme(server):
-    section = (ROOT / "README.md").read_text().split(f"`{server}`:")[1].split("\n\n", 2)[1]
-    return dict(re.findall(r"^\| `(--[\w-]+)` \| ([^|]+?) \|", section, re.MULTILINE))
+    # Each after a line of its own such as "`attic-store` in a cluster:".
+    tables = re.findall(
+        rf"^`{server}`[^\n|]*:\n\n((?:\|.*\n)+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    return dict(re.findall(r"^\| `(--[\w-]+)` \| ([^|]+?) \|", "".join(tables), re.MULTILINE))
 
 
 @pytest.mark.parametrize("server", ["attic-store", "attic-worker"])

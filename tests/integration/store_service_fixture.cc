@@ -1,11 +1,58 @@
 #include "tests/integration/store_service_fixture.h"
 
+#include <grpcpp/generic/generic_stub.h>
+
 #include <algorithm>
 #include <chrono>
 
 #include "absl/time/clock.h"
 
 namespace attic {
+
+grpc::Status CallByName(grpc::Channel& channel, const std::string& method,
+                        const std::string& request, std::string* response) {
+  grpc::GenericStub stub(std::shared_ptr<grpc::Channel>(&channel, [](grpc::Channel*) {}));
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+  grpc::CompletionQueue queue;
+  const auto call = stub.PrepareCall(&context, method, &queue);
+  grpc::Slice slice(request);
+  grpc::ByteBuffer out(&slice, 1);
+  grpc::ByteBuffer in;
+  grpc::Status status;
+  void* tag = nullptr;
+  bool ok = false;
+  call->StartCall(&context);
+  queue.Next(&tag, &ok);
+  call->WriteLast(out, grpc::WriteOptions(), &context);
+  queue.Next(&tag, &ok);
+  call->Read(&in, &context);
+  queue.Next(&tag, &ok);
+  const bool read = ok;
+  call->Finish(&status, &context);
+  queue.Next(&tag, &ok);
+  std::vector<grpc::Slice> slices;
+  if (read && in.Dump(&slices).ok()) {
+    for (const grpc::Slice& part : slices) {
+      response->append(reinterpret_cast<const char*>(part.begin()), part.size());
+    }
+  }
+  queue.Shutdown();
+  while (queue.Next(&tag, &ok)) {
+  }
+  return status;
+}
+
+std::string HealthOf(grpc::Channel& channel, const std::string& service) {
+  std::string request;  // HealthCheckRequest{service}
+  if (!service.empty()) request = "\x0a" + std::string(1, char(service.size())) + service;
+  std::string response;
+  const grpc::Status status =
+      CallByName(channel, "/grpc.health.v1.Health/Check", request, &response);
+  if (!status.ok()) return std::to_string(status.error_code());
+  if (response == std::string("\x08\x01")) return "SERVING";
+  return response == std::string("\x08\x02") ? "NOT_SERVING" : "unexpected " + response;
+}
 
 StoreServiceTest::StoreServiceTest() {
   options_.listen_address = "127.0.0.1:0";

@@ -18,6 +18,14 @@
 
 namespace attic {
 
+// A unary call by name, for services whose generated code is not packaged: sends and returns
+// serialised messages.
+grpc::Status CallByName(grpc::Channel& channel, const std::string& method,
+                        const std::string& request, std::string* response);
+
+// What a health check of `service` says: "SERVING", "NOT_SERVING" or the code of the error.
+std::string HealthOf(grpc::Channel& channel, const std::string& service);
+
 class StoreServiceTest : public ::testing::Test {
  protected:
   static constexpr uint32_t kQHeads = 4;

@@ -1,6 +1,5 @@
 // The store's streams: order, limits, cancellation, draining; health and reflection.
 #include <gmock/gmock.h>
-#include <grpcpp/generic/generic_stub.h>
 
 #include <set>
 #include <string>
@@ -9,48 +8,13 @@
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "server/service/listen_address.h"
 #include "tests/integration/store_service_fixture.h"
 
 namespace attic {
 namespace {
 
 using ::testing::HasSubstr;
-
-// A unary call by name, for services whose generated code is not packaged: sends and returns
-// serialised messages.
-grpc::Status CallByName(grpc::Channel& channel, const std::string& method,
-                        const std::string& request, std::string* response) {
-  grpc::GenericStub stub(std::shared_ptr<grpc::Channel>(&channel, [](grpc::Channel*) {}));
-  grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
-  grpc::CompletionQueue queue;
-  const auto call = stub.PrepareCall(&context, method, &queue);
-  grpc::Slice slice(request);
-  grpc::ByteBuffer out(&slice, 1);
-  grpc::ByteBuffer in;
-  grpc::Status status;
-  void* tag = nullptr;
-  bool ok = false;
-  call->StartCall(&context);
-  queue.Next(&tag, &ok);
-  call->WriteLast(out, grpc::WriteOptions(), &context);
-  queue.Next(&tag, &ok);
-  call->Read(&in, &context);
-  queue.Next(&tag, &ok);
-  const bool read = ok;
-  call->Finish(&status, &context);
-  queue.Next(&tag, &ok);
-  std::vector<grpc::Slice> slices;
-  if (read && in.Dump(&slices).ok()) {
-    for (const grpc::Slice& part : slices) {
-      response->append(reinterpret_cast<const char*>(part.begin()), part.size());
-    }
-  }
-  queue.Shutdown();
-  while (queue.Next(&tag, &ok)) {
-  }
-  return status;
-}
 
 TEST_F(StoreServiceTest, AttendStreamAnswersManyRequestsInFlight) {
   OpenSession("s");

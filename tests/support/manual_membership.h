@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -35,6 +36,9 @@ class ManualMembership final : public Membership {
     MutexLock lock(mutex_);
     answer_ = std::move(answer);
   }
+
+  // Called by Leave; to be set before.
+  void SetOnLeave(std::function<void()> on_leave) { on_leave_ = std::move(on_leave); }
 
   // What was asked of it, such as "change b drain", "rebalance" or "leave", in order.
   std::vector<std::string> asked() const {
@@ -85,12 +89,14 @@ class ManualMembership final : public Membership {
     return answer_;
   }
   void Leave(absl::Time) override {
+    if (on_leave_ != nullptr) on_leave_();
     MutexLock lock(mutex_);
     asked_.push_back("leave");
   }
 
  private:
   const std::string node_id_;
+  std::function<void()> on_leave_;
   mutable Mutex mutex_;
   CondVar changed_;
   ClusterMapPtr map_ ATTIC_GUARDED_BY(mutex_);

@@ -76,7 +76,8 @@ absl::Status DemoStores::StartStore(size_t number, const std::string& listen) {
   }
   if (options_.cluster_stores > 0) {
     arguments.insert(arguments.end(), {"--cluster", "demo", "--node-id", name, "--cluster-etcd",
-                                       etcd_address_, "--lease-seconds", "2"});
+                                       etcd_address_, "--lease-seconds", "2", "--initial-nodes",
+                                       absl::StrCat(options_.cluster_stores)});
   }
   arguments.insert(arguments.end(), options_.store_arguments.begin(),
                    options_.store_arguments.end());

@@ -32,6 +32,11 @@ absl::Status LeaseKeeper::last_status() const {
   return last_status_;
 }
 
+uint64_t LeaseKeeper::failures() const {
+  MutexLock lock(mutex_);
+  return failures_;
+}
+
 absl::Status LeaseKeeper::Release() {
   Stop();
   int64_t lease = 0;
@@ -73,6 +78,7 @@ void LeaseKeeper::SetHeld(int64_t lease, Clock::time_point until) {
 void LeaseKeeper::SetStatus(const absl::Status& status) {
   MutexLock lock(mutex_);
   last_status_ = status;
+  if (!status.ok()) ++failures_;
 }
 
 void LeaseKeeper::Run() {

@@ -45,6 +45,8 @@ class LeaseKeeper {
 
   // OK, or why the last call to etcd or of on_granted failed.
   absl::Status last_status() const;
+  // How many of them failed.
+  uint64_t failures() const;
 
   // Stops, and revokes the lease, so that its keys go at once. An error means that they go when the
   // lease ends. For one caller, once.
@@ -74,6 +76,7 @@ class LeaseKeeper {
   int64_t lease_ ATTIC_GUARDED_BY(mutex_) = 0;  // 0: none
   Clock::time_point held_until_ ATTIC_GUARDED_BY(mutex_);
   absl::Status last_status_ ATTIC_GUARDED_BY(mutex_);
+  uint64_t failures_ ATTIC_GUARDED_BY(mutex_) = 0;
 
   std::thread thread_;  // last: it uses the members above
 };

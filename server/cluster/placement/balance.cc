@@ -82,7 +82,8 @@ double Balance::Excess(uint32_t node) const {
   for (uint32_t k = 0; k < replicas_; ++k) {
     const Bound& bound = bounds_[k][node];
     const int64_t count = counts_[k][node];
-    const int64_t beyond = count > bound.high ? count - bound.high : std::min<int64_t>(0, count - bound.low);
+    const int64_t beyond =
+        count > bound.high ? count - bound.high : std::min<int64_t>(0, count - bound.low);
     const double excess = static_cast<double>(beyond) / std::max(bound.share, 1.0);
     if (std::abs(excess) > std::abs(worst)) worst = excess;
   }

@@ -72,7 +72,8 @@ bool SlotPlanner::MayFill(uint32_t slot, size_t count) const {
 }
 
 // One move that brings the node nearer to its bounds. Where there is none, for each slot has all
-// zones, two zones of a slot exchange ranks.
+// zones, two zones of a slot exchange ranks; where zones have one node, or each slot has all nodes,
+// two nodes do.
 bool SlotPlanner::MendBy(uint32_t node, std::vector<double>& excess) {
   const Move move = excess[node] > 0 ? BestMoveFrom(node) : BestMoveTo(node);
   if (move.node != kNone) {
@@ -83,10 +84,12 @@ bool SlotPlanner::MendBy(uint32_t node, std::vector<double>& excess) {
     excess[move.node] = ExcessToMend(move.node);
     return true;
   }
-  const Exchange exchange = excess[node] > 0 ? BestExchangeFrom(node) : BestExchangeTo(node);
-  if (exchange.to_low == kNone || !MayFill(exchange.slot, 2)) return false;
+  Exchange exchange = excess[node] > 0 ? BestExchangeFrom(node) : BestExchangeTo(node);
+  const bool exchanged = exchange.to_low != kNone && MayFill(exchange.slot, 2);
+  if (!exchanged) exchange = BestRotation(node);
+  if (exchange.to_low == kNone || !MayFill(exchange.slot, 1)) return false;
   const std::vector<uint32_t> before = planned_[exchange.slot];
-  MakeExchange(exchange);
+  exchanged ? MakeExchange(exchange) : MakeRotation(exchange);
   for (const uint32_t changed : before) excess[changed] = ExcessToMend(changed);
   for (const uint32_t changed : planned_[exchange.slot]) excess[changed] = ExcessToMend(changed);
   return true;

@@ -25,10 +25,24 @@ void DropIncoming(SlotAssignment& slot, size_t index) {
   slot.incoming_ranks.erase(slot.incoming_ranks.begin() + static_cast<std::ptrdiff_t>(index));
 }
 
-bool Filled(const NextNodes& next, const SlotAssignment& slot, uint32_t slot_index, uint32_t node) {
+// Whether the report of `slot.incoming[i]` counts. It is of what the map of its epoch says: of an
+// older one it is of other replicas, or of a replaced node that was in another state.
+bool Filled(const NextNodes& next, uint32_t slot_index, const SlotAssignment& slot, size_t i) {
+  const uint32_t node = slot.incoming[i];
   const Member* const member = next.members[node];
-  return next.plan[node].live && member != nullptr && member->synced_slots.contains(slot_index) &&
-         member->synced_epoch >= std::max(slot.epoch, next.nodes[node].state_epoch);
+  if (!next.plan[node].live || member == nullptr || !member->synced_slots.contains(slot_index)) {
+    return false;
+  }
+  // (That it is live says that the report is of its time.)
+  uint64_t epoch = slot.epoch;
+  const uint32_t rank = slot.incoming_ranks[i];
+  if (rank < slot.replicas.size()) {
+    // A node that may come back with what only it has keeps its place.
+    const uint32_t replaced = slot.replicas[rank];
+    if (!next.plan[replaced].up && !next.plan[replaced].lost) return false;
+    epoch = std::max(epoch, next.nodes[replaced].state_epoch);
+  }
+  return member->synced_epoch >= epoch;
 }
 
 // Incoming nodes that went away are dropped, those that are filled take over.
@@ -39,7 +53,7 @@ void TakeOver(const NextNodes& next, uint32_t slot_index, SlotAssignment& slot) 
     if (!next.plan[node].up || next.plan[node].leaving) DropIncoming(slot, i);
   }
   for (size_t i = 0; i < slot.incoming.size(); ++i) {
-    if (!Filled(next, slot, slot_index, slot.incoming[i])) return;
+    if (!Filled(next, slot_index, slot, i)) return;
   }
   for (size_t i = 0; i < slot.incoming.size(); ++i) {
     const uint32_t rank = slot.incoming_ranks[i];

@@ -10,35 +10,43 @@
 // those of the registration.
 //
 // Who takes over. A node leaves its slots when it has been down for `replace_after`, when an
-// operator drains or removes it. Another live node is chosen for each, which becomes `incoming`,
-// is filled from the slot's other replicas (and from the one that leaves, while it is up), reports
-// so, and only then takes the other's place, at the same rank. Ranks matter: sessions of R replicas
-// are on the first R. A survivor that moved up would lack the sessions of fewer replicas than its
-// old rank, so survivors stay where they are. An incoming node that goes away is dropped; a node
-// that comes back while it is being replaced keeps its slots, unless the other one is filled
-// already.
+// operator drains or removes it. Another live node is chosen for each, which becomes `incoming`, is
+// filled, reports so, and only then takes the other's place, at the same rank. Ranks matter:
+// sessions of R replicas are on the first R. A survivor that moved up would lack the sessions of
+// fewer replicas than its old rank, so survivors stay where they are. An incoming node that goes
+// away is dropped; a node that comes back while it is being replaced keeps its slots, unless the
+// other one is filled already, or an operator wants it emptied.
+//
+// What "filled" means. An incoming node may report a slot when it holds all that those replicas
+// hold which the map (of the report's epoch) does not call down, of the sessions of more replicas
+// than the rank it is to take (IncomingRank). The report counts as long as the slot and the state
+// of the node that is replaced are as in that map, and once the incoming node is live. A node that
+// is down, but may come back, is not replaced by what was filled without it.
 //
 // What is never given up. A rank is filled only while there is a live node among the first
 // max(rank + 1, replicas_default) replicas. Without one the slot is left to its nodes, down as
-// they are: their data may come back. `remove` says that it does not: a removed node that is not
-// registered does not count, and a slot of which all nodes are so gets new ones, which hold nothing.
-// A node that is down or removed, not registered, and holds nothing disappears from the map (down:
-// after `replace_after`), as if it had never been there. One that is removed and registered is
-// drained, and does not get in again.
+// they are: their data may come back. (That protects sessions of replicas_default replicas and
+// more. Those of fewer lose what they have on a node that is replaced while it is down.) `remove`
+// says that it does not: a removed node that is not registered does not count, and a slot of which
+// all nodes are so gets new ones, which hold nothing. A node that is down or removed, not
+// registered, and holds nothing disappears from the map (down: after `replace_after`), as if it had
+// never been there. One that is removed and registered is drained, and does not get in again.
 //
 // Where to. Each slot prefers nodes by weighted rendezvous hashing (rendezvous.h). Of the nodes it
 // is put on those of other zones than its other replicas, of these those that have room. Slots have
 // `replicas` replicas as far as there are nodes; in different zones as far as there are zones; else
-// on different nodes.
+// on different nodes. Where there are fewer nodes than that, a node that is emptied is replaced by
+// the one with the last rank, which is given up.
 //
 // Balance. A node's share of the slots is by capacity (shares.h says what becomes of a node or zone
 // that is larger than what it may hold). Of the first replicas, of the first two, and of all, each
 // node has its share up to `imbalance_max`, rounded to whole slots; only nodes beyond that have
 // slots moved for balance, and only as many as it takes. So a node that comes as the fourth of four
 // equal ones gets between 1 - imbalance_max and 1 of a quarter of the replicas, and nothing else
-// moves. `rebalance` asks for balance to the slot, once. Exceptions: nodes that are down keep their
-// slots and take none, and a replica never changes its rank within a slot, so that where slots have
-// a replica in each zone, first replicas keep to the zones where they are.
+// moves. `rebalance` asks for balance to the slot, once. Nodes that are down keep their slots and
+// take none. Where a zone is in almost every slot (as with as many zones as replicas), what moves
+// is up to 2.5 times the least: first replicas get from zone to zone only by two nodes that are
+// filled for each other's ranks (zone_exchanges.cc).
 //
 // At most `incoming_max` replicas are being filled at a time. What is in danger comes first: slots
 // with the fewest live replicas, then what operators want emptied, then zones, then balance.
@@ -76,9 +84,9 @@ struct Member {
   std::string zone;
   uint64_t capacity = 1;
   std::string boot_id;
-  // Its last report (SyncReport in server/cluster/membership.h), as far as it is of this boot. Of a
-  // slot it counts when its epoch is at least the slot's and the node's state_epoch; of the node,
-  // when it is at least the latter.
+  // Its last report (SyncReport in server/cluster/membership.h), as far as it is of this boot. Of
+  // the node it counts when its epoch is at least the node's state_epoch; of a slot, when it is at
+  // least the slot's epoch and the state_epoch of the node that is replaced.
   uint64_t synced_epoch = 0;
   bool node_synced = false;
   std::set<uint32_t> synced_slots;

@@ -77,17 +77,19 @@ void AddNode(const ClusterView& view, const PlacementOptions& options, ClusterNo
              const Member* member, bool back, NextNodes& next) {
   const bool removed = view.removed.contains(node.id);
   node.draining = removed || view.draining.contains(node.id);
-  const bool lost = member == nullptr && DownForLong(node.id, view, options.replace_after);
+  const bool lost =
+      member == nullptr && (removed || DownForLong(node.id, view, options.replace_after));
   next.plan.push_back({.hash = NodeHash(node.id),
                        .capacity = static_cast<double>(std::max<uint64_t>(node.capacity, 1)),
                        .up = node.state != NodeState::kDown,
                        .live = node.state == NodeState::kLive,
                        .leaving = node.draining || lost,
                        .emptied = node.draining,
+                       .lost = lost,
                        .gone = removed && member == nullptr});
   next.members.push_back(member);
   next.back.push_back(back ? 1 : 0);
-  next.ended.push_back(member == nullptr && (removed || lost) ? 1 : 0);
+  next.ended.push_back(lost ? 1 : 0);
   next.nodes.push_back(std::move(node));
 }
 
@@ -100,8 +102,8 @@ NextNodes FindNextNodes(const ClusterMap& map, const ClusterView& view,
   auto member = members.begin();
   size_t old = 0;
   while (old < map.nodes.size() || member != members.end()) {
-    const bool is_new = old == map.nodes.size() ||
-                        (member != members.end() && member->first < map.nodes[old].id);
+    const bool is_new =
+        old == map.nodes.size() || (member != members.end() && member->first < map.nodes[old].id);
     if (is_new) {
       AddNode(view, options, NodeOf(*member->second, epoch), member->second, false, next);
       ++member;

@@ -6,7 +6,9 @@
 
 namespace attic {
 
-uint64_t NodeHash(const std::string& node_id) { return XXH3_64bits(node_id.data(), node_id.size()); }
+uint64_t NodeHash(const std::string& node_id) {
+  return XXH3_64bits(node_id.data(), node_id.size());
+}
 
 double RendezvousScore(uint64_t node_hash, uint32_t slot, double capacity) {
   const uint64_t words[2] = {node_hash, slot};

@@ -64,10 +64,12 @@ SlotPlanner::SlotPlanner(std::span<const PlanNode> nodes, const PlanOptions& opt
   empty_.assign(slots.size(), 0);
   for (const SlotAssignment& slot : slots) {
     incoming_ += slot.incoming.size();
-    planned_.push_back(PlannedReplicas(slot));
-    for (uint32_t rank = 0; rank < planned_.back().size(); ++rank) {
-      balance_->Add(planned_.back()[rank], rank);
+    std::vector<uint32_t>& planned = planned_.emplace_back(PlannedReplicas(slot));
+    if (slot.incoming.size() == 1 && slot.incoming_ranks[0] < slot.replicas.size() &&
+        planned.size() < replicas_ && !nodes[slot.replicas[slot.incoming_ranks[0]]].leaving) {
+      planned.push_back(slot.replicas[slot.incoming_ranks[0]]);
     }
+    for (uint32_t rank = 0; rank < planned.size(); ++rank) balance_->Add(planned[rank], rank);
   }
 }
 
@@ -140,12 +142,11 @@ uint32_t SlotPlanner::Choose(uint32_t slot, uint32_t rank) {
     if (others.HasNode(node)) continue;
     const bool new_zone = !others.HasZone(nodes_[node].zone);
     const bool room = balance_->HasRoom(node, rank);
-    if (best != kNone && std::pair(new_zone, room) < std::pair(std::get<0>(best_worth),
-                                                               std::get<1>(best_worth))) {
+    if (best != kNone &&
+        std::pair(new_zone, room) < std::pair(std::get<0>(best_worth), std::get<1>(best_worth))) {
       continue;
     }
-    const std::tuple worth(new_zone, room,
-                           room ? scores[i] : -balance_->CostOfAdding(node, rank));
+    const std::tuple worth(new_zone, room, room ? scores[i] : -balance_->CostOfAdding(node, rank));
     if (best == kNone || worth > best_worth) {
       best = node;
       best_worth = worth;
@@ -269,8 +270,7 @@ bool SlotPlanner::EmptyRank(uint32_t slot, uint32_t rank) {
     DropLast(slot);
     return true;
   }
-  if (!nodes_[last_node].live ||
-      !HasSource(nodes_, shorter, rank, options_.replicas_default)) {
+  if (!nodes_[last_node].live || !HasSource(nodes_, shorter, rank, options_.replicas_default)) {
     return false;
   }
   DropLast(slot);
@@ -294,17 +294,17 @@ SlotPlanner::Move SlotPlanner::BestMoveToOtherZone(uint32_t slot) {
   for (uint32_t rank = 0; rank < planned_[slot].size(); ++rank) {
     const PlanNode& node = nodes_[planned_[slot][rank]];
     const Others others = OthersOf(slot, rank);
-    const bool new_zone =
-        std::any_of(fill_zones_.begin(), fill_zones_.end(),
-                    [&](uint32_t zone) { return zone != node.zone && !others.HasZone(zone); });
+    const bool new_zone = std::any_of(fill_zones_.begin(), fill_zones_.end(), [&](uint32_t zone) {
+      return zone != node.zone && !others.HasZone(zone);
+    });
     if (!node.up || node.leaving || !others.HasZone(node.zone) || !new_zone ||
         !Source(slot, rank)) {
       continue;
     }
     const uint32_t chosen = Choose(slot, rank);
     if (chosen == kNone || others.HasZone(nodes_[chosen].zone)) continue;
-    const double gain = balance_->GainOfRemoving(planned_[slot][rank], rank) -
-                        balance_->CostOfAdding(chosen, rank);
+    const double gain =
+        balance_->GainOfRemoving(planned_[slot][rank], rank) - balance_->CostOfAdding(chosen, rank);
     if (best.node == kNone || gain > best.gain) {
       best = {.slot = slot, .rank = rank, .node = chosen, .gain = gain};
     }

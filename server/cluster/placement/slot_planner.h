@@ -23,6 +23,7 @@ struct PlanNode {
   bool live = false;     // what can be copied from
   bool leaving = false;  // its slots go to other nodes
   bool emptied = false;  // an operator wants that; `leaving` too
+  bool lost = false;     // down for long, or gone; `leaving` too
   bool gone = false;     // what it held does not come back; `leaving` too
 };
 
@@ -133,6 +134,9 @@ class SlotPlanner {
   void ConsiderSlotsOf(const ZoneCosts& costs, const std::vector<uint32_t>& nodes, uint32_t low,
                        uint32_t to_zone, Exchange& best) const;
   void MakeExchange(const Exchange& exchange);
+  Exchange BestRotation(uint32_t node) const;
+  void ConsiderRotation(uint32_t slot, uint32_t rank, Exchange& best) const;
+  void MakeRotation(const Exchange& rotation);
 
   const std::span<const PlanNode> nodes_;
   const PlanOptions options_;
@@ -143,8 +147,9 @@ class SlotPlanner {
   uint32_t zones_ = 0;                // of nodes that stay
   std::optional<Balance> balance_;
   size_t incoming_ = 0;
-  std::vector<uint8_t> empty_;                  // slots that hold nothing
-  std::vector<std::vector<uint32_t>> planned_;  // PlannedReplicas of slots
+  std::vector<uint8_t> empty_;  // slots that hold nothing
+  // PlannedReplicas of slots, and the last rank for a node that is rotated out of another.
+  std::vector<std::vector<uint32_t>> planned_;
   // [rank][node]: slots where the node is planned at the rank.
   std::array<std::vector<std::vector<uint32_t>>, kReplicasMax> held_;
   std::vector<double> scores_;  // of fillable_ for scored_slot_

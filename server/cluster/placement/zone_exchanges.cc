@@ -2,6 +2,11 @@
 // every zone, a node can take the place of nodes of its zone only, and how often a zone has the
 // first replica never changes. So two zones of a slot exchange ranks: a node of each is filled for
 // the other's rank, and both take over together. A slot that holds nothing just changes its order.
+//
+// Where a zone has no second node for that, or the slot has all nodes there are, the node with the
+// last rank gives it up and is filled for another one; who had that gets the last one afterwards.
+// Until then sessions of all replicas have one less, so this is done only where the last rank is
+// not one of the default number, and while all replicas are live.
 #include <algorithm>
 
 #include "server/cluster/placement/slot_planner.h"
@@ -59,7 +64,8 @@ void SlotPlanner::Consider(const ZoneCosts& costs, uint32_t slot, uint32_t low, 
   if (gain > std::max(best.gain, kGainMin)) best = {slot, low, high, to_low, to_high, gain};
 }
 
-// Of slots in which one of `nodes` has rank `low`, those of whom would gain most by leaving it first.
+// Of slots in which one of `nodes` has rank `low`, those of whom would gain most by leaving it
+// first.
 void SlotPlanner::ConsiderSlotsOf(const ZoneCosts& costs, const std::vector<uint32_t>& nodes,
                                   uint32_t low, uint32_t to_zone, Exchange& best) const {
   std::vector<std::pair<double, uint32_t>> gains;  // negative, so that the largest comes first
@@ -135,6 +141,43 @@ void SlotPlanner::MakeExchange(const Exchange& exchange) {
     held_[rank][planned[rank]].push_back(slot);
   }
   slots_[slot].replicas = planned;
+}
+
+void SlotPlanner::ConsiderRotation(uint32_t slot, uint32_t rank, Exchange& best) const {
+  const uint32_t last = replicas_ - 1;
+  const std::vector<uint32_t>& planned = planned_[slot];
+  if (planned.size() != replicas_ || empty_[slot] != 0) return;
+  const uint32_t rises = planned[last];
+  const uint32_t falls = planned[rank];
+  const bool all_live = std::all_of(planned.begin(), planned.end(), [&](uint32_t node) {
+    return nodes_[node].live && !nodes_[node].leaving;
+  });
+  if (!all_live) return;
+  const double gain =
+      balance_->GainOfLowering(falls, rank, last) - balance_->CostOfRaising(rises, last, rank);
+  if (gain > std::max(best.gain, kGainMin)) best = {slot, rank, last, rises, falls, gain};
+}
+
+SlotPlanner::Exchange SlotPlanner::BestRotation(uint32_t node) const {
+  Exchange best;
+  if (replicas_ <= options_.replicas_default) return best;
+  const uint32_t last = replicas_ - 1;
+  for (uint32_t rank = 0; rank < last; ++rank) {
+    for (const uint32_t slot : held_[rank][node]) ConsiderRotation(slot, rank, best);
+    for (const uint32_t slot : held_[last][node]) ConsiderRotation(slot, rank, best);
+  }
+  return best;
+}
+
+void SlotPlanner::MakeRotation(const Exchange& rotation) {
+  std::vector<uint32_t>& planned = planned_[rotation.slot];
+  for (uint32_t rank = 0; rank < planned.size(); ++rank) {
+    std::erase(held_[rank][planned[rank]], rotation.slot);
+  }
+  DropLast(rotation.slot);
+  Start(rotation.slot, rotation.low, rotation.to_low);
+  planned.push_back(rotation.to_high);
+  balance_->Add(rotation.to_high, rotation.high);
 }
 
 }  // namespace attic

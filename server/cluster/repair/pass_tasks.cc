@@ -180,6 +180,8 @@ void RepairPass::Conclude(Pass& pass, const Task& task) {
     // Its owners will hold as much some time.
     if (task.decision.action == ShardAction::kDrop && absl::IsFailedPrecondition(status)) {
       pass.error = error;
+    } else {
+      ++counts_.failed;
     }
   }
   if (task.decision.action == ShardAction::kFill) {
@@ -207,8 +209,8 @@ void RepairPass::ConcludeFill(Pass& pass, const Task& task) {
     ++pass.tasks_left;
     return;
   }
-  // A later pass is to find nothing new.
-  if (verified_.insert(id).second) {
+  // A later pass is to find nothing new: not even a fork of what was not yet compared.
+  if (verified_.insert(id).second || task.outcome.pulled) {
     pass.unfinished.insert(task.slot);
     pass.LookAgain(pass.now);
   }

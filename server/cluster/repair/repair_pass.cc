@@ -210,6 +210,7 @@ RepairProgress RepairPass::progress() const {
           .bytes_pulled = counts_.bytes,
           .shards_pulled = counts_.shards,
           .shards_dropped = counts_.dropped,
+          .failures = counts_.failed,
           .last_error = last_error_};
 }
 

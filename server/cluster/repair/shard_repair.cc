@@ -35,7 +35,6 @@ struct ShardRepair::State {
   const ShardFill& fill;
   ShardChanges::Watch watch;
   ShardOutcome outcome;
-  bool pulled = false;
   bool closed = false;  // found so
   // Rows from here on were brought by this repair: they may be truncated again when they are not
   // what the source said.
@@ -71,7 +70,7 @@ absl::Status ShardRepair::Import(State& state) {
     const absl::Status imported = ImportFrom(state, *source.peer);
     if (imported.ok()) {
       state.outcome.imported = true;
-      state.pulled = true;
+      state.outcome.pulled = true;
       state.floor = 0;
       return imported;
     }
@@ -105,9 +104,10 @@ absl::StatusOr<ShardRepair::Round> ShardRepair::Replace(State& state, const Shar
     replace = theirs.watermark >= own.watermark;
   }
   if (!replace && state.floor < std::min(own.watermark, position + options_.block_tokens)) {
-    // What came was not what the source holds, or what was here before is not: once more tells.
-    replace = ++state.floor_cuts <= kFloorCutsMax;
+    // What came is not what the source holds, or what was here before is not: once more tells.
+    replace = ++state.floor_cuts < kFloorCutsMax;
     position = std::max(position, state.floor);
+    if (!replace) ATTIC_RETURN_IF_ERROR(Truncate(state, position));
   }
   if (!replace) {
     state.outcome.conflict = true;
@@ -143,7 +143,7 @@ absl::StatusOr<ShardRepair::Round> ShardRepair::Pull(State& state, const ShardSo
     if (absl::IsOutOfRange(read)) return Round::kChanged;
     if (absl::IsNotFound(read)) return Round::kChanged;
     ATTIC_RETURN_IF_ERROR(read);
-    state.pulled = state.pulled || longer;
+    state.outcome.pulled = state.outcome.pulled || longer;
     begin = end;
   }
   return longer ? Round::kChanged : Round::kEqual;
@@ -226,7 +226,7 @@ ShardOutcome ShardRepair::Fill(const ShardFill& fill) {
     return absl::AbortedError(absl::StrCat("repair: ", fill.shard.session_id, " keeps changing"));
   };
   state.outcome.status = run();
-  if (state.outcome.status.ok() && state.pulled) ++counts_.shards;
+  if (state.outcome.status.ok() && state.outcome.pulled) ++counts_.shards;
   return state.outcome;
 }
 

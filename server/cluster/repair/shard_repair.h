@@ -28,11 +28,12 @@ struct ShardRepairOptions {
   std::function<absl::Time()> clock;  // of deadlines
 };
 
-// What has been pulled. Thread-safe.
+// What came of repairs. Thread-safe.
 struct PullCounts {
   std::atomic<uint64_t> bytes{0};
   std::atomic<uint64_t> shards{0};
   std::atomic<uint64_t> dropped{0};
+  std::atomic<uint64_t> failed{0};  // repairs of a shard
 };
 
 struct ShardSource {
@@ -64,6 +65,7 @@ struct ShardOutcome {
   bool conflict = false;  // between live replicas, left as it is
   bool surplus = false;   // there were rows to truncate, but no `cut_surplus`
   bool imported = false;
+  bool pulled = false;  // anything
 };
 
 // Thread-safe; a shard must be repaired by one thread at a time. The arguments outlive it.

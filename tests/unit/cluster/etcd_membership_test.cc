@@ -170,6 +170,9 @@ TEST_F(EtcdMembershipTest, WishesOfOperatorsAreCarriedOut) {
 TEST_F(EtcdMembershipTest, WithoutEtcdTheMapStays) {
   for (const char* id : {"a", "b", "c"}) nodes_.push_back(Start(id, "1", 3));
   ClusterMapPtr before = WaitFor([](const ClusterMap& m) { return Settled(m, 3); });
+  for (const auto& node : nodes_) {
+    EXPECT_EQ(node->etcd_calls(), (EtcdCalls{.connected = true})) << node->node_id();
+  }
   const auto away = 3 * kLease;
   const std::vector<std::pair<const char*, std::function<void()>>> outages = {
       {"paused",
@@ -193,8 +196,14 @@ TEST_F(EtcdMembershipTest, WithoutEtcdTheMapStays) {
   };
   for (const auto& [name, outage] : outages) {
     SCOPED_TRACE(name);
+    std::vector<EtcdCalls> calls;
+    for (const auto& node : nodes_) calls.push_back(*node->etcd_calls());
     outage();
-    for (const auto& node : nodes_) EXPECT_GE(node->map()->epoch, before->epoch);
+    for (size_t i = 0; i < nodes_.size(); ++i) {
+      EXPECT_GE(nodes_[i]->map()->epoch, before->epoch);
+      EXPECT_GT(nodes_[i]->etcd_calls()->failures, calls[i].failures);
+      EXPECT_GT(nodes_[i]->etcd_calls()->lease_losses, calls[i].lease_losses);
+    }
     // The cluster changes again: a node is drained and taken back.
     const absl::Time deadline = absl::Now() + kPatience;
     absl::Status asked = absl::UnavailableError("");
@@ -214,6 +223,10 @@ TEST_F(EtcdMembershipTest, WithoutEtcdTheMapStays) {
       return m.epoch > drained->epoch && !m.nodes[2].draining && Settled(m, 3);
     });
     EXPECT_EQ(Controllers(), 1u);
+    WaitFor([&](const ClusterMap&) {
+      return std::all_of(nodes_.begin(), nodes_.end(),
+                         [](const auto& node) { return node->etcd_calls()->connected; });
+    });
   }
 }
 

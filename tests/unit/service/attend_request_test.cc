@@ -103,8 +103,8 @@ class FakeStore : public SessionStore {
 class AttendRequestTest : public ::testing::Test {
  protected:
   absl::Status Answer(absl::Time deadline = absl::InfiniteFuture()) {
-    return AnswerAttend(store_, {.boot_id = "boot", .gate = *gate_}, request_, arrival_, deadline,
-                        response_);
+    return AnswerAttend(store_, {.boot_id = "boot", .gate = *gate_}, metrics_, request_, arrival_,
+                        deadline, response_);
   }
 
   // Node "a" of a cluster at epoch 4; slot 0 is here, slot 1, which changed in epoch 4, too, slot 2
@@ -132,6 +132,7 @@ class AttendRequestTest : public ::testing::Test {
   std::unique_ptr<SlotGate> gate_ = std::make_unique<SlotGate>();
 
   FakeStore store_;
+  CallMetrics metrics_;
   const absl::Time arrival_ = absl::FromUnixSeconds(1'000'000);
   v1::AttendRequest request_;
   v1::AttendResponse response_;

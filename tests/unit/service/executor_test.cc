@@ -35,6 +35,10 @@ TEST(ExecutorTest, RefusesWhatDoesNotFitTheQueueAndRunsTheRest) {
     const absl::Status refused = executor.Schedule([&] { ++ran; });
     EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
     EXPECT_THAT(std::string(refused.message()), ::testing::HasSubstr("requests_queued_max"));
+    const Executor::Load load = executor.load();
+    EXPECT_EQ(load.queued, 2u);
+    EXPECT_EQ(load.queued_max, 2u);
+    EXPECT_EQ(load.refused, 1u);
     gate.Unlock();
   }
   EXPECT_EQ(ran, 3);

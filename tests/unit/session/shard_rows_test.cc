@@ -206,11 +206,18 @@ TEST_F(ShardRowsTest, FromDiskAndAfterARestart) {
   Wait();
   ExpectAsModelled();
   ASSERT_TRUE(store_->FlushSession(kId, absl::InfiniteFuture()).ok());
-  // So little that the vectors leave memory.
-  options_.limits.memory_bytes_max = 4u << 20;
+  // So that vectors leave memory.
+  options_.limits.memory_bytes_max = 64u << 20;
+  options_.disk.tier.high_watermark = 0.01;
+  options_.disk.tier.low_watermark = 0.005;
   Start();
   Wait();
+  const absl::Time patience = absl::Now() + absl::Seconds(100);
+  while (store_->Status().memory.vectors_bytes > 0 && absl::Now() < patience) {
+    std::this_thread::yield();
+  }
   EXPECT_GT(store_->Status().memory.evicted_bytes, 0u);
+  EXPECT_EQ(store_->Status().memory.vectors_bytes, 0u);
   ExpectAsModelled();
   Truncate(9'000);
   ExpectAsModelled();

@@ -381,7 +381,9 @@ TEST(ConvertTest, StatusSurvives) {
                               .cache_hits = 11,
                               .cache_misses = 12,
                               .recovering_sessions = 13,
-                              .evicted_sessions = 14};
+                              .evicted_sessions = 14,
+                              .memory_limit_bytes = 15,
+                              .memory_charged_bytes = 16};
   const v1::StoreStatus message = OverTheWire(ToWire(status));
   const StoreStatus read = FromWire(message);
   EXPECT_TRUE(google::protobuf::util::MessageDifferencer::Equals(message, ToWire(read)));
@@ -394,6 +396,8 @@ TEST(ConvertTest, StatusSurvives) {
   EXPECT_EQ(read.cache_misses, 12u);
   EXPECT_EQ(read.recovering_sessions, 13u);
   EXPECT_EQ(read.evicted_sessions, 14u);
+  EXPECT_EQ(read.memory_limit_bytes, 15u);
+  EXPECT_EQ(read.memory_charged_bytes, 16u);
   EXPECT_EQ(read.uptime_seconds, 8.5);
 }
 

@@ -27,9 +27,7 @@ bool SameSlot(const ClusterMap& a, const ClusterMap& b, size_t slot) {
          x.incoming_ranks == y.incoming_ranks;
 }
 
-bool Staying(const ClusterNode& node) {
-  return node.state != NodeState::kDown && !node.draining;
-}
+bool Staying(const ClusterNode& node) { return node.state != NodeState::kDown && !node.draining; }
 
 // What zones or nodes cannot take is given to the others until all fits: the oracle of shares.h.
 std::vector<double> OracleShares(const ClusterMap& map, uint32_t k) {
@@ -86,15 +84,14 @@ Member MakeMember(const std::string& id, const std::string& zone, uint64_t capac
 std::vector<Member> MakeMembers(uint32_t count, uint32_t zones) {
   std::vector<Member> members;
   for (uint32_t i = 0; i < count; ++i) {
-    members.push_back(MakeMember(absl::StrFormat("n%04d", i),
-                                 zones == 0 ? "" : absl::StrCat("z", i % zones)));
+    members.push_back(
+        MakeMember(absl::StrFormat("n%04d", i), zones == 0 ? "" : absl::StrCat("z", i % zones)));
   }
   return members;
 }
 
 void Join(ClusterView& view, const Member& member) {
-  const auto at =
-      std::lower_bound(view.members.begin(), view.members.end(), member.node_id, ById);
+  const auto at = std::lower_bound(view.members.begin(), view.members.end(), member.node_id, ById);
   view.members.insert(at, member);
   view.down_since.erase(member.node_id);
 }

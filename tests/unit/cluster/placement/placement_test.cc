@@ -1,9 +1,12 @@
 // Where slots lie: balance by capacity, zones, movement, speed. Everything through NextMap.
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <algorithm>
 #include <cstdio>
+#include <ctime>
+#include <map>
 #include <random>
+#include <string>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -15,8 +18,9 @@ namespace {
 // Rounding apart, what is promised.
 constexpr double kImbalanceMax = 0.10;
 
-double SecondsSince(std::chrono::steady_clock::time_point begin) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+// Of this process, which other work on the machine does not change.
+double SecondsOfProcessor(std::clock_t begin) {
+  return static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
 }
 
 TEST(PlacementTest, AThousandNodesOfMixedCapacity) {
@@ -26,14 +30,15 @@ TEST(PlacementTest, AThousandNodesOfMixedCapacity) {
     view.members = MakeMembers(1000, zones);
     for (Member& member : view.members) member.capacity = uint64_t{1} << (random() % 3);
     const PlacementOptions options{.slots = 16384};
-    const auto begin = std::chrono::steady_clock::now();
+    const std::clock_t begin = std::clock();
     const ClusterMap map = NextMap({}, view, options);
-    const double seconds = SecondsSince(begin);
-    const auto again = std::chrono::steady_clock::now();
+    const double seconds = SecondsOfProcessor(begin);
+    const std::clock_t again = std::clock();
     EXPECT_TRUE(NextMap(map, view, options) == map);
     std::printf("1000 nodes, %u zones, 16384 slots: %.0f ms, unchanged %.1f ms, imbalance %.3f\n",
-                zones, seconds * 1e3, SecondsSince(again) * 1e3, WorstImbalance(map));
+                zones, seconds * 1e3, SecondsOfProcessor(again) * 1e3, WorstImbalance(map));
     EXPECT_EQ(ValidateClusterMap(map), absl::OkStatus());
+    EXPECT_LT(seconds, 30) << "with sanitizers; 1 without";
     EXPECT_EQ(SlotsNotSpread(map, 3), 0u);
     EXPECT_LE(WorstImbalance(map), kImbalanceMax);
   }
@@ -58,9 +63,20 @@ TEST(PlacementTest, AFourthNodeTakesAQuarter) {
   }
 }
 
+// A zone, of several, that has hardly a slot to gain.
+bool AZoneIsEverywhere(const ClusterMap& map) {
+  std::map<std::string, size_t> slots;
+  for (const SlotAssignment& slot : map.slots) {
+    for (const uint32_t node : slot.replicas) ++slots[map.nodes[node].zone];
+  }
+  return slots.size() > 1 && std::any_of(slots.begin(), slots.end(), [&](const auto& zone) {
+           return zone.second > map.slots.size() * 8 / 10;
+         });
+}
+
 // Random clusters grow and shrink by a node at a time.
 TEST(PlacementTest, RandomGrowthMovesLittleAndStaysBalanced) {
-  double ratio_worst[2] = {0, 0};  // with as many zones as replicas, and otherwise
+  double ratio_worst[2] = {0, 0};  // [whether a zone is in almost every slot]
   double imbalance_worst = 0;
   for (uint64_t seed = 1; seed <= 24; ++seed) {
     SCOPED_TRACE(absl::StrCat("seed ", seed));
@@ -89,20 +105,21 @@ TEST(PlacementTest, RandomGrowthMovesLittleAndStaysBalanced) {
         EXPECT_EQ(SlotsOf(map, id), 0u);
       }
       if (least > 0) {
-        double& worst = ratio_worst[zones == 3 ? 0 : 1];
+        double& worst = ratio_worst[AZoneIsEverywhere(before) || AZoneIsEverywhere(map) ? 1 : 0];
         worst = std::max(worst, static_cast<double>(ReplicasMoved(before, map)) / least);
       }
       imbalance_worst = std::max(imbalance_worst, WorstImbalance(map));
       EXPECT_EQ(SlotsNotSpread(map, zones == 0 ? 1 : std::min(zones, 3u)), 0u);
     }
   }
-  std::printf("random growth: imbalance at most %.3f, moved at most %.2f of the least; %.2f where\n"
-              "there are as many zones as replicas\n",
-              imbalance_worst, ratio_worst[1], ratio_worst[0]);
+  std::printf(
+      "random growth: imbalance at most %.3f, moved at most %.2f of the least; %.2f where\n"
+      "a zone is in almost every slot\n",
+      imbalance_worst, ratio_worst[0], ratio_worst[1]);
   EXPECT_LE(imbalance_worst, kImbalanceMax);
-  EXPECT_LE(ratio_worst[1], 1.25);
-  // First replicas get from zone to zone by exchanges alone, each of which moves two.
-  EXPECT_LE(ratio_worst[0], 2.5);
+  EXPECT_LE(ratio_worst[0], 1.25);
+  // First replicas get to such a zone, or from it, by exchanges alone, each of which moves two.
+  EXPECT_LE(ratio_worst[1], 2.5);
 }
 
 }  // namespace
