@@ -63,8 +63,9 @@ struct PartState {
   uint32_t slot = 0;
   AttendAnswer answer;
   bool done = false;
-  int in_flight = 0;
+  int in_flight = 0;            // messages that are waited for
   std::set<std::string> asked;  // nodes, in this round
+  std::set<std::string> owing;  // nodes, in this round or before, that have not answered
   bool round_may_pass = false;  // some error of this round was no refusal
   int rounds = 0;
   absl::Time not_before = absl::InfinitePast();
@@ -79,8 +80,10 @@ struct Flight {
   absl::Time sent;
   absl::Time hedge_at;
   absl::Time patience_ends;
+  std::string node_id;
   bool open = true;
   bool repeated = false;  // asked elsewhere too
+  bool given_up = false;  // not waited for any more, though it would count if it came
 };
 
 class Operation {
@@ -163,13 +166,15 @@ class Operation {
 
   // All replicas were asked.
   void EndRound(PartState& part, absl::Time now) {
-    const bool refused = !part.asked.empty() && !part.round_may_pass && !part.trouble.ok();
+    const bool refused =
+        !part.asked.empty() && part.owing.empty() && !part.round_may_pass && !part.trouble.ok();
     if (part.asked.empty()) {
       part.trouble = absl::UnavailableError(
           absl::StrCat("no live replica of shard ", part.part.item.session_id));
     }
     ++part.rounds;
-    part.asked.clear();
+    // Who owes an answer is not asked twice.
+    part.asked = part.owing;
     part.round_may_pass = false;
     part.not_before =
         now + std::min(kBackoffMax, kBackoffMin * std::exp2(std::min(part.rounds, 8)));
@@ -199,11 +204,13 @@ class Operation {
       *request.add_items() = wire::ToWire(parts_[p].part.item);
       ++parts_[p].in_flight;
       parts_[p].asked.insert(map_->nodes[node].id);
+      parts_[p].owing.insert(map_->nodes[node].id);
     }
     const size_t index = flights_.size();
     Flight& flight = flights_.emplace_back();
     flight.node = core_.Node(*map_, node);
     flight.parts.assign(parts.begin(), parts.end());
+    flight.node_id = map_->nodes[node].id;
     flight.sent = now;
     const absl::Duration p95 = flight.node->load->P95();
     const bool known = p95 != absl::InfiniteDuration();
@@ -221,39 +228,49 @@ class Operation {
         });
   }
 
-  // Asks others for what takes long.
+  // Asks others for what takes long, and gives up those that take too long.
   void Hedge(absl::Time now) {
     for (size_t f = 0; f < flights_.size(); ++f) {
-      if (!flights_[f].open || flights_[f].repeated || now < flights_[f].hedge_at) {
-        if (!flights_[f].open || flights_[f].repeated || now < flights_[f].patience_ends) continue;
-      }
-      std::map<uint32_t, std::vector<size_t>> by_node;
-      std::map<uint32_t, size_t> planned;
-      for (const size_t p : flights_[f].parts) {
-        if (parts_[p].done || parts_[p].in_flight != 1) continue;
-        const auto node = Choose(parts_[p], planned, now);
-        if (!node.has_value()) continue;
-        by_node[*node].push_back(p);
-        ++planned[*node];
-      }
-      if (by_node.empty()) {
-        flights_[f].repeated = true;
-        continue;
-      }
-      if (now < flights_[f].patience_ends && !core_.hedges.Spend()) {
-        flights_[f].hedge_at = flights_[f].patience_ends;
-        continue;
-      }
-      flights_[f].repeated = true;
-      for (const auto& [node, parts] : by_node) Send(node, parts, now);
+      Flight& flight = flights_[f];
+      if (!flight.open || flight.given_up) continue;
+      const bool too_long = now >= flight.patience_ends;
+      if (!flight.repeated && (too_long || now >= flight.hedge_at)) Repeat(flight, too_long, now);
+      if (too_long) GiveUp(flight, now);
+    }
+  }
+
+  void Repeat(Flight& flight, bool whatever_allowed, absl::Time now) {
+    std::map<uint32_t, std::vector<size_t>> by_node;
+    std::map<uint32_t, size_t> planned;
+    for (const size_t p : flight.parts) {
+      if (parts_[p].done || parts_[p].in_flight != 1) continue;
+      const auto node = Choose(parts_[p], planned, now);
+      if (!node.has_value()) continue;
+      by_node[*node].push_back(p);
+      ++planned[*node];
+    }
+    flight.hedge_at = absl::InfiniteFuture();
+    if (by_node.empty() || (!whatever_allowed && !core_.hedges.Spend())) return;
+    flight.repeated = true;
+    for (const auto& [node, parts] : by_node) Send(node, parts, now);
+  }
+
+  // Its parts wait for others, or for a further round.
+  void GiveUp(Flight& flight, absl::Time now) {
+    flight.given_up = true;
+    flight.node->load->Finished(0, now - flight.sent, NodeLoad::Outcome::kLate, now);
+    for (const size_t p : flight.parts) {
+      --parts_[p].in_flight;
+      parts_[p].round_may_pass = true;
     }
   }
 
   absl::Time NextEvent() const {
     absl::Time next = deadline_;
     for (const Flight& flight : flights_) {
-      if (!flight.open || flight.repeated) continue;
-      next = std::min({next, flight.hedge_at, flight.patience_ends});
+      if (!flight.open || flight.given_up) continue;
+      if (!flight.repeated) next = std::min(next, flight.hedge_at);
+      next = std::min(next, flight.patience_ends);
     }
     for (const PartState& part : parts_) {
       if (!part.done && part.in_flight == 0) next = std::min(next, part.not_before);
@@ -283,7 +300,8 @@ class Operation {
     bool well = failed.ok();
     for (size_t i = 0; i < flight.parts.size(); ++i) {
       PartState& part = parts_[flight.parts[i]];
-      --part.in_flight;
+      if (!flight.given_up) --part.in_flight;
+      part.owing.erase(flight.node_id);
       if (part.done) continue;
       const absl::Status status =
           failed.ok() ? TakeAnswer(part, *arrival.response, static_cast<int>(i)) : failed;

@@ -60,6 +60,12 @@ bool AllCreated(const ReplicaAnswers& answers) {
   });
 }
 
+bool AnyExists(const ReplicaAnswers& answers) {
+  return std::any_of(answers.begin(), answers.end(), [](const ReplicaAnswer& answer) {
+    return absl::IsAlreadyExists(answer.answer.status());
+  });
+}
+
 }  // namespace
 
 absl::StatusOr<SessionDescription> ClusterSessions::Open(const OpenSessionRequest& request,
@@ -331,16 +337,25 @@ absl::StatusOr<std::vector<ShardDescription>> ClusterSessions::ForkShards(const 
       }
     }
   }
-  const std::vector<ReplicaAnswers> answers =
-      CallReplicas(core_, targets, source.replication.replicas, Audience::kEveryReplica,
-                   /*prefix_hashes=*/"", deadline);
+  const auto call = [&](std::span<const ShardTarget> some) {
+    return CallReplicas(core_, some, source.replication.replicas, Audience::kEveryReplica,
+                        /*prefix_hashes=*/"", deadline);
+  };
+  std::vector<ReplicaAnswers> answers = call(targets);
   std::vector<ShardDescription> described;
   for (size_t i = 0; i < shards.size(); ++i) {
-    // A replica that lags behind is filled from another; one that forked already, before its answer
-    // was lost, says so.
+    // The id was free: what is there was left behind by somebody who failed, or by a try of this
+    // call whose answer was lost.
+    if (AnyExists(answers[i])) {
+      const std::string id = ShardSessionId(fork.session_id, shards[i]);
+      ShardTarget close{.slot = targets[i].slot, .call = {}};
+      close.call.mutable_close()->set_session_id(id);
+      call({&close, 1});
+      answers[i] = call({&targets[i], 1}).front();
+    }
+    // A replica that lags behind is filled from another.
     constexpr absl::StatusCode kIgnored[] = {absl::StatusCode::kOutOfRange,
-                                             absl::StatusCode::kNotFound,
-                                             absl::StatusCode::kAlreadyExists};
+                                             absl::StatusCode::kNotFound};
     absl::Status status = AllWell(answers[i], kIgnored);
     if (absl::IsNotFound(status) && shards[i].block > 0) {
       status =

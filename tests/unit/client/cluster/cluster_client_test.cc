@@ -394,6 +394,46 @@ TEST_F(ClusterClientTest, SessionsAreDescribedForkedTruncatedAndClosed) {
   }
 }
 
+TEST_F(ClusterClientTest, AForkReplacesWhatAFailedOneLeft) {
+  Start(3, 2);
+  Open("a");
+  ASSERT_EQ(Append("a", 500), absl::OkStatus());
+  ASSERT_EQ(Flush(), absl::OkStatus());
+  const ShardId shard{.layer = 3, .kv_head = 1};
+  const auto& slot = cluster_->map()->slots[SlotOfShard("a", shard, 64)];
+  ASSERT_TRUE(cluster_->node(slot.replicas[1])
+                  .store()
+                  ->ForkSession(ShardSessionId("a", shard),
+                                {.position = 77, .new_session_id = ShardSessionId("f", shard)})
+                  .ok());
+  const auto fork = client_->ForkSession("a", {.position = 300, .new_session_id = "f"});
+  ASSERT_TRUE(fork.ok()) << fork.status();
+  EXPECT_EQ(fork->watermark, 300);
+  ASSERT_TRUE(oracle_->ForkSession("a", {.position = 300, .new_session_id = "f"}).ok());
+  for (int i = 0; i < 10; ++i) ExpectSame("f");
+  for (const uint32_t node : slot.replicas) {
+    const auto held = cluster_->node(node).store()->DescribeSession(ShardSessionId("f", shard));
+    ASSERT_TRUE(held.ok()) << held.status();
+    EXPECT_EQ(held->watermark, 300);
+  }
+}
+
+TEST_F(ClusterClientTest, LeasesOfWhatIsUsedDoNotEnd) {
+  Start(2, 2);
+  OpenSessionRequest request = Request("a");
+  request.ttl_seconds = 2;
+  ASSERT_TRUE(client_->OpenSession(request).ok());
+  // The manifest is touched by nothing but the renewal.
+  const absl::Time end = absl::Now() + absl::Seconds(4.5);
+  const std::vector<float> queries(4 * 16);
+  while (absl::Now() < end) {
+    const AttendItem item{.session_id = "a", .layer = 1, .queries = queries};
+    const auto answers = client_->Attend({&item, 1}, absl::Now() + kSoon);
+    ASSERT_TRUE(answers.ok() && answers->front().status.ok());
+  }
+  EXPECT_TRUE(client_->DescribeSession("a").ok());
+}
+
 TEST_F(ClusterClientTest, RefusesWhatAStoreRefuses) {
   Start(3, 2);
   Open("a");

@@ -155,8 +155,8 @@ class FakeLink final : public NodeLink {
   }
   void CallShards(const v1::ShardCalls& request, absl::Time,
                   LinkDone<v1::ShardResults> done) override {
-    Run<v1::ShardResults>(std::move(done),
-                          [node = &node_, request](SessionStore&) { return node->Answer(request); });
+    Run<v1::ShardResults>(
+        std::move(done), [node = &node_, request](SessionStore&) { return node->Answer(request); });
   }
   void List(const v1::ListRequest& request, absl::Time, LinkDone<v1::ListResponse> done) override {
     Run<v1::ListResponse>(std::move(done), [request](SessionStore& store) {
@@ -193,8 +193,8 @@ class FakeLink final : public NodeLink {
         });
   }
   uint64_t Attend(v1::AttendRequest request, LinkDone<v1::AttendResponse> done) override {
-    Run<v1::AttendResponse>(std::move(done),
-                            [node = &node_, request](SessionStore&) { return node->Answer(request); });
+    Run<v1::AttendResponse>(
+        std::move(done), [node = &node_, request](SessionStore&) { return node->Answer(request); });
     return 1;
   }
   void Abandon(uint64_t) override {}
