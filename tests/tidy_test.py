@@ -271,7 +271,7 @@ def test_every_source_is_built():
 def test_every_python_test_runs():
     tests = [f for f in PYTHON if re.search(r"(^test_|_test$)", f.stem)]
     collected = lambda f: f.stem.endswith("_test") and (
-        f.parent in (Path("tests/integration"), Path("tests/deploy"))
+        f.parent in (Path("tests/integration"), Path("tests/deploy"), Path("tests/cluster"))
         or f == Path("tests/tidy_test.py")
         or f.is_relative_to("tests/bench/index"))
     report([f"{f}: not run by ./run test" for f in tests if not collected(f)])

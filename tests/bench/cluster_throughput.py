@@ -57,7 +57,8 @@ class Stores:
             process = subprocess.Popen(
                 [BIN / "attic-store", "--listen", "127.0.0.1:0", "--cluster", "bench", "--node-id",
                  f"s{number}", "--cluster-etcd", self.etcd, "--lease-seconds", str(LEASE_S),
-                 "--initial-nodes", str(count), "--threads", str(max(1, len(cores) // count)), "--capacity", "1GiB"],
+                 "--initial-nodes", str(count), "--threads", str(max(1, len(cores) // count)),
+                 "--capacity", "1GiB"],
                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
                 preexec_fn=lambda: os.sched_setaffinity(0, cores))
             self.processes.append(process)
@@ -100,8 +101,8 @@ def etcd_puts_per_second(address):
     begin = time.monotonic()
     count = 100
     for number in range(count):
-        subprocess.run(["etcdctl", "--endpoints", address, "put", f"bench{number}", "x"], check=True,
-                       capture_output=True, env=environment)
+        subprocess.run(["etcdctl", "--endpoints", address, "put", f"bench{number}", "x"],
+                       check=True, capture_output=True, env=environment)
     return count / (time.monotonic() - begin)
 
 
@@ -167,7 +168,7 @@ def print_report(measured, rows):
         print(f"{count:6} {m['sequences_per_second']:13.1f} {ratio:14.2f} {m['median_ms']:11.2f} "
               f"{m['p99_ms']:8.2f} {m['client_cpu_ms_per_call']:22.3f}")
     if "etcd_puts_per_second" in measured:
-        print(f"\netcd: {measured['etcd_puts_per_second']:.0f} writes a second, one after the other")
+        print(f"\netcd: {measured['etcd_puts_per_second']:.0f} writes a second, one by one")
     print(f"\nCalculated for machines of {STORE_CORES} cores (clients {CLIENT_CORES}) and "
           f"{NETWORK_BYTES_PER_S * 8 / 1e9:.0f} Gbit/s; sequences a second of one layer:\n\n"
           " nodes   stores' cores   stores' network   one client's cores   its network   clients   "

@@ -1,7 +1,8 @@
 """A cluster of real processes under faults: every answer is compared with the right one.
 
     python -m pytest tests/cluster                    what ./run test runs
-    ATTIC_FAULTS=full python -m pytest tests/cluster  what ./run faults runs: 100 kills, 50 partitions
+    ATTIC_FAULTS=full python -m pytest tests/cluster  what ./run faults runs: 100 kills, 50 times
+                                                      two partitions
 """
 
 import json
@@ -85,7 +86,8 @@ def test_kills(stores):
     sums = assert_nothing_wrong(report)
     log(f"{stores} stores, {kills} kills: {sums}")
     assert sums["read_failures"] == 0, sums["errors"]
-    assert sums["read_longest_ms"] <= OUTAGE_MS_MAX
+    if FULL:  # on a machine that does nothing else
+        assert sums["read_longest_ms"] <= OUTAGE_MS_MAX
 
 
 def test_partitions():
@@ -117,8 +119,8 @@ def test_partitions():
 
 
 def test_two_writers():
-    """Two writers of the same sessions with other contents, on two sides of a partition: at most one
-    is told that its tokens are held, and they are."""
+    """Two writers of the same sessions with other contents, on two sides of a partition: at most
+    one is told that its tokens are held, and they are."""
     choose = random.Random(SEED)
     won = 0
     with Cluster(3) as cluster:
