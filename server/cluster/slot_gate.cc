@@ -14,6 +14,22 @@ bool Contains(std::span<const uint32_t> nodes, uint32_t node) {
   return std::find(nodes.begin(), nodes.end(), node) != nodes.end();
 }
 
+// The epoch from which on a writer knows of every replica that it has to write to: of the last
+// change of the slot, or of the last that came back.
+uint64_t WriteEpoch(const ClusterMap& map, const SlotAssignment& slot, uint32_t replicas) {
+  uint64_t epoch = slot.epoch;
+  for (const uint32_t replica : ReplicasOf(slot, replicas)) {
+    const ClusterNode& node = map.nodes[replica];
+    if (node.state != NodeState::kDown) epoch = std::max(epoch, node.state_epoch);
+  }
+  return epoch;
+}
+
+bool AnyLive(const ClusterMap& map, std::span<const uint32_t> nodes) {
+  return std::any_of(nodes.begin(), nodes.end(),
+                     [&](uint32_t node) { return map.nodes[node].state == NodeState::kLive; });
+}
+
 }  // namespace
 
 void SlotGate::Join(std::shared_ptr<Membership> membership) {
@@ -100,26 +116,34 @@ absl::Status SlotPass::Check(const Placement& placement, Use use) const {
         absl::StrCat("placement.slot: ", placement.slot, ", the cluster has ", map_->slots.size()));
   }
   const SlotAssignment& slot = map_->slots[placement.slot];
-  const bool knows_none = sender_epoch_ == 0;
-  if (knows_none ? use == Use::kWrite : sender_epoch_ < slot.epoch) {
-    return Refuse(GateRefusal::kStaleEpoch, absl::AbortedError(absl::StrCat(
-                                                "stale epoch: ", sender_epoch_, ", slot ",
-                                                placement.slot, " changed in epoch ", slot.epoch)));
+  const uint32_t replicas =
+      placement.replication.replicas == 0 ? map_->replicas_default : placement.replication.replicas;
+  const bool write = use == Use::kWrite;
+  const uint64_t needed = write ? WriteEpoch(*map_, slot, replicas) : slot.epoch;
+  if (sender_epoch_ == 0 ? write : sender_epoch_ < needed) {
+    return Refuse(GateRefusal::kStaleEpoch,
+                  absl::AbortedError(absl::StrCat("stale epoch: ", sender_epoch_, ", slot ",
+                                                  placement.slot, " changed in epoch ", needed)));
   }
   if (map_->nodes[node_].state == NodeState::kDown) {
     return Refuse(GateRefusal::kNotHere,
                   absl::AbortedError(
                       absl::StrCat("this node is down in the cluster map of epoch ", epoch())));
   }
-  const uint32_t replicas =
-      placement.replication.replicas == 0 ? map_->replicas_default : placement.replication.replicas;
-  const bool here = Contains(ReplicasOf(slot, replicas), node_) ||
-                    (use == Use::kWrite && Contains(slot.incoming, node_));
-  if (here) return absl::OkStatus();
-  return Refuse(
-      GateRefusal::kNotHere,
-      absl::AbortedError(absl::StrCat(
-          "slot ", placement.slot, " is not on this node by the cluster map of epoch ", epoch())));
+  const bool here =
+      Contains(ReplicasOf(slot, replicas), node_) || (write && Contains(slot.incoming, node_));
+  if (!here) {
+    return Refuse(GateRefusal::kNotHere,
+                  absl::AbortedError(
+                      absl::StrCat("slot ", placement.slot,
+                                   " is not on this node by the cluster map of epoch ", epoch())));
+  }
+  // What was truncated and written anew while the node was away it may still hold as it was.
+  if (!write && map_->nodes[node_].state == NodeState::kRepairing &&
+      AnyLive(*map_, ReplicasOf(slot, replicas))) {
+    return Refuse(GateRefusal::kNotHere, absl::UnavailableError("this node is not filled yet"));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status SlotPass::Missing(const absl::Status& not_found) const {

@@ -46,12 +46,13 @@ class SlotPass {
   }
 
   // OK when this node is a replica of a session so placed, or is being filled to become one.
-  // ABORTED beginning with "stale epoch" when the slot changed since the sender's map, or the
-  // sender knows none; ABORTED when the slot is not on this node, or the node is down;
-  // INVALID_ARGUMENT when the cluster has no such slot.
+  // ABORTED beginning with "stale epoch" when the slot changed, or a replica of the session came
+  // back, since the sender's map, or the sender knows none; ABORTED when the slot is not on this
+  // node, or the node is down; INVALID_ARGUMENT when the cluster has no such slot.
   absl::Status CheckWrite(const Placement& placement) const;
-  // The same for reads, which nodes that are being filled refuse, and which senders that know no
-  // map may ask for.
+  // The same for reads, for which it does not matter who came back, and which senders that know no
+  // map may ask for. Nodes that are being filled refuse them, as do those that are repairing while
+  // another replica is live (UNAVAILABLE).
   absl::Status CheckRead(const Placement& placement) const;
 
   // What to answer when the session is not here. Without it nothing says which slot it is in: only

@@ -36,24 +36,41 @@ class SlotGateTest : public ::testing::Test {
 struct Case {
   SlotAssignment slot;
   NodeState state;
+  NodeState peer;       // of node a, which is so since...
+  uint64_t peer_epoch;  // ...the map of this epoch
   uint64_t sender;
   uint32_t replicas;
   bool write;
 
   std::string Name() const {
     return absl::StrCat("replicas ", slot.replicas.size(), " incoming ", slot.incoming.size(),
-                        " changed ", slot.epoch, " state ", NodeStateName(state), " sender ",
-                        sender, " R ", replicas, write ? " write" : " read");
+                        " changed ", slot.epoch, " state ", NodeStateName(state), " a ",
+                        NodeStateName(peer), " since ", peer_epoch, " sender ", sender, " R ",
+                        replicas, write ? " write" : " read");
+  }
+  bool Uses(uint32_t node) const {
+    const size_t used = replicas == 0 ? 2 : replicas;
+    for (size_t i = 0; i < slot.replicas.size() && i < used; ++i) {
+      if (slot.replicas[i] == node) return true;
+    }
+    return false;
+  }
+  bool Stale() const {
+    if (sender > kEpoch) return false;
+    if (sender == 0) return write;
+    const bool came_back = Uses(0) && peer != NodeState::kDown && sender < peer_epoch;
+    return sender < slot.epoch || (write && came_back);
   }
   absl::StatusCode Expected() const {
     if (sender > kEpoch) return absl::StatusCode::kUnavailable;
-    if (sender == 0 ? write : sender < slot.epoch) return absl::StatusCode::kAborted;
-    if (state == NodeState::kDown) return absl::StatusCode::kAborted;
-    const size_t used = replicas == 0 ? 2 : replicas;
-    bool here = false;
-    for (size_t i = 0; i < slot.replicas.size() && i < used; ++i) here |= slot.replicas[i] == 1;
+    if (Stale() || state == NodeState::kDown) return absl::StatusCode::kAborted;
+    bool here = Uses(1);
     for (const uint32_t node : slot.incoming) here |= write && node == 1;
-    return here ? absl::StatusCode::kOk : absl::StatusCode::kAborted;
+    if (!here) return absl::StatusCode::kAborted;
+    // Node c is always live.
+    const bool other = Uses(2) || (Uses(0) && peer == NodeState::kLive);
+    const bool unfilled = !write && state == NodeState::kRepairing && other;
+    return unfilled ? absl::StatusCode::kUnavailable : absl::StatusCode::kOk;
   }
 };
 
@@ -76,7 +93,12 @@ std::vector<Case> AllCases() {
         for (uint64_t sender = 0; sender <= kEpoch + 1; ++sender) {
           for (uint32_t replicas = 0; replicas <= 3; ++replicas) {
             for (const bool write : {false, true}) {
-              cases.push_back({slot, state, sender, replicas, write});
+              for (const NodeState peer :
+                   {NodeState::kLive, NodeState::kRepairing, NodeState::kDown}) {
+                for (const uint64_t peer_epoch : {1u, 4u}) {
+                  cases.push_back({slot, state, peer, peer_epoch, sender, replicas, write});
+                }
+              }
             }
           }
         }
@@ -89,7 +111,10 @@ std::vector<Case> AllCases() {
 TEST_F(SlotGateTest, AllSmallCases) {
   size_t passed = 0, refused = 0;
   for (const Case& c : AllCases()) {
-    membership_->Set(MapOf(c.slot, c.state));
+    ClusterMap map = MapOf(c.slot, c.state);
+    map.nodes[0].state = c.peer;
+    map.nodes[0].state_epoch = c.peer_epoch;
+    membership_->Set(map);
     const Placement placement{.slot = 0, .key = "k", .replication = {.replicas = c.replicas}};
     const auto pass = gate_.Admit(c.sender);
     absl::Status status = pass.status();
@@ -99,8 +124,7 @@ TEST_F(SlotGateTest, AllSmallCases) {
     }
     ASSERT_EQ(status.code(), c.Expected()) << c.Name() << ": " << status;
     ++(status.ok() ? passed : refused);
-    const bool stale = c.sender <= kEpoch && (c.sender == 0 ? c.write : c.sender < c.slot.epoch);
-    ASSERT_EQ(absl::StartsWith(status.message(), "stale epoch: "), stale) << c.Name();
+    ASSERT_EQ(absl::StartsWith(status.message(), "stale epoch: "), c.Stale()) << c.Name();
   }
   EXPECT_GT(passed, 100u);
   uint64_t counted = 0;
