@@ -76,7 +76,8 @@ TEST(NodeMetricsTest, CountsAreThoseOfTheMap) {
     }
     for (const char* state : {"live", "repairing", "down"}) {
       expected[absl::StrCat("cluster_nodes ", state)] = 0;
-      expected[absl::StrCat("cluster_node_state ", state)] = NodeStateName(node.state) == state;
+      expected[absl::StrCat("cluster_node_state ", state)] =
+          std::string(NodeStateName(node.state)) == state;
     }
     for (const ClusterNode& other : map.nodes) {
       ++expected[absl::StrCat("cluster_nodes ", NodeStateName(other.state))];

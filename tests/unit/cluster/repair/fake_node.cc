@@ -24,7 +24,7 @@ uint64_t HashOf(std::span<const uint64_t> rows) {
 // Checked, as a snapshot is.
 std::string Snapshot(const FakeRows& rows) {
   std::string bytes(rows.size() * sizeof(uint64_t), '\0');
-  std::memcpy(bytes.data(), rows.data(), bytes.size());
+  if (!rows.empty()) std::memcpy(bytes.data(), rows.data(), bytes.size());
   const uint64_t hash = HashOf(rows);
   bytes.append(reinterpret_cast<const char*>(&hash), sizeof(hash));
   return bytes;
@@ -108,7 +108,7 @@ class FakeNode::Import_ final : public ShardImport {
   }
   absl::Status Finish() override {
     FakeRows rows(bytes_.size() / sizeof(uint64_t));
-    std::memcpy(rows.data(), bytes_.data(), rows.size() * sizeof(uint64_t));
+    if (!rows.empty()) std::memcpy(rows.data(), bytes_.data(), rows.size() * sizeof(uint64_t));
     if (rows.empty() || bytes_.size() % sizeof(uint64_t) != 0) return absl::DataLossError("cut");
     const uint64_t hash = rows.back();
     rows.pop_back();
@@ -131,7 +131,7 @@ absl::StatusOr<std::unique_ptr<ShardImport>> FakeNode::Import(const HeldShard& s
 
 absl::Status FakeNode::Append(const AppendBatch& batch, absl::Time) {
   FakeRows rows(batch.count);
-  std::memcpy(rows.data(), batch.keys.data(), batch.keys.size());
+  if (!rows.empty()) std::memcpy(rows.data(), batch.keys.data(), batch.keys.size());
   return AppendRows(batch.session_id, batch.begin_position, rows);
 }
 
