@@ -22,7 +22,7 @@ SEED = int(os.environ.get("ATTIC_SEED", "1"))
 KILLS = 100 if FULL else 6
 PARTITIONS = 50 if FULL else 6
 ETCD_OUTAGE_S = 60 if FULL else 8
-SIZE = [] if FULL else ["--tokens", "98304", "--questions", "4"]  # of the demo
+SIZE = [] if FULL else ["--tokens", "98304", "--questions", "20"]  # of the demo
 OUTAGE_MS_MAX = 2000  # of a stream of answers, when a store is killed
 
 pytestmark = pytest.mark.skipif(network.available() is not None, reason=str(network.available()))
