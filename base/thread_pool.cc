@@ -93,8 +93,9 @@ thread_local ThreadPool::Loop* ThreadPool::Loop::current_ = nullptr;
 
 ThreadPool::ThreadPool(size_t threads, Placement placement) {
   if (threads == 0) threads = std::max(1u, std::thread::hardware_concurrency());
-  const std::vector<int> cpus =
-      placement == Placement::kOnePerCpu ? UsableCpus() : std::vector<int>();
+  std::vector<int> cpus;
+  if (placement == Placement::kOnePerCpu) cpus = UsableCpus();
+  if (threads < cpus.size()) cpus.clear();
   for (size_t i = 0; i < threads; ++i) {
     workers_.push_back(std::make_unique<Worker>());
     if (!cpus.empty()) workers_.back()->cpu = cpus[i % cpus.size()];

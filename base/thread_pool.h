@@ -19,7 +19,9 @@ class ThreadPool {
  public:
   enum class Placement : uint8_t {
     kAnywhere,   // the kernel moves threads as it likes
-    kOnePerCpu,  // thread i stays on the i'th processor this process may use, modulo their number
+    // Thread i stays on the i'th processor this process may use, modulo their number. As kAnywhere
+    // with fewer threads than processors: other processes would crowd the same first ones.
+    kOnePerCpu,
   };
 
   // threads == 0 means one per hardware thread. The threads start at once.

@@ -26,6 +26,7 @@ namespace {
 
 struct Flags {
   std::string server;
+  std::string name = "bench";  // sessions are called so, with a number behind
   int sessions = 4;
   int64_t tokens = 32768;
   uint32_t layers = 2;
@@ -62,7 +63,7 @@ class Bench {
   }
 
  private:
-  static std::string Id(int session) { return absl::StrCat("bench-", session); }
+  std::string Id(int session) const { return absl::StrCat(flags_.name, "-", session); }
 
   absl::Status Fill(const std::string& id);
   absl::Status WaitForIndex();
@@ -179,6 +180,7 @@ int main(int argc, char** argv) {
   attic::Flags flags;
   CLI::App app("Attention per second over sessions of a store or a cluster.", "cluster_attend");
   app.add_option("--server", flags.server, "addresses of stores")->required();
+  app.add_option("--name", flags.name, "of the sessions")->capture_default_str();
   app.add_option("--sessions", flags.sessions)->capture_default_str();
   app.add_option("--tokens", flags.tokens, "of a session")->capture_default_str();
   app.add_option("--layers", flags.layers)->capture_default_str();

@@ -140,6 +140,18 @@ TEST(ThreadPoolTest, OnePerCpuKeepsEveryThreadOnOneProcessor) {
   EXPECT_EQ(runs, std::vector<int>(100, 1));
 }
 
+TEST(ThreadPoolTest, FewerThreadsThanProcessorsStayNowhere) {
+  cpu_set_t usable;
+  ASSERT_EQ(sched_getaffinity(0, sizeof(usable), &usable), 0);
+  if (CPU_COUNT(&usable) < 2) GTEST_SKIP() << "one processor";
+  cpu_set_t own;
+  {
+    ThreadPool pool(1, ThreadPool::Placement::kOnePerCpu);
+    pool.Schedule([&] { ASSERT_EQ(sched_getaffinity(0, sizeof(own), &own), 0); });
+  }
+  EXPECT_TRUE(CPU_EQUAL(&own, &usable));
+}
+
 TEST(ThreadPoolTest, DestructorFinishesQueuedTasks) {
   std::atomic<int> ran{0};
   {
