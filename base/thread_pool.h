@@ -15,6 +15,9 @@
 
 namespace attic {
 
+// Makes the calling thread one of Priority::kBackground (below), for good.
+void RunInBackground();
+
 class ThreadPool {
  public:
   enum class Placement : uint8_t {
@@ -24,13 +27,19 @@ class ThreadPool {
     kOnePerCpu,
   };
 
+  enum class Priority : uint8_t {
+    kNormal,
+    kBackground,  // the kernel prefers other threads of the process while processors are short
+  };
+
   // threads == 0 means one per hardware thread. The threads start at once.
   //
   // With kOnePerCpu a scheduled task goes to a thread on the caller's processor while one is free
   // there, a helper of ParallelFor to one elsewhere. Left to the kernel, a helper for work of a
   // millisecond may be queued behind the very thread that called it, because the other processor
   // was busy for an instant.
-  explicit ThreadPool(size_t threads, Placement placement = Placement::kAnywhere);
+  explicit ThreadPool(size_t threads, Placement placement = Placement::kAnywhere,
+                      Priority priority = Priority::kNormal);
   // Finishes the tasks already queued, then joins.
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -54,7 +63,7 @@ class ThreadPool {
     CondVar wake;
   };
 
-  void Run(size_t index);
+  void Run(size_t index, Priority priority);
   // Takes an idle thread off the list, preferably one on processor `cpu`, or not there if not
   // `same`; null when all are busy.
   Worker* TakeIdle(int cpu, bool same) ATTIC_REQUIRES(mutex_);

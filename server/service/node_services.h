@@ -38,6 +38,8 @@ class NodeServices {
   ~NodeServices();
 
   SlotGate& gate() { return gate_; }
+  // Runs what moves whole sessions and shards, at the priority of background work.
+  Executor& transfer_executor() { return transfer_executor_; }
   void Register(grpc::ServerBuilder& builder);
 
   // Becomes a node, if the options say so. ready_changed(ready) is called with the first state

@@ -150,12 +150,13 @@ grpc::ServerUnaryReactor* SessionServiceImpl::Close(grpc::CallbackServerContext*
 
 grpc::ServerWriteReactor<v1::SnapshotChunk>* SessionServiceImpl::Export(
     grpc::CallbackServerContext* context, const v1::ExportRequest* request) {
-  return ServeExport(context, {store_, executor_, streams_, metrics_}, request->session_id());
+  return ServeExport(context, {store_, transfer_executor_, streams_, metrics_},
+                     request->session_id());
 }
 
 grpc::ServerReadReactor<v1::SnapshotChunk>* SessionServiceImpl::Import(
     grpc::CallbackServerContext* context, v1::SessionDescription* response) {
-  return ServeImport(context, {store_, executor_, streams_, metrics_}, response);
+  return ServeImport(context, {store_, transfer_executor_, streams_, metrics_}, response);
 }
 
 grpc::ServerUnaryReactor* AdminServiceImpl::GetStatus(grpc::CallbackServerContext* context,

@@ -14,9 +14,14 @@ namespace attic {
 // Both borrow what they are given, only translate, and record every call in `metrics`.
 class SessionServiceImpl final : public v1::SessionService::CallbackService {
  public:
-  SessionServiceImpl(SessionStore& store, Executor& executor, StreamRegistry& streams,
-                     CallMetrics& metrics)
-      : store_(store), executor_(executor), streams_(streams), metrics_(metrics) {}
+  // Whole sessions come and go on threads of `transfer_executor`.
+  SessionServiceImpl(SessionStore& store, Executor& executor, Executor& transfer_executor,
+                     StreamRegistry& streams, CallMetrics& metrics)
+      : store_(store),
+        executor_(executor),
+        transfer_executor_(transfer_executor),
+        streams_(streams),
+        metrics_(metrics) {}
 
   grpc::ServerUnaryReactor* Open(grpc::CallbackServerContext* context,
                                  const v1::OpenRequest* request,
@@ -58,6 +63,7 @@ class SessionServiceImpl final : public v1::SessionService::CallbackService {
  private:
   SessionStore& store_;
   Executor& executor_;
+  Executor& transfer_executor_;
   StreamRegistry& streams_;
   CallMetrics& metrics_;
 };

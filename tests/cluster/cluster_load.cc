@@ -277,6 +277,8 @@ int main(int argc, char** argv) {
   app.add_option("--readers", flags.readers, "threads that ask")->capture_default_str();
   app.add_option("--tokens", flags.tokens, "of each session at the start")->capture_default_str();
   app.add_option("--layers", flags.shape.layers)->capture_default_str();
+  app.add_option("--head-dim", flags.shape.head_dim)->capture_default_str();
+  app.add_option("--batch-tokens", flags.shape.batch_tokens, "of a write")->capture_default_str();
   app.add_option("--replicas", flags.shape.replication.replicas)->capture_default_str();
   app.add_option("--ack-policy", flags.ack_policy, "one, quorum or all")->capture_default_str();
   app.add_option("--shard-tokens", flags.shape.replication.shard_tokens)->capture_default_str();

@@ -23,9 +23,10 @@ namespace {
 constexpr absl::Duration kWatermarkAge = absl::Milliseconds(100);
 constexpr absl::Duration kHedgeMin = absl::Milliseconds(2);
 // A node that does not answer for so long is taken for one that will not, whatever the allowance
-// for hedges; the limits of four times its p95.
+// for hedges; the limits of four times its p95. The largest keeps an answer that needs two replicas
+// asked, one of them on a host that is gone, within two seconds.
 constexpr absl::Duration kPatienceMin = absl::Milliseconds(100);
-constexpr absl::Duration kPatienceMax = absl::Seconds(5);
+constexpr absl::Duration kPatienceMax = absl::Seconds(1);
 constexpr absl::Duration kPatienceUnknown = absl::Milliseconds(500);
 constexpr absl::Duration kBackoffMin = absl::Milliseconds(5);
 constexpr absl::Duration kBackoffMax = absl::Milliseconds(100);
@@ -342,7 +343,11 @@ class Operation {
     if (!flight.open) return;
     flight.open = false;
     const absl::Time now = absl::Now();
-    flight.node->load->Finished(flight.parts.size(), now - flight.sent, outcome, now);
+    absl::Duration took = now - flight.sent;
+    // A network that was cut says nothing of how long the node takes; a node that has become slow
+    // is given more time step by step.
+    if (flight.given_up) took = std::min(took, 2 * (flight.patience_ends - flight.sent));
+    flight.node->load->Finished(flight.parts.size(), took, outcome, now);
     if (outcome == NodeLoad::Outcome::kLate) flight.node->link->Abandon(flight.call);
   }
 

@@ -21,7 +21,8 @@
 namespace attic {
 namespace {
 
-constexpr absl::Duration kRoundMin = absl::Seconds(1);  // before another replica is asked
+// Before another replica is asked; twice as long every time.
+constexpr absl::Duration kFirstRoundTime = absl::Seconds(1);
 constexpr absl::Duration kBackoff = absl::Milliseconds(20);
 constexpr int kRoundsForRefusal = 2;
 
@@ -170,8 +171,7 @@ class Operation {
   }
 
   absl::Status Ask(const std::map<size_t, std::shared_ptr<PooledNode>>& asked, absl::Time now) {
-    const absl::Duration left = deadline_ - now;
-    const absl::Time until = std::min(deadline_, now + std::max(kRoundMin, left / 2));
+    const absl::Time until = std::min(deadline_, now + round_time_);
     const auto inbox = std::make_shared<Inbox>();
     for (const auto& [p, node] : asked) {
       node->load->Started(1);
@@ -191,6 +191,7 @@ class Operation {
     while (inbox->answers.size() < asked.size() && absl::Now() < until) {
       inbox->came.WaitFor(inbox->mutex, WaitTime(until));
     }
+    if (inbox->answers.size() < asked.size()) round_time_ *= 2;
     for (auto& [p, response] : inbox->answers) ATTIC_RETURN_IF_ERROR(Take(parts_[p], response));
     return absl::OkStatus();
   }
@@ -256,6 +257,7 @@ class Operation {
   const SearchRequest& request_;
   const absl::Time deadline_;
   std::shared_ptr<const ClusterMap> map_;
+  absl::Duration round_time_ = kFirstRoundTime;
   std::vector<PartSearch> parts_;
 };
 

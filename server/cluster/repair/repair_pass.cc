@@ -29,7 +29,9 @@ RepairPass::RepairPass(std::string node_id, ShardHolder& holder, ShardChanges& c
       repair_(holder_, changes_, throttle_, counts_, WithClock(options_.shard, options_)),
       // The thread that runs a pass works too.
       workers_(options_.parallel_pulls > 1
-                   ? std::make_unique<ThreadPool>(options_.parallel_pulls - 1)
+                   ? std::make_unique<ThreadPool>(options_.parallel_pulls - 1,
+                                                  ThreadPool::Placement::kAnywhere,
+                                                  ThreadPool::Priority::kBackground)
                    : nullptr) {
   ATTIC_CHECK(options_.clock != nullptr && options_.wait_until != nullptr);
   ATTIC_CHECK(options_.parallel_pulls > 0 && options_.shards_per_pass > 0);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "base/thread_pool.h"
 
 namespace attic {
 namespace {
@@ -94,6 +95,7 @@ bool Repairer::WaitForWork(std::set<std::string>& gaps) {
 }
 
 void Repairer::Run() {
+  RunInBackground();           // answers go first
   std::set<std::string> gaps;  // those a pass that was abandoned did not get to, too
   while (WaitForWork(gaps)) {
     const ClusterMapPtr map = membership_.map();

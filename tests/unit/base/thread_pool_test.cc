@@ -1,6 +1,7 @@
 #include "base/thread_pool.h"
 
 #include <sched.h>
+#include <sys/resource.h>
 
 #include <atomic>
 #include <set>
@@ -150,6 +151,20 @@ TEST(ThreadPoolTest, FewerThreadsThanProcessorsStayNowhere) {
     pool.Schedule([&] { ASSERT_EQ(sched_getaffinity(0, sizeof(own), &own), 0); });
   }
   EXPECT_TRUE(CPU_EQUAL(&own, &usable));
+}
+
+TEST(ThreadPoolTest, BackgroundThreadsGiveWayToOthers) {
+  const int own = getpriority(PRIO_PROCESS, 0);
+  std::atomic<int> normal{0}, background{0};
+  {
+    ThreadPool pool(1);
+    ThreadPool later(1, ThreadPool::Placement::kAnywhere, ThreadPool::Priority::kBackground);
+    pool.Schedule([&] { normal = getpriority(PRIO_PROCESS, 0); });
+    later.Schedule([&] { background = getpriority(PRIO_PROCESS, 0); });
+  }
+  EXPECT_EQ(normal.load(), own);
+  EXPECT_GT(background.load(), own);
+  EXPECT_EQ(getpriority(PRIO_PROCESS, 0), own);
 }
 
 TEST(ThreadPoolTest, DestructorFinishesQueuedTasks) {
