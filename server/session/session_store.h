@@ -2,64 +2,20 @@
 #ifndef ATTIC_SERVER_SESSION_SESSION_STORE_H_
 #define ATTIC_SERVER_SESSION_SESSION_STORE_H_
 
-#include <functional>
 #include <memory>
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "api/limits.h"
 #include "api/types.h"
 #include "base/thread_pool.h"
-#include "server/index/head_index.h"
+#include "server/session/session_store_options.h"
 #include "server/session/shard_view.h"
-#include "server/session/store_disk.h"
+#include "server/session/snapshot_stream.h"
 
 namespace attic {
-
-struct SessionStoreOptions {
-  Limits limits;
-  IndexOptions index;
-  size_t threads = 0;        // for queries; 0: one per hardware thread
-  size_t build_threads = 0;  // background builders; 0: half the hardware threads, at least one
-  // Durable sessions, and memory beyond that of the machine, need a directory:
-  // disk.store.directory, empty for none.
-  StoreDiskOptions disk;
-  // For leases; called by any thread.
-  std::function<absl::Time()> clock = [] { return absl::Now(); };
-  absl::Duration sweep_interval = absl::Seconds(1);  // between looks for leases that have ended
-  // Holds shards and manifests, and nothing else; or neither (server/session/placement_rules.h).
-  bool node_of_cluster = false;
-};
-
-// Asked once what session is to be made of a snapshot, by the thread that writes it; an error ends
-// the import.
-using ImportAdmission = std::function<absl::Status(const OpenSessionRequest& request)>;
-
-// The bytes of a snapshot, in order. Not thread-safe; must not outlive its store.
-class SnapshotSource {
- public:
-  virtual ~SnapshotSource() = default;
-  // Sets `chunk` to the next bytes, at most 1 MiB; false behind the last. Errors as of Attend.
-  virtual absl::StatusOr<bool> Next(std::string& chunk) = 0;
-  virtual uint64_t bytes_estimated() const = 0;  // of all chunks
-};
-
-// Takes the bytes of a snapshot, in pieces of any size. Nothing is seen of the session before
-// Finish returned. Not thread-safe; must not outlive its store.
-class SnapshotSink {
- public:
-  virtual ~SnapshotSink() = default;
-  // After an error every call returns it; see SessionImport::Write.
-  virtual absl::Status Write(std::string_view bytes) = 0;
-  // There are no more bytes. Besides errors of Write, ALREADY_EXISTS when the id was taken
-  // meanwhile.
-  virtual absl::StatusOr<SessionDescription> Finish() = 0;
-};
 
 // Thread-safe. Checks every argument: errors name the field or the limit, and nothing is
 // half-applied. No lock is held while vectors are scanned or segments are built.
