@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "api/cluster_map.h"
 #include "base/status_macros.h"
 #include "client/cli/command.h"
 #include "client/cli/json_output.h"
@@ -28,6 +29,7 @@ struct SnapshotArguments {
   std::string session_id;
   std::string file;
   bool durable = false;
+  uint32_t replicas = 0;
 };
 
 absl::Status FileError(const std::string& file, int error) {
@@ -140,7 +142,8 @@ absl::StatusOr<int> RunImport(const GlobalOptions& global, const SnapshotArgumen
       const SessionDescription session,
       client->ImportSession(
           {.session_id = arguments.session_id,
-           .durability = arguments.durable ? Durability::kDurable : Durability::kMemory},
+           .durability = arguments.durable ? Durability::kDurable : Durability::kMemory,
+           .replicas = arguments.replicas},
           absl::Now() + kTimeMax, read));
   if (global.json) {
     PrintJson(ToJson(session));
@@ -155,7 +158,9 @@ absl::StatusOr<int> RunImport(const GlobalOptions& global, const SnapshotArgumen
 
 void AddExportCommand(CLI::App& app, SelectedCommand& selected) {
   CLI::App* command =
-      app.add_subcommand("export", "Write a session with its index to a file that does not exist");
+      app.add_subcommand("export",
+                         "Write a session of a store or a cluster, with its index, to a file "
+                         "that does not exist");
   auto arguments = std::make_shared<SnapshotArguments>();
   command->add_option("session", arguments->session_id, "Session id")->required();
   command->add_option("file", arguments->file, "File to write")->required();
@@ -165,13 +170,20 @@ void AddExportCommand(CLI::App& app, SelectedCommand& selected) {
 }
 
 void AddImportCommand(CLI::App& app, SelectedCommand& selected) {
-  CLI::App* command = app.add_subcommand("import", "Make a session of a file that export wrote");
+  CLI::App* command =
+      app.add_subcommand("import",
+                         "Make a session of a file that export wrote, of a store in a store, of a "
+                         "cluster in a cluster");
   auto arguments = std::make_shared<SnapshotArguments>();
   command->add_option("file", arguments->file, "File to read")->required();
   command->add_option("--session-id", arguments->session_id,
                       "Id of the new session (default: that of the exported one)");
   command->add_flag("--durable", arguments->durable,
                     "Keep the session in the store's data directory");
+  command
+      ->add_option("--replicas", arguments->replicas,
+                   "Of a session of a cluster: copies (default: as many as the exported one had)")
+      ->check(CLI::Range(1u, kReplicasMax));
   command->callback([&selected, arguments] {
     selected.run = [&selected, arguments] { return RunImport(selected.global, *arguments); };
   });

@@ -113,7 +113,7 @@ class SessionStoreImpl : public SessionStore {
                                                 bool pinned) override;
   absl::Status CloseSession(const std::string& session_id) override;
   absl::StatusOr<std::unique_ptr<SnapshotSource>> ExportSession(
-      const std::string& session_id) override;
+      const std::string& session_id, const ExportOptions& options) override;
   absl::StatusOr<std::unique_ptr<SnapshotSink>> ImportSession(const ImportOptions& options,
                                                               ImportAdmission admit) override;
   absl::StatusOr<AppendAck> Append(const AppendBatch& batch, absl::Time deadline) override;
@@ -487,11 +487,12 @@ class SessionStoreImpl::Sink final : public SnapshotSink {
 };
 
 absl::StatusOr<std::unique_ptr<SnapshotSource>> SessionStoreImpl::ExportSession(
-    const std::string& session_id) {
+    const std::string& session_id, const ExportOptions& options) {
   ATTIC_ASSIGN_OR_RETURN(const auto session, Use(session_id));
   std::shared_ptr<void> slot = snapshot_slots_.Take();
   if (slot == nullptr) return NoSlot("snapshots", kSnapshotsMax);
-  ATTIC_ASSIGN_OR_RETURN(auto taken, SessionExport::Begin(session, [this, &session] {
+  ATTIC_ASSIGN_OR_RETURN(auto taken,
+                         SessionExport::Begin(session, options.position, [this, &session] {
                            return prefixes_.Registered(*session).hashes;
                          }));
   return std::make_unique<Source>(std::move(slot), std::move(taken));
@@ -519,6 +520,7 @@ absl::StatusOr<std::unique_ptr<SnapshotSink>> SessionStoreImpl::ImportSession(
   SessionImport::Options import{
       .session_id = options.session_id,
       .durability = options.durability,
+      .placement = options.placement,
       .admit = [this, admit = std::move(admit)](const OpenSessionRequest& request) -> absl::Status {
         if (admit != nullptr) ATTIC_RETURN_IF_ERROR(admit(request));
         return Admit(request);
