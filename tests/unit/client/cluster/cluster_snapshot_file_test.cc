@@ -125,8 +125,10 @@ TEST_F(ClusterSnapshotFileTest, DamageIsFoundWhereverItIs) {
 TEST_F(ClusterSnapshotFileTest, FramesInAnotherOrderAreRefused) {
   ClusterSnapshotWriter writer(7);
   const std::string begin = writer.Begin(Described({{.layer = 1}}));
-  const std::string first = writer.StartShard({.layer = 1}) + writer.EndShard();
-  const std::string second = writer.StartShard({.layer = 1, .kv_head = 1}) + writer.EndShard();
+  std::string first = writer.StartShard({.layer = 1});
+  first += writer.EndShard();
+  std::string second = writer.StartShard({.layer = 1, .kv_head = 1});
+  second += writer.EndShard();
   const std::string end = writer.End();
   Recorder recorder;
   EXPECT_EQ(Read(begin + first + second + end, recorder), absl::OkStatus());

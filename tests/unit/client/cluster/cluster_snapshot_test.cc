@@ -256,7 +256,7 @@ TEST_F(ClusterSnapshotTest, HeadsThatAreAheadAreCutToWhatAllHold) {
     ASSERT_TRUE(made.ok()) << made.status();
     for (size_t n = 0; n < target_->size(); ++n) {
       const auto held = target_->node(n).store()->DescribeSession(ahead);
-      if (held.ok()) EXPECT_EQ(held->watermark, 600);
+      EXPECT_TRUE(!held.ok() || held->watermark == 600);
     }
     ExpectSame(*other_, id, id);
   }
@@ -276,9 +276,10 @@ TEST_F(ClusterSnapshotTest, ANodeThatDiesInTheMiddleOfAnExportIsReplaced) {
   Start(3, 2, {.call_timeout = absl::Seconds(2)});
   Fill(Request("a"), {1500, 1000});
   WaitForBuilds(*source_);
+  int deaths = 0;
   for (int round = 0; round < 12; ++round) {
     const size_t victim = random_() % 3;
-    source_->node(victim).chunks_to_live = static_cast<int>(random_() % 12);
+    source_->node(victim).chunks_to_live = round;
     const auto bytes = Export("a");
     ASSERT_TRUE(bytes.ok()) << bytes.status();
     source_->node(victim).chunks_to_live = -1;
@@ -287,9 +288,11 @@ TEST_F(ClusterSnapshotTest, ANodeThatDiesInTheMiddleOfAnExportIsReplaced) {
     ExpectSame(*other_, "a", "a");
     ASSERT_EQ(other_->CloseSession("a"), absl::OkStatus());
     if (source_->node(victim).store() != nullptr) continue;
+    ++deaths;
     source_->node(victim).Restart();
     source_->Repair(victim);
   }
+  EXPECT_GT(deaths, 0);
 }
 
 TEST_F(ClusterSnapshotTest, AnExportEndsWhenNobodyHasTheShard) {
