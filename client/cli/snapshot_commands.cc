@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -121,6 +122,30 @@ absl::StatusOr<int> RunExport(const GlobalOptions& global, const SnapshotArgumen
   return 0;
 }
 
+// While one lives, Ctrl-C does not end the process but is noted: what a half import opened in a
+// cluster is closed by whoever opened it.
+class InterruptNote {
+ public:
+  InterruptNote() {
+    noted_ = 0;
+    struct sigaction note = {};
+    note.sa_handler = [](int) { noted_ = 1; };
+    sigaction(SIGINT, &note, &interrupt_);
+    sigaction(SIGTERM, &note, &terminate_);
+  }
+  ~InterruptNote() {
+    sigaction(SIGINT, &interrupt_, nullptr);
+    sigaction(SIGTERM, &terminate_, nullptr);
+  }
+  InterruptNote(const InterruptNote&) = delete;
+  InterruptNote& operator=(const InterruptNote&) = delete;
+  static bool noted() { return noted_ != 0; }
+
+ private:
+  static inline volatile sig_atomic_t noted_ = 0;
+  struct sigaction interrupt_ = {}, terminate_ = {};
+};
+
 absl::StatusOr<int> RunImport(const GlobalOptions& global, const SnapshotArguments& arguments) {
   std::ifstream file(arguments.file, std::ios::binary | std::ios::ate);
   if (!file) return FileError(arguments.file, errno);
@@ -129,7 +154,9 @@ absl::StatusOr<int> RunImport(const GlobalOptions& global, const SnapshotArgumen
   ATTIC_ASSIGN_OR_RETURN(const auto client, Connect(global));
   ProgressBar bar("importing", total, "bytes");
   int64_t done = 0;
+  const InterruptNote interrupts;
   const auto read = [&]() -> absl::StatusOr<std::string> {
+    if (InterruptNote::noted()) return absl::CancelledError("interrupted");
     std::string bytes(kReadBytes, '\0');
     file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
     if (file.bad()) return FileError(arguments.file, errno);
