@@ -203,8 +203,6 @@ absl::Status ShardExport::Read(const ClusterMap& map, uint32_t node, const Sink&
   request.set_session_id(ShardSessionId(info_.session_id, shard_.shard));
   wire::ToWire(ExportOptions{.position = shard_.positions, .epoch = map.epoch}, request);
   const std::shared_ptr<PooledNode> pooled = core_.Node(map, node);
-  const absl::Time begin = absl::Now();
-  pooled->load->Started(1);
   bool begun = false;
   const absl::Status status =
       pooled->link->Export(request, deadline_, [&](const v1::SnapshotChunk& chunk) -> absl::Status {
@@ -213,10 +211,10 @@ absl::Status ShardExport::Read(const ClusterMap& map, uint32_t node, const Sink&
         progress_ = true;
         return checked(sink.take(chunk.data()));
       });
-  const absl::Time now = absl::Now();
-  pooled->load->Finished(
-      1, now - begin,
-      status.ok() || sink_failed_ ? NodeLoad::Outcome::kLate : NodeLoad::Outcome::kFailed, now);
+  // What a shard takes says nothing of what an answer takes: only failures are noted.
+  if (!sink_failed_ && (absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status))) {
+    pooled->load->Finished(0, absl::ZeroDuration(), NodeLoad::Outcome::kFailed, absl::Now());
+  }
   if (status.ok() && !begun) return absl::UnavailableError("the node sent nothing of a shard");
   return status;
 }
