@@ -114,10 +114,21 @@ struct ForkOptions {
   std::optional<Durability> durability;  // none: as the source
 };
 
+struct ExportOptions {
+  // The snapshot holds [0, position); none: up to the watermark.
+  std::optional<int64_t> position;
+  // Of the cluster map by which the node was found: it answers as it does to a read by that map. 0:
+  // it gives what it has.
+  uint64_t epoch = 0;
+};
+
 struct ImportOptions {
   std::string session_id;  // empty: that of the snapshot
   Durability durability = Durability::kMemory;
+  // For a cluster: how many copies it keeps; 0: as many as the snapshot says. One store ignores it.
+  uint32_t replicas = 0;
   uint64_t epoch = 0;  // of the cluster map by which the node was found; 0 for one store
+  std::optional<Placement> placement;  // for one node: said by the client library; none: snapshot's
 };
 
 struct LayerDescription {

@@ -72,7 +72,8 @@ ONLY_IN = {
     r"hwy/": ("attention/", "server/index/", "gpu_worker/model/", "gpu_worker/backend/", "tests/"),
     r"rocksdb/": ("server/storage/", "tests/"),
     r"xxhash": ("server/storage/", "api/shard.cc", "server/session/",
-        "server/cluster/placement/rendezvous.cc", "tests/"),
+        "server/cluster/placement/rendezvous.cc",
+        "client/cpp/cluster/cluster_snapshot_format.cc", "tests/"),
     r"prometheus/": ("server/metrics/", "tests/"),
     r"cblas": ("server/index/segment/matrix_product.cc", "gpu_worker/"),
 }

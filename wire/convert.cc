@@ -245,17 +245,33 @@ absl::StatusOr<OpenSessionRequest> FromWire(const v1::OpenRequest& request) {
   return out;
 }
 
+void ToWire(const ExportOptions& options, v1::ExportRequest& request) {
+  if (options.position.has_value()) request.set_position(*options.position);
+  request.set_epoch(options.epoch);
+}
+
+ExportOptions FromWire(const v1::ExportRequest& request) {
+  ExportOptions options{.position = std::nullopt, .epoch = request.epoch()};
+  if (request.has_position()) options.position = request.position();
+  return options;
+}
+
 void ToWire(const ImportOptions& options, v1::SnapshotChunk& chunk) {
   chunk.set_session_id(options.session_id);
   chunk.set_durability(ToWire(options.durability));
   chunk.set_epoch(options.epoch);
+  if (options.placement.has_value()) *chunk.mutable_placement() = ToWire(*options.placement);
 }
 
 absl::StatusOr<ImportOptions> FromWire(const v1::SnapshotChunk& chunk) {
   ATTIC_ASSIGN_OR_RETURN(const auto durability, FromWire(chunk.durability()));
-  return ImportOptions{.session_id = chunk.session_id(),
-                       .durability = durability.value_or(Durability::kMemory),
-                       .epoch = chunk.epoch()};
+  ImportOptions options{.session_id = chunk.session_id(),
+                        .durability = durability.value_or(Durability::kMemory),
+                        .epoch = chunk.epoch()};
+  if (chunk.has_placement()) {
+    ATTIC_ASSIGN_OR_RETURN(options.placement, FromWire(chunk.placement()));
+  }
+  return options;
 }
 
 v1::SessionDescription ToWire(const SessionDescription& description) {

@@ -54,6 +54,10 @@ absl::StatusOr<ForkOptions> FromWire(const v1::ForkRequest& request);
 v1::OpenRequest ToWire(const OpenSessionRequest& request);
 absl::StatusOr<OpenSessionRequest> FromWire(const v1::OpenRequest& request);
 
+// What the message that begins an export says, but for the session.
+void ToWire(const ExportOptions& options, v1::ExportRequest& request);
+ExportOptions FromWire(const v1::ExportRequest& request);
+
 // What the first chunk of an import says.
 void ToWire(const ImportOptions& options, v1::SnapshotChunk& chunk);
 absl::StatusOr<ImportOptions> FromWire(const v1::SnapshotChunk& chunk);

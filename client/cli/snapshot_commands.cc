@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -12,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "api/cluster_map.h"
 #include "base/status_macros.h"
 #include "client/cli/command.h"
 #include "client/cli/json_output.h"
@@ -28,6 +30,7 @@ struct SnapshotArguments {
   std::string session_id;
   std::string file;
   bool durable = false;
+  uint32_t replicas = 0;
 };
 
 absl::Status FileError(const std::string& file, int error) {
@@ -119,6 +122,30 @@ absl::StatusOr<int> RunExport(const GlobalOptions& global, const SnapshotArgumen
   return 0;
 }
 
+// While one lives, Ctrl-C does not end the process but is noted: what a half import opened in a
+// cluster is closed by whoever opened it.
+class InterruptNote {
+ public:
+  InterruptNote() {
+    noted_ = 0;
+    struct sigaction note = {};
+    note.sa_handler = [](int) { noted_ = 1; };
+    sigaction(SIGINT, &note, &interrupt_);
+    sigaction(SIGTERM, &note, &terminate_);
+  }
+  ~InterruptNote() {
+    sigaction(SIGINT, &interrupt_, nullptr);
+    sigaction(SIGTERM, &terminate_, nullptr);
+  }
+  InterruptNote(const InterruptNote&) = delete;
+  InterruptNote& operator=(const InterruptNote&) = delete;
+  static bool noted() { return noted_ != 0; }
+
+ private:
+  static inline volatile sig_atomic_t noted_ = 0;
+  struct sigaction interrupt_ = {}, terminate_ = {};
+};
+
 absl::StatusOr<int> RunImport(const GlobalOptions& global, const SnapshotArguments& arguments) {
   std::ifstream file(arguments.file, std::ios::binary | std::ios::ate);
   if (!file) return FileError(arguments.file, errno);
@@ -127,7 +154,9 @@ absl::StatusOr<int> RunImport(const GlobalOptions& global, const SnapshotArgumen
   ATTIC_ASSIGN_OR_RETURN(const auto client, Connect(global));
   ProgressBar bar("importing", total, "bytes");
   int64_t done = 0;
+  const InterruptNote interrupts;
   const auto read = [&]() -> absl::StatusOr<std::string> {
+    if (InterruptNote::noted()) return absl::CancelledError("interrupted");
     std::string bytes(kReadBytes, '\0');
     file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
     if (file.bad()) return FileError(arguments.file, errno);
@@ -140,7 +169,8 @@ absl::StatusOr<int> RunImport(const GlobalOptions& global, const SnapshotArgumen
       const SessionDescription session,
       client->ImportSession(
           {.session_id = arguments.session_id,
-           .durability = arguments.durable ? Durability::kDurable : Durability::kMemory},
+           .durability = arguments.durable ? Durability::kDurable : Durability::kMemory,
+           .replicas = arguments.replicas},
           absl::Now() + kTimeMax, read));
   if (global.json) {
     PrintJson(ToJson(session));
@@ -155,7 +185,9 @@ absl::StatusOr<int> RunImport(const GlobalOptions& global, const SnapshotArgumen
 
 void AddExportCommand(CLI::App& app, SelectedCommand& selected) {
   CLI::App* command =
-      app.add_subcommand("export", "Write a session with its index to a file that does not exist");
+      app.add_subcommand("export",
+                         "Write a session of a store or a cluster, with its index, to a file "
+                         "that does not exist");
   auto arguments = std::make_shared<SnapshotArguments>();
   command->add_option("session", arguments->session_id, "Session id")->required();
   command->add_option("file", arguments->file, "File to write")->required();
@@ -165,13 +197,20 @@ void AddExportCommand(CLI::App& app, SelectedCommand& selected) {
 }
 
 void AddImportCommand(CLI::App& app, SelectedCommand& selected) {
-  CLI::App* command = app.add_subcommand("import", "Make a session of a file that export wrote");
+  CLI::App* command =
+      app.add_subcommand("import",
+                         "Make a session of a file that export wrote, of a store in a store, of a "
+                         "cluster in a cluster");
   auto arguments = std::make_shared<SnapshotArguments>();
   command->add_option("file", arguments->file, "File to read")->required();
   command->add_option("--session-id", arguments->session_id,
                       "Id of the new session (default: that of the exported one)");
   command->add_flag("--durable", arguments->durable,
                     "Keep the session in the store's data directory");
+  command
+      ->add_option("--replicas", arguments->replicas,
+                   "Of a session of a cluster: copies (default: as many as the exported one had)")
+      ->check(CLI::Range(1u, kReplicasMax));
   command->callback([&selected, arguments] {
     selected.run = [&selected, arguments] { return RunImport(selected.global, *arguments); };
   });

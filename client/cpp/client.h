@@ -89,13 +89,14 @@ class Client {
                                                         bool pinned) = 0;
   virtual absl::Status CloseSession(const std::string& session_id) = 0;
 
-  // The session as a file (server/storage/SNAPSHOT.md), piece by piece, on the calling thread. What
-  // was written before an error is no whole snapshot. An error of `write` ends the call and is
-  // returned.
+  // The session as a file (server/storage/SNAPSHOT.md, of a cluster
+  // client/cpp/cluster/SNAPSHOT.md), piece by piece, on the calling thread. What was written before
+  // an error is no whole snapshot. An error of `write` ends the call and is returned.
   virtual absl::Status ExportSession(const std::string& session_id, absl::Time deadline,
                                      const SnapshotWrite& write) = 0;
   // Makes a session of such a file; see proto/attic/v1/session.proto. After an error there is none.
-  // An error of `read` ends the call and is returned.
+  // An error of `read` ends the call and is returned. A store and a cluster do not read each
+  // other's files: FAILED_PRECONDITION.
   virtual absl::StatusOr<SessionDescription> ImportSession(const ImportOptions& options,
                                                            absl::Time deadline,
                                                            const SnapshotRead& read) = 0;
@@ -116,8 +117,8 @@ class Client {
 // Connects to the store, or to the cluster that the first store that answers belongs to;
 // UNAVAILABLE when none answers within connect_timeout. Reconnects by itself: while the store is
 // away calls fail with UNAVAILABLE, and go through again within about a second of its return. With
-// a cluster, calls go on with the nodes that are left, as client/cpp/cluster/ says; snapshots are
-// UNIMPLEMENTED. The connections are not encrypted.
+// a cluster, calls go on with the nodes that are left, as client/cpp/cluster/ says. The
+// connections are not encrypted.
 absl::StatusOr<std::unique_ptr<Client>> ConnectClient(const ClientOptions& options);
 
 }  // namespace attic

@@ -74,8 +74,12 @@ absl::Status NodeSessionStore::CloseSession(const std::string& session_id) {
 }
 
 absl::StatusOr<std::unique_ptr<SnapshotSource>> NodeSessionStore::ExportSession(
-    const std::string& session_id) {
-  return store_.ExportSession(session_id);
+    const std::string& session_id, const ExportOptions& options) {
+  if (gate_.clustered() && options.epoch > 0) {
+    ATTIC_ASSIGN_OR_RETURN(const SlotPass pass, gate_.Admit(options.epoch));
+    ATTIC_RETURN_IF_ERROR(CheckSessionRead(store_, pass, session_id));
+  }
+  return store_.ExportSession(session_id, options);
 }
 
 absl::StatusOr<std::unique_ptr<SnapshotSink>> NodeSessionStore::ImportSession(

@@ -38,7 +38,7 @@ class NodeSessionStore final : public SessionStore {
                                                 bool pinned) override;
   absl::Status CloseSession(const std::string& session_id) override;
   absl::StatusOr<std::unique_ptr<SnapshotSource>> ExportSession(
-      const std::string& session_id) override;
+      const std::string& session_id, const ExportOptions& options) override;
   // `admit` is asked first.
   absl::StatusOr<std::unique_ptr<SnapshotSink>> ImportSession(const ImportOptions& options,
                                                               ImportAdmission admit) override;

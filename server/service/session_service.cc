@@ -150,8 +150,7 @@ grpc::ServerUnaryReactor* SessionServiceImpl::Close(grpc::CallbackServerContext*
 
 grpc::ServerWriteReactor<v1::SnapshotChunk>* SessionServiceImpl::Export(
     grpc::CallbackServerContext* context, const v1::ExportRequest* request) {
-  return ServeExport(context, {store_, transfer_executor_, streams_, metrics_},
-                     request->session_id());
+  return ServeExport(context, {store_, transfer_executor_, streams_, metrics_}, *request);
 }
 
 grpc::ServerReadReactor<v1::SnapshotChunk>* SessionServiceImpl::Import(

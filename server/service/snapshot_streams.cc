@@ -27,11 +27,12 @@ class ExportStream final : public grpc::ServerWriteReactor<v1::SnapshotChunk>,
                            public DrainableStream {
  public:
   ExportStream(grpc::CallbackServerContext* context, const SnapshotContext& server,
-               std::string session_id)
+               std::string session_id, const ExportOptions& options)
       : context_(context),
         server_(server),
         timer_(server.metrics, Method::kExport),
-        session_id_(std::move(session_id)) {}
+        session_id_(std::move(session_id)),
+        options_(options) {}
 
   void Start() {
     server_.streams.Add(this);
@@ -76,7 +77,7 @@ class ExportStream final : public grpc::ServerWriteReactor<v1::SnapshotChunk>,
     if (context_->IsCancelled()) return absl::CancelledError("the caller left");
     chunk_.Clear();
     if (source_ == nullptr) {
-      ATTIC_ASSIGN_OR_RETURN(source_, server_.store.ExportSession(session_id_));
+      ATTIC_ASSIGN_OR_RETURN(source_, server_.store.ExportSession(session_id_, options_));
       chunk_.set_total_bytes(source_->bytes_estimated());
     }
     return source_->Next(*chunk_.mutable_data());
@@ -86,6 +87,7 @@ class ExportStream final : public grpc::ServerWriteReactor<v1::SnapshotChunk>,
   const SnapshotContext server_;
   const CallTimer timer_;
   const std::string session_id_;
+  const ExportOptions options_;
   std::atomic<bool> draining_{false};
   // Of the step that runs.
   std::unique_ptr<SnapshotSource> source_;
@@ -169,8 +171,8 @@ class ImportStream final : public grpc::ServerReadReactor<v1::SnapshotChunk>,
 
 grpc::ServerWriteReactor<v1::SnapshotChunk>* ServeExport(grpc::CallbackServerContext* context,
                                                          const SnapshotContext& server,
-                                                         const std::string& session_id) {
-  auto* stream = new ExportStream(context, server, session_id);
+                                                         const v1::ExportRequest& request) {
+  auto* stream = new ExportStream(context, server, request.session_id(), wire::FromWire(request));
   stream->Start();
   return stream;
 }

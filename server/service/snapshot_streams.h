@@ -28,7 +28,7 @@ struct SnapshotContext {
 // them.
 grpc::ServerWriteReactor<v1::SnapshotChunk>* ServeExport(grpc::CallbackServerContext* context,
                                                          const SnapshotContext& server,
-                                                         const std::string& session_id);
+                                                         const v1::ExportRequest& request);
 
 grpc::ServerReadReactor<v1::SnapshotChunk>* ServeImport(grpc::CallbackServerContext* context,
                                                         const SnapshotContext& server,

@@ -6,6 +6,7 @@
 #include <random>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "server/index/segment/segment.h"
 #include "server/session/snapshot_items.h"
@@ -30,19 +31,20 @@ SessionExport::SessionExport(std::shared_ptr<Session> session)
     : session_(std::move(session)), writer_(RandomIdentity()) {}
 
 absl::StatusOr<std::unique_ptr<SessionExport>> SessionExport::Begin(
-    const std::shared_ptr<Session>& session,
+    const std::shared_ptr<Session>& session, std::optional<int64_t> position,
     const std::function<std::vector<PrefixHash>()>& hashes) {
   const Session::State state = session->state();
   if (state == Session::State::kRecovering || state == Session::State::kFailed) {
     return session->CheckChangeable();
   }
   std::unique_ptr<SessionExport> taken(new SessionExport(session));
-  taken->Take(hashes);
+  ATTIC_RETURN_IF_ERROR(taken->Take(position, hashes));
   taken->Estimate();
   return taken;
 }
 
-void SessionExport::Take(const std::function<std::vector<PrefixHash>()>& hashes) {
+absl::Status SessionExport::Take(std::optional<int64_t> position,
+                                 const std::function<std::vector<PrefixHash>()>& hashes) {
   const Turn::Holder structure = session_->HoldStructure();
   position_ = std::numeric_limits<int64_t>::max();
   for (const auto& stored : session_->layers()) {
@@ -60,6 +62,14 @@ void SessionExport::Take(const std::function<std::vector<PrefixHash>()>& hashes)
     }
     layers_.push_back(std::move(layer));
   }
+  if (position.has_value()) {
+    if (*position < 0) return absl::InvalidArgumentError("position: must not be negative");
+    if (*position > position_) {
+      return absl::OutOfRangeError(
+          absl::StrCat("position: ", *position, " is beyond the watermark ", position_));
+    }
+    position_ = *position;
+  }
   for (Layer& layer : layers_) {
     layer.rows_begin = position_;
     for (Head& head : layer.heads) {
@@ -69,11 +79,16 @@ void SessionExport::Take(const std::function<std::vector<PrefixHash>()>& hashes)
       layer.rows_begin = std::min(layer.rows_begin, end);
     }
   }
+  Describe(hashes());
+  return absl::OkStatus();
+}
+
+void SessionExport::Describe(std::vector<PrefixHash> hashes) {
   SnapshotSession described{
       .record = {.session_id = session_->id(), .fingerprint = session_->fingerprint()},
       .recorded = {.attributes = session_->attributes(),
                    .pinned = session_->lease().pinned(),
-                   .prefix_hashes = hashes()},
+                   .prefix_hashes = std::move(hashes)},
       .position = position_};
   for (const Layer& layer : layers_) described.record.stored_layers.push_back(layer.layer);
   // Of whole blocks that are held.

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,11 +20,11 @@ namespace attic {
 // it. Not thread-safe.
 class SessionExport {
  public:
-  // `hashes` says those of the session's blocks, which a truncation cuts first. UNAVAILABLE while
-  // the session is read from disk, or when that failed; of a damaged session what is left of it is
-  // exported.
+  // Of the positions below `position`; none: of all. `hashes` says those of the session's blocks,
+  // which a truncation cuts first. UNAVAILABLE while the session is read from disk, or when that
+  // failed; of a damaged session what is left of it is exported. OUT_OF_RANGE beyond the watermark.
   static absl::StatusOr<std::unique_ptr<SessionExport>> Begin(
-      const std::shared_ptr<Session>& session,
+      const std::shared_ptr<Session>& session, std::optional<int64_t> position,
       const std::function<std::vector<PrefixHash>()>& hashes);
 
   // Sets `chunk` to the next bytes, at most kSnapshotBlockBytesMax; false behind the last. Errors
@@ -54,7 +55,9 @@ class SessionExport {
 
   explicit SessionExport(std::shared_ptr<Session> session);
 
-  void Take(const std::function<std::vector<PrefixHash>()>& hashes);
+  absl::Status Take(std::optional<int64_t> position,
+                    const std::function<std::vector<PrefixHash>()>& hashes);
+  void Describe(std::vector<PrefixHash> hashes);
   void Estimate();
   // Starts the next item; false when there is none.
   absl::StatusOr<bool> NextItem();

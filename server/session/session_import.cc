@@ -68,7 +68,7 @@ absl::Status SessionImport::TakeSession(const std::string& item) {
       .ttl_seconds = attributes.ttl_seconds,
       .pinned = snapshot_.recorded.pinned,
       .prefix_hashes = snapshot_.recorded.prefix_hashes,
-      .placement = attributes.placement};
+      .placement = options_.placement.has_value() ? options_.placement : attributes.placement};
   if (!std::is_sorted(record.stored_layers.begin(), record.stored_layers.end())) {
     return Damaged("its layers are not in order");
   }

@@ -30,6 +30,7 @@ class SessionImport {
   struct Options {
     std::string session_id;  // empty: that of the snapshot
     Durability durability = Durability::kMemory;
+    std::optional<Placement> placement;  // none: that of the snapshot
     // Whether a session of this kind may be opened, before anything is kept for it.
     std::function<absl::Status(const OpenSessionRequest& request)> admit;
     // So many bytes are about to be taken from the budget.

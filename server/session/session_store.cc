@@ -84,8 +84,8 @@ class SessionStoreImpl : public SessionStore {
                                                 bool pinned) override;
   absl::Status CloseSession(const std::string& session_id) override;
   absl::StatusOr<std::unique_ptr<SnapshotSource>> ExportSession(
-      const std::string& session_id) override {
-    return snapshots_.Export(session_id);
+      const std::string& session_id, const ExportOptions& options) override {
+    return snapshots_.Export(session_id, options);
   }
   absl::StatusOr<std::unique_ptr<SnapshotSink>> ImportSession(const ImportOptions& options,
                                                               ImportAdmission admit) override {

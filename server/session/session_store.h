@@ -58,11 +58,16 @@ class SessionStore {
   virtual absl::Status CloseSession(const std::string& session_id) = 0;
 
   // A snapshot of what the session holds now; appends go on meanwhile. RESOURCE_EXHAUSTED when
-  // kSnapshotsMax are being written or read; UNAVAILABLE while the session is read from disk.
+  // kSnapshotsMax are being written or read; UNAVAILABLE while the session is read from disk;
+  // OUT_OF_RANGE when options.position is beyond the watermark.
   static constexpr size_t kSnapshotsMax = 16;
+  absl::StatusOr<std::unique_ptr<SnapshotSource>> ExportSession(const std::string& session_id) {
+    return ExportSession(session_id, ExportOptions());
+  }
   virtual absl::StatusOr<std::unique_ptr<SnapshotSource>> ExportSession(
-      const std::string& session_id) = 0;
-  // Makes a session of a snapshot, which says its tenant and lease. ALREADY_EXISTS when the id is
+      const std::string& session_id, const ExportOptions& options) = 0;
+  // Makes a session of a snapshot, which says its tenant and lease, and its placement unless
+  // options do. ALREADY_EXISTS when the id is
   // taken, which is found out as soon as it is known.
   absl::StatusOr<std::unique_ptr<SnapshotSink>> ImportSession(const ImportOptions& options) {
     return ImportSession(options, nullptr);

@@ -41,12 +41,12 @@ class StoreSnapshots::Sink final : public SnapshotSink {
 };
 
 absl::StatusOr<std::unique_ptr<SnapshotSource>> StoreSnapshots::Export(
-    const std::string& session_id) {
+    const std::string& session_id, const ExportOptions& options) {
   ATTIC_ASSIGN_OR_RETURN(const auto session, sessions_.Use(session_id));
   ATTIC_ASSIGN_OR_RETURN(std::shared_ptr<void> slot, slots_.Take());
-  ATTIC_ASSIGN_OR_RETURN(auto taken, SessionExport::Begin(session, [this, &session] {
-                           return sessions_.Hashes(*session);
-                         }));
+  ATTIC_ASSIGN_OR_RETURN(
+      auto taken, SessionExport::Begin(session, options.position,
+                                       [this, &session] { return sessions_.Hashes(*session); }));
   return std::make_unique<Source>(std::move(slot), std::move(taken));
 }
 
@@ -60,6 +60,7 @@ absl::StatusOr<std::unique_ptr<SnapshotSink>> StoreSnapshots::Import(const Impor
   SessionImport::Options import{
       .session_id = options.session_id,
       .durability = options.durability,
+      .placement = options.placement,
       .admit = [this, admit = std::move(admit)](const OpenSessionRequest& request) -> absl::Status {
         if (admit != nullptr) ATTIC_RETURN_IF_ERROR(admit(request));
         return Admit(request);

@@ -35,7 +35,8 @@ class StoreSnapshots {
         slots_("snapshots", count_max) {}
 
   // See SessionStore::ExportSession and ImportSession.
-  absl::StatusOr<std::unique_ptr<SnapshotSource>> Export(const std::string& session_id);
+  absl::StatusOr<std::unique_ptr<SnapshotSource>> Export(const std::string& session_id,
+                                                         const ExportOptions& options);
   absl::StatusOr<std::unique_ptr<SnapshotSink>> Import(const ImportOptions& options,
                                                        ImportAdmission admit);
 

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "api/snapshot_magic.h"
 #include "base/byte_codec.h"
 #include "base/check.h"
 // XXH3_state_t without an allocation of its own.
@@ -12,7 +13,7 @@
 namespace attic {
 namespace {
 
-constexpr std::string_view kMagic = "ATTICSNP";
+constexpr std::string_view kMagic = kStoreSnapshotMagic;
 constexpr size_t kChecksumOffset = kSnapshotHeaderBytes - sizeof(uint64_t);
 
 absl::Status Damaged(std::string_view what) {
@@ -74,6 +75,10 @@ std::string EncodeSnapshotHeader(uint64_t identity) {
 
 absl::StatusOr<uint64_t> DecodeSnapshotHeader(std::string_view bytes) {
   ATTIC_CHECK(bytes.size() == kSnapshotHeaderBytes);
+  if (bytes.starts_with(kClusterSnapshotMagic)) {
+    return absl::FailedPreconditionError(
+        "snapshot: the file is of a session of a cluster; import it into a cluster");
+  }
   if (!bytes.starts_with(kMagic)) return Damaged("it is none, or its first bytes are damaged");
   if (Number(bytes, kChecksumOffset) != XXH3_64bits(bytes.data(), kChecksumOffset)) {
     return Damaged("the checksum of its header");

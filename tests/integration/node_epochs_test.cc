@@ -180,6 +180,28 @@ TEST_F(NodeEpochsTest, ChangesWithoutAnEpochAreRefused) {
   ExpectUnchanged();
 }
 
+// Other nodes, which fill themselves, say no epoch; clients do.
+TEST_F(NodeEpochsTest, ExportsAreReadsWhereAnEpochIsSaid) {
+  const auto code = [this](uint64_t epoch, int64_t position) {
+    v1::ExportRequest request;
+    request.set_session_id(ShardOf("book"));
+    request.set_epoch(epoch);
+    request.set_position(position);
+    const auto context = Context();
+    const auto reader = sessions_->Export(context.get(), request);
+    v1::SnapshotChunk chunk;
+    while (reader->Read(&chunk)) {
+    }
+    return reader->Finish().error_code();
+  };
+  EXPECT_EQ(code(0, 300), grpc::StatusCode::OK);
+  EXPECT_EQ(code(kEpoch, 0), grpc::StatusCode::OK);
+  EXPECT_EQ(code(kEpoch, 300), grpc::StatusCode::OK);
+  EXPECT_EQ(code(kEpoch, 301), grpc::StatusCode::OUT_OF_RANGE);
+  EXPECT_EQ(code(1, 300), grpc::StatusCode::ABORTED);
+  EXPECT_EQ(code(kEpoch + 1, 300), grpc::StatusCode::UNAVAILABLE);
+}
+
 TEST_F(NodeEpochsTest, StaleEpochsAreRefused) {
   // The slots changed in epoch kEpoch - 2.
   for (const uint64_t stale : {uint64_t{0}, uint64_t{1}, kEpoch - 3}) {

@@ -6,6 +6,8 @@
 #include "client/cpp/cluster/cluster_append.h"
 #include "client/cpp/cluster/cluster_attend.h"
 #include "client/cpp/cluster/cluster_core.h"
+#include "client/cpp/cluster/cluster_export.h"
+#include "client/cpp/cluster/cluster_import.h"
 #include "client/cpp/cluster/cluster_overview.h"
 #include "client/cpp/cluster/cluster_search.h"
 #include "client/cpp/cluster/cluster_sessions.h"
@@ -60,12 +62,14 @@ class ClusterClient final : public Client {
     return sessions_.Close(session_id, core_->CallDeadline());
   }
 
-  absl::Status ExportSession(const std::string&, absl::Time, const SnapshotWrite&) override {
-    return NoSnapshots();
+  absl::Status ExportSession(const std::string& session_id, absl::Time deadline,
+                             const SnapshotWrite& write) override {
+    return ExportCluster(*core_, sessions_, session_id, deadline, write);
   }
-  absl::StatusOr<SessionDescription> ImportSession(const ImportOptions&, absl::Time,
-                                                   const SnapshotRead&) override {
-    return NoSnapshots();
+  absl::StatusOr<SessionDescription> ImportSession(const ImportOptions& options,
+                                                   absl::Time deadline,
+                                                   const SnapshotRead& read) override {
+    return ImportCluster(*core_, sessions_, options, deadline, read);
   }
 
   absl::StatusOr<std::unique_ptr<AppendStream>> OpenAppendStream() override {
@@ -115,11 +119,6 @@ class ClusterClient final : public Client {
     ClusterClient& client_;
     bool admitted_ = false;
   };
-
-  static absl::Status NoSnapshots() {
-    return absl::UnimplementedError(
-        "snapshots of sessions in a cluster: export from, and import to, a single store");
-  }
 
   const std::shared_ptr<ClusterCore> core_;
   ClusterSessions sessions_;

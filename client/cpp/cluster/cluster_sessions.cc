@@ -258,6 +258,10 @@ absl::StatusOr<SessionDescription> ClusterSessions::ExtendPrefix(const std::stri
   return OnAll(*info, shards, RenewCall, extend, wire::ToWire(hashes), deadline);
 }
 
+absl::Status ClusterSessions::RenewManifest(const SessionInfo& info, absl::Time deadline) {
+  return OnAll(info, {}, RenewCall, RenewCall, /*prefix_hashes=*/"", deadline).status();
+}
+
 absl::Status ClusterSessions::RenewShards(const SessionInfo& info, absl::Time deadline) {
   ATTIC_ASSIGN_OR_RETURN(const auto shards, AllShards(info, deadline));
   return OnAll(info, shards, RenewCall, RenewCall, /*prefix_hashes=*/"", deadline).status();

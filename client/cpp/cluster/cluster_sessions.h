@@ -45,6 +45,11 @@ class ClusterSessions {
                                          absl::Time deadline);
   absl::Status Close(const std::string& session_id, absl::Time deadline);
 
+  // Opens the manifest of a new session, whose shards are to come. ALREADY_EXISTS when the id is
+  // taken. After any other error there is none, as far as nodes could be reached.
+  absl::Status OpenEmpty(const SessionInfo& info, absl::Time deadline);
+  // Renews the lease of the manifest alone.
+  absl::Status RenewManifest(const SessionInfo& info, absl::Time deadline);
   // The session's manifest, remembered or read. NOT_FOUND when there is no such session.
   absl::StatusOr<std::shared_ptr<const SessionInfo>> Resolve(const std::string& session_id,
                                                              absl::Time deadline);

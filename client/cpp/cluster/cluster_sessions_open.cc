@@ -133,6 +133,31 @@ absl::StatusOr<SessionDescription> ClusterSessions::OpenManifest(const SessionIn
   return description;
 }
 
+absl::Status ClusterSessions::OpenEmpty(const SessionInfo& info, absl::Time deadline) {
+  const OpenSessionRequest request{.session_id = info.session_id,
+                                   .fingerprint = info.fingerprint,
+                                   .stored_layers = info.layers,
+                                   .durability = info.durability,
+                                   .tenant = info.tenant,
+                                   .ttl_seconds = info.ttl_seconds,
+                                   .pinned = info.pinned,
+                                   .replication = info.replication};
+  ATTIC_RETURN_IF_ERROR(CheckOpen(request, core_.options.limits));
+  const absl::Status taken =
+      absl::AlreadyExistsError(absl::StrCat("session_id: ", info.session_id, " is taken"));
+  const absl::Status there = ReadManifest(info.session_id, deadline).status();
+  if (there.ok()) return taken;
+  if (!absl::IsNotFound(there)) return there;
+  const absl::StatusOr<SessionDescription> opened = OpenManifest(info, request, deadline);
+  // Of another kind, or by somebody else meanwhile.
+  if (absl::IsFailedPrecondition(opened.status()) || (opened.ok() && !opened->created)) {
+    return taken;
+  }
+  if (!opened.ok()) CloseQuietly(info);
+  core_.cache.Drop(info.session_id);
+  return opened.status();
+}
+
 OpenSessionRequest ClusterSessions::ShardRequest(const SessionInfo& info,
                                                  const ShardId& shard) const {
   const auto slots = static_cast<uint32_t>(core_.directory.map()->slots.size());

@@ -16,6 +16,7 @@
 #include "attic/v1/cluster.pb.h"
 #include "attic/v1/session.pb.h"
 #include "attic/v1/shard.pb.h"
+#include "attic/v1/snapshot.pb.h"
 
 namespace attic {
 
@@ -37,6 +38,26 @@ class LinkAppends {
   virtual ~LinkAppends() = default;
   // After the stream's end without effect.
   virtual void Send(v1::AppendRequest request) = 0;
+};
+
+// A node that is silent for so long in the middle of a snapshot is given up: DEADLINE_EXCEEDED.
+inline constexpr absl::Duration kSnapshotIdleTimeout = absl::Seconds(60);
+
+// Takes the next piece of a snapshot; an error ends the call, which returns it.
+using LinkChunkSink = std::function<absl::Status(const v1::SnapshotChunk& chunk)>;
+
+// A snapshot on its way to one node, which has nothing of it before Finish. Destruction before that
+// ends the call. Not thread-safe; must not outlive its link.
+class LinkImport {
+ public:
+  virtual ~LinkImport() = default;
+  // Waits until the chunk before this one has gone out. The error with which the node ended the
+  // call, or the connection did; every call after that returns it.
+  virtual absl::Status Write(v1::SnapshotChunk chunk) = 0;
+  // There are no more chunks; does not wait for the answer.
+  virtual void WritesDone() = 0;
+  // Waits for it; to be called once, last.
+  virtual absl::StatusOr<v1::SessionDescription> Finish() = 0;
 };
 
 // Thread-safe. Destruction ends the calls in progress and returns when their `done` have been.
@@ -64,6 +85,11 @@ class NodeLink {
   virtual void Abandon(uint64_t call) = 0;
 
   virtual std::unique_ptr<LinkAppends> OpenAppends(LinkAppendHandlers handlers) = 0;
+
+  // These block the calling thread, which keeps the link meanwhile.
+  virtual absl::Status Export(const v1::ExportRequest& request, absl::Time deadline,
+                              const LinkChunkSink& take) = 0;
+  virtual std::unique_ptr<LinkImport> OpenImport(absl::Time deadline) = 0;
 };
 
 using NodeLinkFactory = std::function<std::unique_ptr<NodeLink>(const std::string& address)>;

@@ -13,6 +13,7 @@
 #include "base/mutex.h"
 #include "client/cpp/attend_stream.h"
 #include "client/cpp/bidi_stream.h"
+#include "client/cpp/cluster/rpc_snapshots.h"
 #include "client/cpp/rpc.h"
 
 namespace attic {
@@ -148,6 +149,13 @@ class RpcNodeLink final : public NodeLink {
   void Abandon(uint64_t call) override { attend_stream_.Abandon(call); }
   std::unique_ptr<LinkAppends> OpenAppends(LinkAppendHandlers handlers) override {
     return std::make_unique<RpcAppends>(*attention_, std::move(handlers));
+  }
+  absl::Status Export(const v1::ExportRequest& request, absl::Time deadline,
+                      const LinkChunkSink& take) override {
+    return RpcExport(*sessions_, request, deadline, take);
+  }
+  std::unique_ptr<LinkImport> OpenImport(absl::Time deadline) override {
+    return OpenRpcImport(*sessions_, deadline);
   }
 
  private:

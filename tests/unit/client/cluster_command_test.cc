@@ -2,12 +2,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "client/cli/command_line.h"
+#include "client/cpp/client.h"
 #include "server/service/store_server.h"
 #include "tests/support/manual_membership.h"
 
@@ -95,6 +98,43 @@ TEST_F(ClusterCommandTest, WhatIsAskedReachesTheNode) {
   membership_->SetAnswer(absl::NotFoundError("no node z"));
   EXPECT_EQ(Run({"cluster", "drain", "z"}), 1);
   EXPECT_THAT(err_, HasSubstr("no node z"));
+}
+
+TEST_F(ClusterCommandTest, SessionsAsFiles) {
+  const auto client = ConnectClient({.address = server_->address()});
+  ASSERT_TRUE(client.ok()) << client.status();
+  const Fingerprint model{.model_id = "m",
+                          .layers = 1,
+                          .q_heads = 2,
+                          .kv_heads = 2,
+                          .head_dim = 16,
+                          .value_dim = 16,
+                          .element_type = ElementType::kFloat32,
+                          .logit_scale = 1};
+  ASSERT_TRUE((*client)
+                  ->OpenSession({.session_id = "book", .fingerprint = model, .stored_layers = {0}})
+                  .ok());
+  const std::vector<float> rows(300 * 2 * 16, 0.5f);
+  const auto stream = *(*client)->OpenAppendStream();
+  ASSERT_EQ(stream->Append({.session_id = "book",
+                            .count = 300,
+                            .keys = std::as_bytes(std::span(rows)),
+                            .values = std::as_bytes(std::span(rows))}),
+            absl::OkStatus());
+  ASSERT_TRUE(stream->Flush(absl::Now() + absl::Seconds(30)).ok());
+  const std::string file = ::testing::TempDir() + "attic_cluster_command_test.snapshot";
+  std::filesystem::remove(file);
+  EXPECT_EQ(Run({"export", "book", file}), 0) << err_;
+  EXPECT_EQ(Run({"import", file}), 1);
+  EXPECT_THAT(err_, HasSubstr("book is taken"));
+  EXPECT_NE(Run({"import", file, "--session-id", "copy", "--replicas", "4"}), 0);
+  EXPECT_EQ(Run({"import", file, "--session-id", "copy", "--replicas", "1"}), 0) << err_;
+  EXPECT_EQ(out_, "imported copy: 300 tokens, memory\n");
+  std::filesystem::resize_file(file, std::filesystem::file_size(file) - 1);
+  EXPECT_EQ(Run({"import", file, "--session-id", "other"}), 1);
+  EXPECT_THAT(err_, HasSubstr("snapshot of a cluster"));
+  EXPECT_EQ((*client)->ListSessions()->size(), 2);
+  std::filesystem::remove(file);
 }
 
 TEST_F(ClusterCommandTest, AServerThatIsNotThereIsPassedOver) {

@@ -58,7 +58,8 @@ class FakeStore : public SessionStore {
   absl::StatusOr<SessionDescription> PinSession(const std::string&, bool) override {
     return absl::UnimplementedError("");
   }
-  absl::StatusOr<std::unique_ptr<SnapshotSource>> ExportSession(const std::string&) override {
+  absl::StatusOr<std::unique_ptr<SnapshotSource>> ExportSession(const std::string&,
+                                                                const ExportOptions&) override {
     return absl::UnimplementedError("");
   }
   absl::StatusOr<std::unique_ptr<SnapshotSink>> ImportSession(const ImportOptions&,

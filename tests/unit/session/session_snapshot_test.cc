@@ -91,8 +91,8 @@ void Fill(SessionStore& store, const std::string& id, Durability durability, uin
   Wait(store);
 }
 
-std::string Export(SessionStore& store, const std::string& id) {
-  auto source = store.ExportSession(id);
+std::string Export(SessionStore& store, const std::string& id, const ExportOptions& options = {}) {
+  auto source = store.ExportSession(id, options);
   EXPECT_TRUE(source.ok()) << source.status();
   if (!source.ok()) return {};
   std::string bytes, chunk;
@@ -163,6 +163,27 @@ INSTANTIATE_TEST_SUITE_P(
     Durabilities, SnapshotTest,
     ::testing::Combine(::testing::Values(Durability::kMemory, Durability::kDurable),
                        ::testing::Values(Durability::kMemory, Durability::kDurable)));
+
+// As of a session that was truncated there.
+TEST_P(SnapshotTest, EndsWhereItIsTold) {
+  const Folder from_folder, to_folder;
+  auto source = Open(from_folder.path());
+  Fill(*source, "book", from(), 1);
+  auto target = Open(to_folder.path());
+  for (const int64_t position : {int64_t{0}, int64_t{700}, int64_t{1024}, kTokens}) {
+    const std::string id = absl::StrCat("copy", position);
+    const auto made = Import(*target, Export(*source, "book", {.position = position}),
+                             {.session_id = id, .durability = to()});
+    ASSERT_TRUE(made.ok()) << made.status();
+    EXPECT_EQ(made->watermark, position);
+    EXPECT_EQ(made->layers[0].indexed_tokens, std::min<int64_t>(1792, position / 256 * 256));
+    ASSERT_TRUE(source->ForkSession("book", {.position = position, .new_session_id = id}).ok());
+    if (position > 0) EXPECT_TRUE(Answers(*target, id, 2) == Answers(*source, id, 2));
+  }
+  EXPECT_TRUE(
+      absl::IsOutOfRange(source->ExportSession("book", {.position = kTokens + 1}).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(source->ExportSession("book", {.position = -1}).status()));
+}
 
 TEST_P(SnapshotTest, AnswersAreTheSameInAnotherStore) {
   const Folder from_folder, to_folder;

@@ -428,5 +428,34 @@ TEST(ConvertTest, DamagedMessagesAreSafe) {
   }
 }
 
+TEST(ConvertTest, SnapshotOptions) {
+  for (const ExportOptions& options :
+       {ExportOptions(), ExportOptions{.position = 0}, ExportOptions{.position = 7, .epoch = 3}}) {
+    v1::ExportRequest request;
+    ToWire(options, request);
+    const ExportOptions read = FromWire(OverTheWire(request));
+    EXPECT_EQ(read.position, options.position);
+    EXPECT_EQ(read.epoch, options.epoch);
+  }
+  const Placement placement{.slot = 5,
+                            .key = "k",
+                            .replication = {.replicas = 2, .shard_tokens = 256},
+                            .kv_head = 1,
+                            .block = 3};
+  for (const std::optional<Placement>& placed : {std::optional<Placement>(), {placement}}) {
+    v1::SnapshotChunk chunk;
+    ToWire(
+        ImportOptions{
+            .session_id = "a", .durability = Durability::kDurable, .epoch = 9, .placement = placed},
+        chunk);
+    const auto read = FromWire(OverTheWire(chunk));
+    ASSERT_TRUE(read.ok()) << read.status();
+    EXPECT_EQ(read->session_id, "a");
+    EXPECT_EQ(read->durability, Durability::kDurable);
+    EXPECT_EQ(read->epoch, 9);
+    EXPECT_EQ(read->placement, placed);
+  }
+}
+
 }  // namespace
 }  // namespace attic::wire

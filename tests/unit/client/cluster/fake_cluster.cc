@@ -140,6 +140,45 @@ class FakeAppends final : public LinkAppends {
   bool scheduled_ = false, busy_ = false, broken_ = false, finished_ = false, closing_ = false;
 };
 
+class FakeImport final : public LinkImport {
+ public:
+  explicit FakeImport(FakeNode& node) : node_(node), store_(node.store()) {}
+
+  absl::Status Write(v1::SnapshotChunk chunk) override {
+    if (error_.ok()) error_ = Take(chunk);
+    return error_;
+  }
+  void WritesDone() override {}
+  absl::StatusOr<v1::SessionDescription> Finish() override {
+    if (node_.dead() || node_.store() != store_) return Dead();
+    ATTIC_RETURN_IF_ERROR(error_);
+    if (sink_ == nullptr) return absl::InvalidArgumentError("data: no chunk came");
+    ATTIC_ASSIGN_OR_RETURN(const SessionDescription made, sink_->Finish());
+    sink_.reset();
+    return wire::ToWire(made);
+  }
+
+ private:
+  absl::Status Take(const v1::SnapshotChunk& chunk) {
+    if (!node_.PassChunk() || store_ == nullptr || node_.store() != store_) return Dead();
+    if (sink_ == nullptr) {
+      ATTIC_ASSIGN_OR_RETURN(ImportOptions options, wire::FromWire(chunk));
+      if (node_.old_release) options.placement.reset();
+      ATTIC_ASSIGN_OR_RETURN(
+          sink_, store_->ImportSession(
+                     options, [this, epoch = options.epoch](const OpenSessionRequest& request) {
+                       return node_.CheckEpoch(epoch, request.placement->slot);
+                     }));
+    }
+    return sink_->Write(chunk.data());
+  }
+
+  FakeNode& node_;
+  const std::shared_ptr<SessionStore> store_;  // outlives the sink
+  std::unique_ptr<SnapshotSink> sink_;
+  absl::Status error_;
+};
+
 class FakeLink final : public NodeLink {
  public:
   explicit FakeLink(FakeNode& node) : node_(node) {}
@@ -201,6 +240,23 @@ class FakeLink final : public NodeLink {
   std::unique_ptr<LinkAppends> OpenAppends(LinkAppendHandlers handlers) override {
     return std::make_unique<FakeAppends>(node_, std::move(handlers));
   }
+  absl::Status Export(const v1::ExportRequest& request, absl::Time,
+                      const LinkChunkSink& take) override {
+    const std::shared_ptr<SessionStore> store = node_.store();
+    if (store == nullptr) return Dead();
+    auto source = store->ExportSession(
+        request.session_id(), node_.old_release ? ExportOptions() : wire::FromWire(request));
+    if (!source.ok()) return node_.Missing(source.status());
+    for (v1::SnapshotChunk chunk;; chunk.Clear()) {
+      ATTIC_ASSIGN_OR_RETURN(const bool more, (*source)->Next(*chunk.mutable_data()));
+      if (!more) return absl::OkStatus();
+      if (!node_.PassChunk()) return Dead();
+      ATTIC_RETURN_IF_ERROR(take(chunk));
+    }
+  }
+  std::unique_ptr<LinkImport> OpenImport(absl::Time) override {
+    return std::make_unique<FakeImport>(node_);
+  }
 
  private:
   template <typename Response>
@@ -232,6 +288,11 @@ void FakeNode::Kill() {
   }
   BreakStreams();
   Resume();
+}
+
+bool FakeNode::PassChunk() {
+  if (chunks_to_live >= 0 && --chunks_to_live < 0) Kill();
+  return !dead();
 }
 
 void FakeNode::Restart() {
@@ -388,8 +449,7 @@ v1::AppendResponse FakeNode::Answer(const v1::AppendRequest& request) {
 }
 
 FakeCluster::FakeCluster(size_t nodes, uint32_t replicas, uint64_t seed,
-                         const SessionStoreOptions& options) {
-  constexpr size_t kSlots = 64;
+                         const SessionStoreOptions& options, size_t slots) {
   ClusterMap map{.cluster = "test", .epoch = 1, .replicas_default = replicas};
   std::vector<uint32_t> order(nodes);
   std::iota(order.begin(), order.end(), 0);
@@ -398,7 +458,7 @@ FakeCluster::FakeCluster(size_t nodes, uint32_t replicas, uint64_t seed,
     const std::string id = absl::StrCat("n", n);
     map.nodes.push_back({.id = id, .address = id});
   }
-  for (size_t s = 0; s < kSlots; ++s) {
+  for (size_t s = 0; s < slots; ++s) {
     std::shuffle(order.begin(), order.end(), random);
     map.slots.push_back(
         {.replicas = {order.begin(), order.begin() + replicas}, .incoming = {}, .epoch = 1});

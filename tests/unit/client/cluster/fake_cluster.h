@@ -60,11 +60,18 @@ class FakeNode {
   std::unique_ptr<NodeLink> Link();
   std::atomic<int> attends = 0;  // messages answered
   std::atomic<int> appends = 0;
+  // The node is killed when so many further chunks of snapshots have passed; negative: it is not.
+  std::atomic<int> chunks_to_live = -1;
+  // Knows nothing of where exports end, and of placements that imports are given.
+  std::atomic<bool> old_release = false;
 
  private:
   friend class FakeLink;
   friend class FakeAppends;
+  friend class FakeImport;
 
+  // A chunk of a snapshot comes or goes; false when the node is dead.
+  bool PassChunk();
   // Runs the task on a thread of the node's, later when it is paused.
   void Schedule(std::function<void()> task);
   bool dead() const;
@@ -92,7 +99,8 @@ class FakeNode {
 class FakeCluster {
  public:
   // Nodes "n0", "n1", ...; every slot has `replicas` of them, in turn, in random order.
-  FakeCluster(size_t nodes, uint32_t replicas, uint64_t seed, const SessionStoreOptions& options);
+  FakeCluster(size_t nodes, uint32_t replicas, uint64_t seed, const SessionStoreOptions& options,
+              size_t slots = 64);
 
   FakeNode& node(size_t index) { return *nodes_[index]; }
   size_t size() const { return nodes_.size(); }

@@ -146,6 +146,60 @@ TEST_F(GrpcClusterTest, AnswersAreThoseOfAllTokensWhileANodeGoes) {
   EXPECT_TRUE(absl::IsNotFound((*client)->DescribeSession("a").status()));
 }
 
+TEST_F(GrpcClusterTest, ASessionIsExportedWhileANodeGoesAndImported) {
+  const auto seed = std::random_device{}();
+  SCOPED_TRACE(seed);
+  std::mt19937_64 random(seed);
+  Start(3);
+  auto client = ConnectClient({.address = servers_[1]->address()});
+  ASSERT_TRUE(client.ok()) << client.status();
+  ASSERT_TRUE(
+      (*client)
+          ->OpenSession(
+              {.session_id = "a", .fingerprint = TestFingerprint(), .stored_layers = {0, 2}})
+          .ok());
+  const TestLayer layers[] = {TestLayer(3000, random), TestLayer(3000, random)};
+  auto stream = (*client)->OpenAppendStream();
+  ASSERT_TRUE(stream.ok());
+  for (const uint32_t i : {0, 1}) {
+    ASSERT_EQ((*stream)->Append(layers[i].Batch("a", i * 2, 0, 3000)), absl::OkStatus());
+  }
+  ASSERT_EQ((*stream)->Flush(absl::Now() + kSoon).status(), absl::OkStatus());
+  std::string bytes;
+  const absl::Status exported =
+      (*client)->ExportSession("a", absl::Now() + kSoon, [&](std::string_view piece, uint64_t) {
+        bytes.append(piece);
+        if (bytes.size() > 300000 && servers_[2] != nullptr) Kill(2);
+        return absl::OkStatus();
+      });
+  ASSERT_EQ(exported, absl::OkStatus());
+  ASSERT_EQ(servers_[2], nullptr);
+  const auto import = [&](const std::string& file, const std::string& id) {
+    size_t at = 0;
+    return (*client)->ImportSession({.session_id = id}, absl::Now() + kSoon, [&] {
+      const std::string piece = file.substr(at, 1 << 20);
+      at += piece.size();
+      return absl::StatusOr<std::string>(piece);
+    });
+  };
+  const auto made = import(bytes, "b");
+  ASSERT_TRUE(made.ok()) << made.status();
+  EXPECT_EQ(made->watermark, 3000);
+  for (const uint32_t i : {0, 1}) {
+    const std::vector<float> queries = RandomFloats(4 * 16, random);
+    const AttendItem item{
+        .session_id = "b", .layer = i * 2, .mode = AttendMode::kExact, .queries = queries};
+    const auto answers = (*client)->Attend({&item, 1}, absl::Now() + kSoon);
+    ASSERT_TRUE(answers.ok() && answers->front().status.ok());
+    std::vector<double> log_sum_exp;
+    const auto want = layers[i].Oracle(queries, {.begin = 0, .end = 3000}, log_sum_exp);
+    EXPECT_LT(RelativeError(answers->front().output, want), 1e-5);
+  }
+  EXPECT_TRUE(absl::IsAlreadyExists(import(bytes, "b").status()));
+  EXPECT_TRUE(absl::IsDataLoss(import(bytes.substr(0, bytes.size() / 2), "c").status()));
+  EXPECT_TRUE(absl::IsNotFound((*client)->DescribeSession("c").status()));
+}
+
 TEST_F(GrpcClusterTest, AListOfAddressesMayLeadToASingleStore) {
   auto server = StoreServer::Start({.listen_address = "127.0.0.1:0", .store = SmallStoreOptions()});
   ASSERT_TRUE(server.ok());
