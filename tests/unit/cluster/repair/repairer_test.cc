@@ -29,6 +29,14 @@ class StorePeer final : public ShardPeer {
     }
     return inventory;
   }
+  absl::StatusOr<PeerInventory> Find(std::span<const std::string> ids, uint64_t,
+                                     absl::Time) override {
+    PeerInventory inventory;
+    for (const std::string& id : ids) {
+      if (const auto shard = holder_.Describe(id); shard.ok()) inventory.shards.push_back(*shard);
+    }
+    return inventory;
+  }
   absl::StatusOr<RowsDigest> Digest(const std::string& id, absl::Time deadline) override {
     return holder_.Digest(id, deadline);
   }
