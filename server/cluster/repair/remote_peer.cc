@@ -5,8 +5,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
-#include "server/cluster/repair/peer_channel.h"
+#include "server/cluster/repair/peer_stream.h"
 #include "server/cluster/repair/repair_pass.h"
+#include "wire/channel.h"
 #include "wire/convert.h"
 
 namespace attic {
@@ -26,7 +27,7 @@ HeldShard FromWire(const v1::ShardEntry& entry) {
 }  // namespace
 
 RemotePeer::RemotePeer(const std::string& address, const Limits& limits)
-    : RemotePeer(MakePeerChannel(address, limits.message_bytes_max)) {}
+    : RemotePeer(wire::MakeChannel(address, limits.message_bytes_max)) {}
 
 RemotePeer::RemotePeer(std::shared_ptr<grpc::Channel> channel)
     : shards_(v1::ShardService::NewStub(channel)),
@@ -48,7 +49,7 @@ absl::Status RemotePeer::Ask(const v1::InventoryRequest& request, absl::Time dea
     }
     for (const v1::ShardEntry& entry : page.entries()) inventory.shards.push_back(FromWire(entry));
   }
-  return PeerStatus(reader->Finish());
+  return wire::FromGrpc(reader->Finish());
 }
 
 absl::StatusOr<PeerInventory> RemotePeer::Inventory(std::span<const uint32_t> slots, uint64_t epoch,
@@ -82,7 +83,7 @@ absl::StatusOr<RowsDigest> RemotePeer::Digest(const std::string& session_id, abs
   grpc::ClientContext context;
   context.set_deadline(absl::ToChronoTime(deadline));
   v1::DigestResponse response;
-  ATTIC_RETURN_IF_ERROR(PeerStatus(shards_->Digest(&context, request, &response)));
+  ATTIC_RETURN_IF_ERROR(wire::FromGrpc(shards_->Digest(&context, request, &response)));
   return RowsDigest{.watermark = response.watermark(),
                     .blocks = {response.blocks().begin(), response.blocks().end()},
                     .rest = response.rest()};
