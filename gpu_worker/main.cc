@@ -17,6 +17,7 @@
 #include "gpu_worker/service/worker_service.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/grpcpp.h"
+#include "wire/channel.h"
 
 namespace attic::worker {
 namespace {
@@ -102,6 +103,7 @@ absl::StatusOr<std::unique_ptr<grpc::Server>> StartServer(const Flags& flags,
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   builder.SetMaxReceiveMessageSize(kWorkerMessageBytesMax);
+  wire::ServeChannels(builder);
   // A second worker must fail to start, not share the port.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddListeningPort(flags.listen, grpc::InsecureServerCredentials(), &port);

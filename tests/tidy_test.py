@@ -55,7 +55,7 @@ LAYERS = {
     "gpu_worker/backend/": MATHEMATICS + ("gpu_worker/kernels/",),
     "gpu_worker/model/": VOCABULARY + ("client/cpp/", "gpu_worker/backend/"),
     "gpu_worker/service/": WIRE + ("client/cpp/", "gpu_worker/model/", "gpu_worker/backend/"),
-    "gpu_worker/main.cc": VOCABULARY + ("client/cpp/", "gpu_worker/"),
+    "gpu_worker/main.cc": WIRE + ("client/cpp/", "gpu_worker/"),
 }
 
 # A header of another project: the only places that may include it.
@@ -63,7 +63,7 @@ ONLY_IN = {
     r"hnswlib/": ("server/index/graph/hnsw_builder.cc",),
     r"(grpc|grpcpp)/": (
         "server/service/", "server/cluster/", "server/main.cc", "client/", "gpu_worker/service/",
-        "gpu_worker/main.cc", "tests/"),
+        "gpu_worker/main.cc", "wire/channel.", "tests/"),
     r"etcd/": ("server/cluster/etcd/", "tests/unit/cluster/etcd/"),
     r"google/protobuf/": (
         "wire/", "server/service/", "server/cluster/", "client/", "gpu_worker/service/", "tests/"),

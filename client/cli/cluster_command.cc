@@ -13,6 +13,7 @@
 #include "client/cli/table.h"
 #include "client/cli/text_format.h"
 #include "client/cpp/rpc.h"
+#include "wire/channel.h"
 #include "wire/convert_cluster.h"
 
 namespace attic::cli {
@@ -25,7 +26,7 @@ constexpr size_t kMessageBytesMax = 64u << 20;
 using Stub = v1::ClusterService::Stub;
 
 std::unique_ptr<Stub> StubFor(const std::string& address) {
-  return v1::ClusterService::NewStub(MakeChannel(address, kMessageBytesMax));
+  return v1::ClusterService::NewStub(wire::MakeChannel(address, kMessageBytesMax));
 }
 
 // What `call` returns of the first of the servers that answers; the last one's error if none does.

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "base/mutex.h"
 #include "client/cpp/rpc.h"
+#include "wire/channel.h"
 
 namespace attic {
 
@@ -109,7 +110,7 @@ class BidiStream final : public grpc::ClientBidiReactor<Request, Response> {
       context_ = nullptr;
     }
     const std::shared_ptr<BidiStream> self = std::move(self_);
-    handlers_.on_finished(FromGrpc(status));
+    handlers_.on_finished(wire::FromGrpc(status));
   }
 
   void Close() ATTIC_EXCLUDES(mutex_) {

@@ -14,6 +14,7 @@
 #include "client/cpp/cluster/rpc_node_link.h"
 #include "client/cpp/remote_client.h"
 #include "client/cpp/rpc.h"
+#include "wire/channel.h"
 #include "wire/convert_cluster.h"
 
 namespace attic {
@@ -26,7 +27,7 @@ constexpr absl::Duration kRetryPause = absl::Milliseconds(50);
 absl::StatusOr<ClusterMap> AskForMap(const std::string& address, const ClientOptions& options,
                                      absl::Time deadline) {
   const std::shared_ptr<grpc::Channel> channel =
-      MakeChannel(address, options.limits.message_bytes_max);
+      wire::MakeChannel(address, options.limits.message_bytes_max);
   const absl::Duration left = std::max(absl::ZeroDuration(), deadline - absl::Now());
   ATTIC_RETURN_IF_ERROR(WaitForConnected(*channel, address, left));
   const auto stub = v1::ClusterService::NewStub(channel);

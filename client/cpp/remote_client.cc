@@ -14,6 +14,7 @@
 #include "client/cpp/attend_stream.h"
 #include "client/cpp/client.h"
 #include "client/cpp/rpc.h"
+#include "wire/channel.h"
 #include "wire/convert.h"
 
 namespace attic {
@@ -198,7 +199,7 @@ absl::Status RemoteClient::ExportSession(const std::string& session_id, absl::Ti
   }
   if (!written.ok()) context.TryCancel();
   const grpc::Status status = reader->Finish();
-  return written.ok() ? FromGrpc(status) : written;
+  return written.ok() ? wire::FromGrpc(status) : written;
 }
 
 absl::StatusOr<SessionDescription> RemoteClient::ImportSession(const ImportOptions& options,
@@ -230,7 +231,7 @@ absl::StatusOr<SessionDescription> RemoteClient::ImportSession(const ImportOptio
   }
   const grpc::Status status = writer->Finish();
   ATTIC_RETURN_IF_ERROR(failed);
-  if (!status.ok()) return FromGrpc(status);
+  if (!status.ok()) return wire::FromGrpc(status);
   return wire::FromWire(response);
 }
 
@@ -287,7 +288,7 @@ absl::StatusOr<StoreStatus> RemoteClient::StatusBy(absl::Time deadline) {
 absl::StatusOr<std::unique_ptr<Client>> ConnectStore(const ClientOptions& options) {
   const absl::Time deadline = absl::Now() + options.connect_timeout;
   const std::shared_ptr<grpc::Channel> channel =
-      MakeChannel(options.address, options.limits.message_bytes_max);
+      wire::MakeChannel(options.address, options.limits.message_bytes_max);
   ATTIC_RETURN_IF_ERROR(WaitForConnected(*channel, options.address, options.connect_timeout));
   auto client = std::make_unique<RemoteClient>(options, channel);
   // A listener that is no store is found here, not at the first token.

@@ -1,51 +1,13 @@
 #include "client/cpp/rpc.h"
 
-#include <grpcpp/create_channel.h>
-#include <grpcpp/security/credentials.h>
-#include <grpcpp/support/channel_arguments.h>
-
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
 
 namespace attic {
-namespace {
-
-constexpr int kKeepaliveMs = 30'000;
-constexpr int kKeepaliveTimeoutMs = 10'000;
-constexpr int kReconnectBackoffMs = 100;
-constexpr int kReconnectBackoffMaxMs = 1'000;
-constexpr size_t kFramingBytes = 64 << 10;  // what a message may add to the arrays in it
-
-}  // namespace
-
-absl::Status FromGrpc(const grpc::Status& status) {
-  if (status.ok()) return absl::OkStatus();
-  if (status.error_code() == grpc::StatusCode::CANCELLED) {
-    return absl::UnavailableError(absl::StrCat("ended by the server: ", status.error_message()));
-  }
-  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
-}
-
 std::chrono::nanoseconds WaitTime(absl::Time deadline) {
   const absl::Duration left = deadline - absl::Now();
   return absl::ToChronoNanoseconds(std::clamp(left, absl::ZeroDuration(), absl::Hours(1)));
-}
-
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address, size_t message_bytes_max) {
-  grpc::ChannelArguments arguments;
-  const int bytes_max = static_cast<int>(
-      std::min<size_t>(message_bytes_max + kFramingBytes, std::numeric_limits<int>::max()));
-  arguments.SetMaxReceiveMessageSize(bytes_max);
-  arguments.SetMaxSendMessageSize(bytes_max);
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
-  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kReconnectBackoffMs);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kReconnectBackoffMaxMs);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kReconnectBackoffMaxMs);
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
 }
 
 absl::Status WaitForConnected(grpc::Channel& channel, const std::string& address,

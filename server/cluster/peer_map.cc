@@ -5,8 +5,10 @@
 #include <memory>
 #include <utility>
 
+#include "api/limits.h"
 #include "attic/v1/cluster.grpc.pb.h"
 #include "base/status_macros.h"
+#include "wire/channel.h"
 #include "wire/convert_cluster.h"
 
 namespace attic {
@@ -14,20 +16,14 @@ namespace attic {
 absl::StatusOr<ClusterMapPtr> AskForMap(const std::string& address, uint64_t known_epoch,
                                         absl::Time deadline) {
   // Of its own, so that a connection that hangs is not met again.
-  grpc::ChannelArguments arguments;
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  const auto channel =
-      grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
-  const auto stub = v1::ClusterService::NewStub(channel);
+  const auto stub =
+      v1::ClusterService::NewStub(wire::MakeChannel(address, Limits().message_bytes_max));
   grpc::ClientContext context;
   context.set_deadline(absl::ToChronoTime(deadline));
   v1::GetMapRequest request;
   request.set_known_epoch(known_epoch);
   v1::GetMapResponse response;
-  const grpc::Status status = stub->GetMap(&context, request, &response);
-  if (!status.ok()) {
-    return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
-  }
+  ATTIC_RETURN_IF_ERROR(wire::FromGrpc(stub->GetMap(&context, request, &response)));
   if (!response.has_map()) return ClusterMapPtr();
   ATTIC_ASSIGN_OR_RETURN(ClusterMap map, wire::FromWire(response.map()));
   return std::make_shared<const ClusterMap>(std::move(map));

@@ -102,7 +102,18 @@ absl::Status SlotPass::Refuse(GateRefusal why, absl::Status status) const {
 }
 
 absl::Status SlotPass::CheckWrite(const Placement& placement) const {
-  return Check(placement, Use::kWrite);
+  if (map_ == nullptr) return absl::OkStatus();
+  std::shared_ptr<const void> writing = writing_;
+  if (writing == nullptr) writing = gate_->writes_.Begin(map_->epoch);
+  // Looked at behind Begin: whoever found no write under way saw a map that is found here, too.
+  if (gate_->epoch() != map_->epoch) {
+    return Refuse(GateRefusal::kStaleEpoch,
+                  absl::AbortedError(absl::StrCat("stale epoch: ", map_->epoch,
+                                                  ", the cluster map has just changed")));
+  }
+  ATTIC_RETURN_IF_ERROR(Check(placement, Use::kWrite));
+  writing_ = std::move(writing);
+  return absl::OkStatus();
 }
 
 absl::Status SlotPass::CheckRead(const Placement& placement) const {

@@ -3,6 +3,10 @@
 // A request says by the map of which epoch its sender found the node. Writes reach only nodes that
 // hold the slot in their own map, from senders that know of the slot's last change; so no two nodes
 // own a slot by the same epoch.
+//
+// What a node lets in by one map it may still be applying when it knows the next. So that others can
+// tell what it holds by a map (Settled), writes count as under way while the pass that let them in
+// lives, and are let in only by the newest map.
 #ifndef ATTIC_SERVER_CLUSTER_SLOT_GATE_H_
 #define ATTIC_SERVER_CLUSTER_SLOT_GATE_H_
 
@@ -19,6 +23,7 @@
 #include "absl/status/statusor.h"
 #include "api/types.h"
 #include "server/cluster/membership.h"
+#include "server/cluster/writes_under_way.h"
 
 namespace attic {
 
@@ -33,8 +38,8 @@ inline constexpr size_t kGateRefusals = 4;
 class NodeRepair;
 class SlotGate;
 
-// What one request may do, by one map. Its errors are counted by the gate, which it must not
-// outlive. Thread-safe.
+// What one request may do, by one map; lives until the request did it. Its errors are counted by
+// the gate, which it must not outlive. Not thread-safe.
 class SlotPass {
  public:
   // The epoch of the map; 0 in a store that is no node.
@@ -48,7 +53,8 @@ class SlotPass {
   // OK when this node is a replica of a session so placed, or is being filled to become one.
   // ABORTED beginning with "stale epoch" when the slot changed, or a replica of the session came
   // back, since the sender's map, or the sender knows none; ABORTED when the slot is not on this
-  // node, or the node is down; INVALID_ARGUMENT when the cluster has no such slot.
+  // node, the node is down, or its map has changed since Admit; INVALID_ARGUMENT when the cluster
+  // has no such slot. A write that may be done is under way until this is gone.
   absl::Status CheckWrite(const Placement& placement) const;
   // The same for reads, for which it does not matter who came back, and which senders that know no
   // map may ask for. Nodes that are being filled refuse them, as do those that are repairing while
@@ -70,7 +76,8 @@ class SlotPass {
   absl::Status Refuse(GateRefusal why, absl::Status status) const;
 
   SlotGate* gate_ = nullptr;
-  ClusterMapPtr map_;  // null in a store that is no node
+  mutable std::shared_ptr<const void> writing_;  // since the first write that may be done
+  ClusterMapPtr map_;                            // null in a store that is no node
   uint32_t node_ = 0;
   uint64_t sender_epoch_ = 0;
 };
@@ -102,6 +109,11 @@ class SlotGate {
   // FAILED_PRECONDITION for an epoch but 0.
   absl::StatusOr<SlotPass> Admit(uint64_t sender_epoch);
 
+  // Whether all that was let in by maps before that of `epoch`, which the node must know, is
+  // applied: what the node holds then, and what is written by that map or a later one, is all that
+  // it will ever hold.
+  bool Settled(uint64_t epoch) const { return !writes_.AnyBefore(epoch); }
+
   // What keeps the node filled, to be told of what callers find; null before SetRepair. It outlives
   // all calls that pass the gate.
   void SetRepair(NodeRepair* repair) { repair_.store(repair, std::memory_order_release); }
@@ -125,6 +137,7 @@ class SlotGate {
   std::shared_ptr<Membership> membership_;  // constant once joined_ points to it
   std::atomic<Membership*> joined_{nullptr};
   std::atomic<NodeRepair*> repair_{nullptr};
+  WritesUnderWay writes_;
   std::array<std::atomic<uint64_t>, kGateRefusals> refusals_{};
 };
 

@@ -117,37 +117,64 @@ absl::StatusOr<std::vector<PrefixHash>> CheckCalls(const v1::ShardCalls& request
   return wire::PrefixHashesFromWire(request.prefix_hashes());
 }
 
+absl::Status CheckAsked(const v1::InventoryRequest& request, const Limits& limits) {
+  if (static_cast<size_t>(request.session_ids_size()) <= limits.shard_calls_max) {
+    return absl::OkStatus();
+  }
+  return absl::ResourceExhaustedError(absl::StrCat("session_ids: ", request.session_ids_size(),
+                                                   " is over the limit shard_calls_max of ",
+                                                   limits.shard_calls_max));
+}
+
+void AddEntry(const PlacedSession& session, v1::ShardInventory& page) {
+  v1::ShardEntry* const entry = page.add_entries();
+  entry->set_session_id(session.session_id);
+  entry->set_slot(session.slot);
+  entry->set_replicas(session.replicas);
+  entry->set_watermark(session.watermark);
+  entry->set_durable(session.durable);
+}
+
 // Pages through what the store holds.
 class InventoryPages {
  public:
   InventoryPages(SessionStore& store, const v1::InventoryRequest& request, std::string boot_id)
       : store_(store),
         boot_id_(std::move(boot_id)),
+        ids_(request.session_ids().begin(), request.session_ids().end()),
         slots_(request.slots().begin(), request.slots().end()) {
     std::sort(slots_.begin(), slots_.end());
   }
 
   bool Next(v1::ShardInventory& page) {
     if (ended_) return false;
+    page.set_boot_id(boot_id_);
+    return ids_.empty() ? NextOfSlots(page) : NextOfIds(page);
+  }
+
+ private:
+  bool NextOfSlots(v1::ShardInventory& page) {
     const auto sessions = store_.ListPlaced(after_, kInventoryEntries, slots_);
     ended_ = sessions.size() < kInventoryEntries;
-    for (const PlacedSession& session : sessions) {
-      v1::ShardEntry* const entry = page.add_entries();
-      entry->set_session_id(session.session_id);
-      entry->set_slot(session.slot);
-      entry->set_replicas(session.replicas);
-      entry->set_watermark(session.watermark);
-      entry->set_durable(session.durable);
-    }
-    page.set_boot_id(boot_id_);
+    for (const PlacedSession& session : sessions) AddEntry(session, page);
     if (sessions.empty()) return after_.empty();
     after_ = sessions.back().session_id;
     return true;
   }
 
- private:
+  bool NextOfIds(v1::ShardInventory& page) {
+    for (size_t i = 0; i < kInventoryEntries && next_id_ < ids_.size(); ++i) {
+      const auto session = FindPlaced(store_, ids_[next_id_++]);
+      if (session.ok()) AddEntry(*session, page);
+    }
+    ended_ = next_id_ == ids_.size();
+    return true;
+  }
+
   SessionStore& store_;
   const std::string boot_id_;
+  const std::vector<std::string> ids_;  // empty: all of the slots
+  size_t next_id_ = 0;
   std::vector<uint32_t> slots_;  // in order
   std::string after_;
   bool ended_ = false;
@@ -190,11 +217,18 @@ grpc::ServerWriteReactor<v1::ShardInventory>* ShardServiceImpl::Inventory(
   auto pages = std::make_shared<InventoryPages>(context_.store, *request, context_.boot_id);
   return ServePulled<v1::ShardInventory>(
       context, context_.transfer_executor, context_.streams, {context_.metrics, Method::kInventory},
-      [this, pages, epoch = request->epoch()](v1::ShardInventory& page) -> absl::StatusOr<bool> {
+      [this, pages, epoch = request->epoch(),
+       asked = CheckAsked(*request, context_.limits)](
+          v1::ShardInventory& page) -> absl::StatusOr<bool> {
         ATTIC_RETURN_IF_ERROR(CheckClustered());
+        ATTIC_RETURN_IF_ERROR(asked);
         if (context_.gate.epoch() < epoch) {
           return absl::UnavailableError(
               absl::StrCat("epoch: ", epoch, " asked for, this node does not know it yet"));
+        }
+        if (!context_.gate.Settled(epoch)) {
+          return absl::UnavailableError(
+              absl::StrCat("epoch: ", epoch, " asked for, writes by an older one are under way"));
         }
         return pages->Next(page);
       });

@@ -21,14 +21,13 @@
 #include "server/service/node_session_store.h"
 #include "server/service/session_service.h"
 #include "server/service/stream_registry.h"
+#include "wire/channel.h"
 
 namespace attic {
 namespace {
 
 constexpr int kKeepaliveTimeMs = 30'000;
 constexpr int kKeepaliveTimeoutMs = 10'000;
-// Callers may ping this often without being cut off.
-constexpr int kPingIntervalMinMs = 5'000;
 constexpr int kStreamsPerConnectionMax = 1024;
 
 class GrpcStoreServer : public StoreServer {
@@ -112,9 +111,7 @@ absl::Status GrpcStoreServer::Listen(const StoreServerOptions& options) {
   builder.SetMaxSendMessageSize(message_bytes_max);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
-                             kPingIntervalMinMs);
+  wire::ServeChannels(builder);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kStreamsPerConnectionMax);
   ATTIC_ASSIGN_OR_RETURN(server_, StartGrpcServer(builder, options.listen_address, address_));
   if (!options.health_listen_address.empty()) {

@@ -10,6 +10,7 @@
 #include "absl/time/clock.h"
 #include "attention/element_type.h"
 #include "base/status_macros.h"
+#include "server/session/session_store.h"
 
 namespace attic {
 namespace {
@@ -166,6 +167,18 @@ std::vector<PlacedSession> ListPlaced(const Catalogue& catalogue,
     after = sessions.back()->id();
   }
   return listed;
+}
+
+absl::StatusOr<PlacedSession> FindPlaced(SessionStore& store, const std::string& session_id) {
+  ATTIC_ASSIGN_OR_RETURN(const SessionDescription session, store.DescribeSession(session_id));
+  if (!session.placement.has_value()) {
+    return absl::NotFoundError(absl::StrCat("session_id: ", session_id, " has no placement"));
+  }
+  return PlacedSession{.session_id = session_id,
+                       .slot = session.placement->slot,
+                       .replicas = session.placement->replication.replicas,
+                       .watermark = session.watermark,
+                       .durable = session.durability == Durability::kDurable};
 }
 
 absl::StatusOr<RowsDigest> DigestRows(const Session& session, absl::Time deadline) {

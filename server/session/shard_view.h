@@ -22,6 +22,11 @@ struct PlacedSession {
   bool operator==(const PlacedSession&) const = default;
 };
 
+class SessionStore;
+
+// One of them, as SessionStore::ListPlaced says. NOT_FOUND, also of a session without a placement.
+absl::StatusOr<PlacedSession> FindPlaced(SessionStore& store, const std::string& session_id);
+
 inline constexpr int64_t kDigestBlockTokens = 8192;
 
 // What a session held at one moment: equal on two nodes when keys and values are, whatever the

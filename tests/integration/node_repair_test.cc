@@ -88,6 +88,17 @@ TEST_F(NodeRepairTest, APeerSaysWhatItHolds) {
   EXPECT_TRUE(empty->shards.empty());
   EXPECT_EQ(empty->boot_id, server_->boot_id());
 
+  std::vector<std::string> asked = {ShardOf("book"), "book", "none#1.0"};
+  const auto found = peer.Find(asked, kEpoch, Soon());
+  ASSERT_TRUE(found.ok()) << found.status();
+  ASSERT_EQ(found->shards.size(), 1);
+  EXPECT_EQ(found->shards[0], inventory->shards[0]);
+  EXPECT_EQ(found->boot_id, server_->boot_id());
+  EXPECT_TRUE(absl::IsUnavailable(peer.Find(asked, kEpoch + 1, Soon()).status()));
+  for (int i = 0; i < 1500; ++i) asked.push_back(absl::StrCat("none", i, "#1.0"));
+  asked.push_back(ShardOf("book"));
+  EXPECT_EQ(peer.Find(asked, kEpoch, Soon())->shards.size(), 2);
+
   const auto taken = [](const auto&) { return absl::OkStatus(); };
   EXPECT_TRUE(absl::IsNotFound(peer.Digest("none#1.0", Soon()).status()));
   EXPECT_TRUE(absl::IsNotFound(peer.ReadRows("none#1.0", 0, 1, absl::Seconds(9), taken)));
@@ -96,6 +107,31 @@ TEST_F(NodeRepairTest, APeerSaysWhatItHolds) {
   const auto refuse = [](const auto&) { return absl::AbortedError("enough"); };
   EXPECT_TRUE(absl::IsAborted(peer.ReadRows(ShardOf("book"), 0, 9, absl::Seconds(9), refuse)));
   EXPECT_TRUE(absl::IsAborted(peer.Export(ShardOf("book"), absl::Seconds(9), refuse)));
+}
+
+TEST_F(NodeRepairTest, FillsAStoreThatCutsSegmentsOtherwise) {
+  SessionStoreOptions options;
+  options.threads = 1;
+  options.build_threads = 1;
+  options.node_of_cluster = true;
+  options.index.segment_tokens = 2 * options_.store.index.segment_tokens;
+  own_ = SessionStore::Create(options);
+  Fill("book", static_cast<uint32_t>(options_.store.index.segment_tokens) + 100);
+  ASSERT_TRUE(server_->store().WaitForBuilds(Soon()).ok());
+  own_membership_->Set(RepairMap());
+  const auto repair = StartNodeRepair(*own_, own_membership_, {}, Limits{});
+  const absl::Time end = Soon();
+  Mutex mutex;
+  CondVar never;
+  while (!own_membership_->report().node_synced && absl::Now() < end) {
+    MutexLock lock(mutex);
+    never.WaitFor(mutex, std::chrono::milliseconds(5));
+  }
+  ASSERT_TRUE(repair->progress().node_synced) << repair->progress().last_error;
+  const auto mine = own_->DigestRows(ShardOf("book"), Soon());
+  const auto theirs = server_->store().DigestRows(ShardOf("book"), Soon());
+  ASSERT_TRUE(mine.ok() && theirs.ok()) << mine.status() << theirs.status();
+  EXPECT_EQ(*mine, *theirs);
 }
 
 // Connections are taken by the kernel, and nobody answers.

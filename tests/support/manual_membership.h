@@ -40,6 +40,12 @@ class ManualMembership final : public Membership {
   // Called by Leave; to be set before.
   void SetOnLeave(std::function<void()> on_leave) { on_leave_ = std::move(on_leave); }
 
+  // Called by Report; must not call this object.
+  void SetOnReport(std::function<void(const SyncReport&)> on_report) {
+    MutexLock lock(mutex_);
+    on_report_ = std::move(on_report);
+  }
+
   // What was asked of it, such as "change b drain", "rebalance" or "leave", in order.
   std::vector<std::string> asked() const {
     MutexLock lock(mutex_);
@@ -71,6 +77,7 @@ class ManualMembership final : public Membership {
   }
   void Report(const SyncReport& report) override {
     MutexLock lock(mutex_);
+    if (on_report_ != nullptr) on_report_(report);
     report_ = report;
   }
   bool controlling() const override {
@@ -103,6 +110,7 @@ class ManualMembership final : public Membership {
   bool controlling_ ATTIC_GUARDED_BY(mutex_) = false;
   absl::Status answer_ ATTIC_GUARDED_BY(mutex_);
   std::vector<std::string> asked_ ATTIC_GUARDED_BY(mutex_);
+  std::function<void(const SyncReport&)> on_report_ ATTIC_GUARDED_BY(mutex_);
   SyncReport report_ ATTIC_GUARDED_BY(mutex_);
 };
 

@@ -8,6 +8,7 @@
 #include "attic/v1/worker.grpc.pb.h"
 #include "base/status_macros.h"
 #include "client/cpp/rpc.h"
+#include "wire/channel.h"
 #include "wire/convert.h"
 
 namespace attic::cli {
@@ -79,7 +80,7 @@ class GrpcWorkerClient final : public WorkerClient {
       on_progress(progress.tokens(), progress.acknowledged());
       done = done || progress.done();
     }
-    ATTIC_RETURN_IF_ERROR(FromGrpc(reader->Finish()));
+    ATTIC_RETURN_IF_ERROR(wire::FromGrpc(reader->Finish()));
     if (!done) return absl::InternalError("the worker ended Prefill early");
     return PrefillSummary{.reused_tokens = progress.reused_tokens(),
                           .appended_bytes = progress.appended_bytes()};
@@ -107,7 +108,7 @@ class GrpcWorkerClient final : public WorkerClient {
     std::vector<DecodedToken> tokens;
     v1::DecodeToken token;
     while (reader->Read(&token)) tokens.push_back(FromWire(token));
-    ATTIC_RETURN_IF_ERROR(FromGrpc(reader->Finish()));
+    ATTIC_RETURN_IF_ERROR(wire::FromGrpc(reader->Finish()));
     return tokens;
   }
 
@@ -134,7 +135,7 @@ class GrpcWorkerClient final : public WorkerClient {
 
 absl::StatusOr<std::unique_ptr<WorkerClient>> WorkerClient::Connect(const std::string& address,
                                                                     absl::Duration timeout) {
-  const std::shared_ptr<grpc::Channel> channel = MakeChannel(address, kMessageBytesMax);
+  const std::shared_ptr<grpc::Channel> channel = wire::MakeChannel(address, kMessageBytesMax);
   ATTIC_RETURN_IF_ERROR(WaitForConnected(*channel, address, timeout));
   return std::make_unique<GrpcWorkerClient>(channel);
 }

@@ -15,6 +15,7 @@
 #include "client/cpp/bidi_stream.h"
 #include "client/cpp/cluster/rpc_snapshots.h"
 #include "client/cpp/rpc.h"
+#include "wire/channel.h"
 
 namespace attic {
 namespace {
@@ -46,7 +47,7 @@ class CallsInProgress {
           [this, call, done = std::move(done)](const grpc::Status& status) {
             grpc::ClientContext* const context = &call->context;
             done(status.ok() ? absl::StatusOr<Response>(std::move(call->response))
-                             : absl::StatusOr<Response>(FromGrpc(status)));
+                             : absl::StatusOr<Response>(wire::FromGrpc(status)));
             Remove(context, [call] { delete call; });
           });
   }
@@ -171,7 +172,7 @@ class RpcNodeLink final : public NodeLink {
 }  // namespace
 
 std::unique_ptr<NodeLink> MakeRpcNodeLink(const std::string& address, const Limits& limits) {
-  return std::make_unique<RpcNodeLink>(MakeChannel(address, limits.message_bytes_max), limits);
+  return std::make_unique<RpcNodeLink>(wire::MakeChannel(address, limits.message_bytes_max), limits);
 }
 
 }  // namespace attic

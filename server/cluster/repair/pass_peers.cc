@@ -7,11 +7,19 @@
 #include "server/cluster/repair/repair_pass.h"
 
 namespace attic {
+
+std::string NodeFailure(const std::string& node_id) { return "node " + node_id; }
+
 namespace {
+
+bool IsNodeFailure(const std::string& failure) { return failure.starts_with(NodeFailure("")); }
 
 // How long appends that reached a peer may take to reach this node, before it is looked for them.
 constexpr absl::Duration kAppendWait = absl::Milliseconds(20);
 constexpr int kAppendWaits = 5;
+// How long peers may take to know the map that this node knows.
+constexpr absl::Duration kMapWait = absl::Milliseconds(100);
+constexpr int kMapWaits = 5;
 
 }  // namespace
 
@@ -25,10 +33,13 @@ std::shared_ptr<ShardPeer> RepairPass::PeerOf(const ClusterMap& map, uint32_t no
   return peer;
 }
 
-absl::Status RepairPass::AskPeer(Pass& pass, uint32_t node, ShardPeer& peer,
-                                 const std::vector<uint32_t>& slots) {
+absl::Status RepairPass::AskPeer(Pass& pass, const Question& question) {
   const absl::Time deadline = options_.clock() + options_.shard.call_timeout;
-  ATTIC_ASSIGN_OR_RETURN(PeerInventory inventory, peer.Inventory(slots, pass.map.epoch, deadline));
+  const auto& [node, peer, slots, ids, status] = question;
+  const uint64_t epoch = pass.map.epoch;
+  ATTIC_ASSIGN_OR_RETURN(PeerInventory inventory, ids.empty()
+                                                      ? peer->Inventory(slots, epoch, deadline)
+                                                      : peer->Find(ids, epoch, deadline));
   // Another process holds other shards than the map says.
   const std::string& boot_id = pass.map.nodes[node].boot_id;
   if (!boot_id.empty() && !inventory.boot_id.empty() && boot_id != inventory.boot_id) {
@@ -36,7 +47,10 @@ absl::Status RepairPass::AskPeer(Pass& pass, uint32_t node, ShardPeer& peer,
   }
   ShardsById shards;
   for (HeldShard& shard : inventory.shards) {
-    if (!std::binary_search(slots.begin(), slots.end(), shard.slot)) continue;
+    const bool asked_for =
+        ids.empty() ? std::binary_search(slots.begin(), slots.end(), shard.slot)
+                    : std::binary_search(ids.begin(), ids.end(), shard.session_id);
+    if (!asked_for) continue;
     std::string id = shard.session_id;
     shards.emplace(std::move(id), std::move(shard));
   }
@@ -46,12 +60,10 @@ absl::Status RepairPass::AskPeer(Pass& pass, uint32_t node, ShardPeer& peer,
 }
 
 void RepairPass::AskPeers(Pass& pass) {
-  struct Question {
-    uint32_t node = 0;
-    std::shared_ptr<ShardPeer> peer;
-    std::vector<uint32_t> slots;  // in order
-    absl::Status status;
-  };
+  // Who did not answer by the last map may by this one, and is asked at once.
+  if (asked_epoch_ < pass.map.epoch) {
+    std::erase_if(failures_, [](const auto& item) { return IsNodeFailure(item.first); });
+  }
   std::map<uint32_t, std::vector<uint32_t>> slots;
   for (const auto& [slot, role] : pass.roles) {
     for (const auto& other : role.replicas) {
@@ -60,23 +72,38 @@ void RepairPass::AskPeers(Pass& pass) {
   }
   std::vector<Question> questions;
   for (auto& [node, wanted] : slots) {
-    if (HeldBack(pass, "node " + pass.map.nodes[node].id)) continue;
+    if (HeldBack(pass, NodeFailure(pass.map.nodes[node].id))) continue;
     questions.push_back({.node = node, .peer = PeerOf(pass.map, node), .slots = std::move(wanted)});
   }
-  Spread(questions.size(), [&](size_t i) {
-    Question& question = questions[i];
-    question.status = AskPeer(pass, question.node, *question.peer, question.slots);
-  });
+  AskAll(pass, questions);
+  asked_epoch_ = pass.map.epoch;
+}
+
+void RepairPass::AskAll(Pass& pass, std::vector<Question>& questions) {
+  std::vector<Question*> open;
+  for (Question& question : questions) open.push_back(&question);
+  const auto ask = [&] {
+    Spread(open.size(), [&](size_t i) { open[i]->status = AskPeer(pass, *open[i]); });
+    std::erase_if(open, [](const auto* one) { return !absl::IsUnavailable(one->status); });
+  };
+  ask();
+  // By a new map peers are asked a moment before they know it, or have applied what came before.
+  const int waits = asked_epoch_ < pass.map.epoch ? kMapWaits : 0;
+  for (int i = 0; i < waits && !open.empty() && !pass.request.abandoned(); ++i) {
+    if (!options_.wait_until(options_.clock() + kMapWait)) break;
+    ask();
+  }
   for (const Question& question : questions) {
     const std::string& id = pass.map.nodes[question.node].id;
     if (question.status.ok()) {
-      failures_.erase("node " + id);
-    } else {
-      NoteFailure(pass, "node " + id,
-                  absl::Status(question.status.code(),
-                               absl::StrCat("repair: node ", id, ": ",
-                                            std::string(question.status.message()))));
+      failures_.erase(NodeFailure(id));
+      continue;
     }
+    for (const std::string& shard : question.shards) pass.Leave(shard);
+    NoteFailure(pass, NodeFailure(id),
+                absl::Status(question.status.code(),
+                             absl::StrCat("repair: node ", id, ": ",
+                                          std::string(question.status.message()))));
   }
 }
 

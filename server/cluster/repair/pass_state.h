@@ -28,6 +28,15 @@ struct RepairPass::Task {
   ShardOutcome outcome;
 };
 
+// What a peer is asked for: slots, or shards.
+struct RepairPass::Question {
+  uint32_t node = 0;
+  std::shared_ptr<ShardPeer> peer;
+  std::vector<uint32_t> slots;     // in order
+  std::vector<std::string> shards;  // in order
+  absl::Status status;
+};
+
 struct RepairPass::Pass {
   const PassRequest& request;
   const ClusterMap& map;
@@ -41,12 +50,23 @@ struct RepairPass::Pass {
   std::vector<Task> tasks;
   uint64_t tasks_left = 0;        // that this pass does not get to
   std::set<uint32_t> unfinished;  // slots
+  std::set<std::string> gaps_left;  // of the request's
+  bool only_gaps = false;
+  bool lacked = false;  // something, in a slot that is being filled
   bool abandoned = false;
   std::string error;  // the last
   absl::Time again_at = absl::InfiniteFuture();
 
+  // In the slot of `role` this node follows others.
+  bool Fills(const SlotRole& role) const { return away || role.incoming; }
+  void Leave(const std::string& session_id) {
+    if (request.gaps.contains(session_id)) gaps_left.insert(session_id);
+  }
   void LookAgain(absl::Time at) { again_at = std::min(again_at, at); }
 };
+
+// Name of a failure of a node, in RepairPass::failures_.
+std::string NodeFailure(const std::string& node_id);
 
 }  // namespace attic
 

@@ -36,7 +36,7 @@ void RepairPass::FindTask(Pass& pass, const SlotRole& role, uint32_t slot, const
     if (own->second.slot != slot) return;
     task.own = own->second;
   }
-  const bool away = pass.away || role.incoming;
+  const bool away = pass.Fills(role);
   const Closable closable{.by_replica = away && before_.contains(id),
                           .by_others = seen_at_owners_.contains(id)};
   task.decision = Decide(id, role, task.own, pass.inventories, closable, pass.map.replicas_default);
@@ -55,6 +55,7 @@ void RepairPass::FindTask(Pass& pass, const SlotRole& role, uint32_t slot, const
       NoteDoubt(pass, CloseDoubt(id), task.own->watermark);
       if (!settled) {
         ++pass.tasks_left;
+        pass.Leave(id);
         return;
       }
       break;
@@ -68,6 +69,8 @@ void RepairPass::FindTask(Pass& pass, const SlotRole& role, uint32_t slot, const
   const bool full = pass.tasks.size() >= options_.shards_per_pass;
   if (held_back || full) {
     if (task.decision.action != ShardAction::kDrop) pass.unfinished.insert(slot);
+    pass.Leave(id);
+    pass.lacked = pass.lacked || away;
     if (!held_back) pass.LookAgain(pass.now);
     return;
   }
@@ -98,7 +101,7 @@ bool RepairPass::NoteSurplus(Pass& pass, const Task& task) {
 bool RepairPass::NeedsFill(const Pass& pass, const Task& task) const {
   const std::string& id = task.session_id;
   if (pass.request.gaps.contains(id)) return true;
-  const bool away = pass.away || task.role.incoming;
+  const bool away = pass.Fills(task.role);
   // A live node lacks what a caller or a lease closed here a moment earlier than there, or what
   // could not be opened here; whoever misses it reports a gap. After a change of the map it may
   // have got another rank.
@@ -121,7 +124,7 @@ ShardFill RepairPass::FillOf(const Pass& pass, const Task& task) const {
     }
   }
   fill.own_rank = task.role.rank;
-  fill.away = pass.away || task.role.incoming;
+  fill.away = pass.Fills(task.role);
   fill.settle_conflicts = Settled(pass, ConflictDoubt(id));
   const auto surplus = doubts_.find(SurplusDoubt(id));
   if (surplus != doubts_.end()) {
@@ -152,12 +155,13 @@ void RepairPass::RunTask(const Pass& pass, Task& task) {
 }
 
 void RepairPass::RunTasks(Pass& pass) {
-  {
+  if (!pass.only_gaps) {
     MutexLock lock(mutex_);
     shards_left_ = pass.tasks_left;
   }
   Spread(pass.tasks.size(), [&](size_t i) {
     RunTask(pass, pass.tasks[i]);
+    if (pass.only_gaps) return;
     MutexLock lock(mutex_);
     if (!pass.tasks[i].skipped && pass.tasks[i].outcome.status.ok()) --shards_left_;
   });
@@ -167,10 +171,12 @@ void RepairPass::RunTasks(Pass& pass) {
 void RepairPass::Conclude(Pass& pass, const Task& task) {
   const std::string& id = task.session_id;
   if (task.skipped) {
+    pass.Leave(id);
     pass.abandoned = true;
     return;
   }
   const absl::Status& status = task.outcome.status;
+  if (!status.ok()) pass.Leave(id);
   if (status.ok()) {
     --pass.tasks_left;
     failures_.erase(ShardFailure(id));
@@ -196,6 +202,7 @@ void RepairPass::Conclude(Pass& pass, const Task& task) {
 
 void RepairPass::ConcludeFill(Pass& pass, const Task& task) {
   const std::string& id = task.session_id;
+  if (task.fill.away && (task.outcome.pulled || !task.outcome.status.ok())) pass.lacked = true;
   if (task.outcome.imported && task.fill.away) before_.insert(id);
   if (task.outcome.conflict) NoteDoubt(pass, ConflictDoubt(id), 0);
   if (task.outcome.status.ok()) doubts_.erase(ConflictDoubt(id));

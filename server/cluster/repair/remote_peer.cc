@@ -1,15 +1,20 @@
 #include "server/cluster/repair/remote_peer.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
-#include "server/cluster/repair/peer_channel.h"
+#include "server/cluster/repair/peer_stream.h"
 #include "server/cluster/repair/repair_pass.h"
+#include "wire/channel.h"
 #include "wire/convert.h"
 
 namespace attic {
 namespace {
+
+// Shards asked for in one message, far below what a node takes.
+constexpr size_t kFoundTogether = 512;
 
 HeldShard FromWire(const v1::ShardEntry& entry) {
   return {.session_id = entry.session_id(),
@@ -22,19 +27,14 @@ HeldShard FromWire(const v1::ShardEntry& entry) {
 }  // namespace
 
 RemotePeer::RemotePeer(const std::string& address, const Limits& limits)
-    : RemotePeer(MakePeerChannel(address, limits.message_bytes_max)) {}
+    : RemotePeer(wire::MakeChannel(address, limits.message_bytes_max)) {}
 
 RemotePeer::RemotePeer(std::shared_ptr<grpc::Channel> channel)
     : shards_(v1::ShardService::NewStub(channel)),
       sessions_(v1::SessionService::NewStub(channel)) {}
 
-absl::StatusOr<PeerInventory> RemotePeer::Inventory(std::span<const uint32_t> slots, uint64_t epoch,
-                                                    absl::Time deadline) {
-  PeerInventory inventory;
-  if (slots.empty()) return inventory;  // a request for none would be one for all
-  v1::InventoryRequest request;
-  request.mutable_slots()->Add(slots.begin(), slots.end());
-  request.set_epoch(epoch);
+absl::Status RemotePeer::Ask(const v1::InventoryRequest& request, absl::Time deadline,
+                             PeerInventory& inventory) {
   grpc::ClientContext context;
   context.set_deadline(absl::ToChronoTime(deadline));
   const auto reader = shards_->Inventory(&context, request);
@@ -49,7 +49,31 @@ absl::StatusOr<PeerInventory> RemotePeer::Inventory(std::span<const uint32_t> sl
     }
     for (const v1::ShardEntry& entry : page.entries()) inventory.shards.push_back(FromWire(entry));
   }
-  ATTIC_RETURN_IF_ERROR(PeerStatus(reader->Finish()));
+  return wire::FromGrpc(reader->Finish());
+}
+
+absl::StatusOr<PeerInventory> RemotePeer::Inventory(std::span<const uint32_t> slots, uint64_t epoch,
+                                                    absl::Time deadline) {
+  PeerInventory inventory;
+  if (slots.empty()) return inventory;  // a request for none would be one for all
+  v1::InventoryRequest request;
+  request.mutable_slots()->Add(slots.begin(), slots.end());
+  request.set_epoch(epoch);
+  ATTIC_RETURN_IF_ERROR(Ask(request, deadline, inventory));
+  return inventory;
+}
+
+absl::StatusOr<PeerInventory> RemotePeer::Find(std::span<const std::string> session_ids,
+                                               uint64_t epoch, absl::Time deadline) {
+  PeerInventory inventory;
+  while (!session_ids.empty()) {
+    const auto some = session_ids.first(std::min(session_ids.size(), kFoundTogether));
+    session_ids = session_ids.subspan(some.size());
+    v1::InventoryRequest request;
+    request.mutable_session_ids()->Add(some.begin(), some.end());
+    request.set_epoch(epoch);
+    ATTIC_RETURN_IF_ERROR(Ask(request, deadline, inventory));
+  }
   return inventory;
 }
 
@@ -59,7 +83,7 @@ absl::StatusOr<RowsDigest> RemotePeer::Digest(const std::string& session_id, abs
   grpc::ClientContext context;
   context.set_deadline(absl::ToChronoTime(deadline));
   v1::DigestResponse response;
-  ATTIC_RETURN_IF_ERROR(PeerStatus(shards_->Digest(&context, request, &response)));
+  ATTIC_RETURN_IF_ERROR(wire::FromGrpc(shards_->Digest(&context, request, &response)));
   return RowsDigest{.watermark = response.watermark(),
                     .blocks = {response.blocks().begin(), response.blocks().end()},
                     .rest = response.rest()};

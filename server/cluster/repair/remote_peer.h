@@ -20,6 +20,8 @@ class RemotePeer final : public ShardPeer {
   // Besides errors of the peer RESOURCE_EXHAUSTED for more than kInventoryShardsMax shards.
   absl::StatusOr<PeerInventory> Inventory(std::span<const uint32_t> slots, uint64_t epoch,
                                           absl::Time deadline) override;
+  absl::StatusOr<PeerInventory> Find(std::span<const std::string> session_ids, uint64_t epoch,
+                                     absl::Time deadline) override;
   absl::StatusOr<RowsDigest> Digest(const std::string& session_id, absl::Time deadline) override;
   // DATA_LOSS for rows that are not those asked for.
   absl::Status ReadRows(const std::string& session_id, int64_t begin, int64_t end,
@@ -29,6 +31,8 @@ class RemotePeer final : public ShardPeer {
 
  private:
   explicit RemotePeer(std::shared_ptr<grpc::Channel> channel);
+  absl::Status Ask(const v1::InventoryRequest& request, absl::Time deadline,
+                   PeerInventory& inventory);
 
   const std::unique_ptr<v1::ShardService::Stub> shards_;
   const std::unique_ptr<v1::SessionService::Stub> sessions_;

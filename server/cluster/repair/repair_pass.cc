@@ -155,6 +155,7 @@ PassResult RepairPass::Finish(Pass& pass) {
     if (pass.unfinished.empty()) complete_epoch_ = pass.map.epoch;
     result.report = report;
   }
+  result.gaps_left = std::move(pass.gaps_left);
   result.again_at = std::min(pass.again_at, pass.now + options_.interval);
   MutexLock lock(mutex_);
   synced_ = report.node_synced && !pass.abandoned;

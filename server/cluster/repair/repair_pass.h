@@ -88,10 +88,19 @@ struct PassResult {
   std::optional<SyncReport> report;  // none when the pass was abandoned, or could not begin
   // When to look again: at once when something is known to be left to do.
   absl::Time again_at = absl::InfiniteFuture();
+  std::set<std::string> gaps_left;  // to be looked at again
 };
 
-// Keeps what it learnt from one pass to the next. Run is called by one thread at a time; progress
-// by any.
+struct GapResult {
+  std::set<std::string> left;  // to be looked at again, from retry_at on
+  absl::Time retry_at = absl::InfiniteFuture();
+  // Something was or is missing in a slot that the node is still filling: it is not filled, whatever
+  // was said before.
+  bool lacked = false;
+};
+
+// Keeps what it learnt from one pass to the next. Run and RunGaps are called by one thread at a
+// time; progress by any.
 class RepairPass {
  public:
   // holder and changes outlive it.
@@ -101,10 +110,15 @@ class RepairPass {
 
   PassResult Run(const PassRequest& request);
 
+  // Compares and fills only the shards in request.gaps, between two passes by the same map: asks
+  // the replicas of each about it alone, or, of a shard whose slot nothing here says, all nodes.
+  GapResult RunGaps(const PassRequest& request);
+
   RepairProgress progress() const;
 
  private:
   struct Pass;  // what belongs to one Run
+  struct Question;
   struct Task;
 
   // Seen once, and acted upon when it is seen again later.
@@ -131,10 +145,15 @@ class RepairPass {
 
   // pass_peers.cc
   void AskPeers(Pass& pass);
-  absl::Status AskPeer(Pass& pass, uint32_t node, ShardPeer& peer,
-                       const std::vector<uint32_t>& slots);
+  void AskAll(Pass& pass, std::vector<Question>& questions);
+  absl::Status AskPeer(Pass& pass, const Question& question);
   absl::Status AwaitAppends(Pass& pass);
   std::shared_ptr<ShardPeer> PeerOf(const ClusterMap& map, uint32_t node);
+
+  // pass_gaps.cc
+  absl::Status DescribeGaps(Pass& pass);
+  void AskForGaps(Pass& pass);
+  void FindGapRoles(Pass& pass);
 
   // pass_tasks.cc
   void FindTasks(Pass& pass);
@@ -180,6 +199,7 @@ class RepairPass {
   std::map<std::string, Doubt> doubts_;      // by kind and session id
   std::map<std::string, Failure> failures_;  // by kind and session or node id
   std::map<std::string, std::pair<std::string, std::shared_ptr<ShardPeer>>> peers_;
+  uint64_t asked_epoch_ = 0;     // of the last map by which all peers were asked
   uint64_t complete_epoch_ = 0;  // the last map as of which everything was held
 
   mutable Mutex mutex_;

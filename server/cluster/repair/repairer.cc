@@ -11,7 +11,7 @@ namespace {
 
 // How long waiting for a map may keep the node from ending.
 constexpr absl::Duration kMapWait = absl::Milliseconds(500);
-// Reports of gaps are gathered for so long: each look asks peers for all they hold.
+// Reports of gaps are gathered for so long: each look is a message to every replica.
 constexpr absl::Duration kGapPause = absl::Milliseconds(200);
 
 RepairOptions WithWait(RepairOptions options, std::function<bool(absl::Time)> wait_until) {
@@ -78,46 +78,111 @@ void Repairer::Watch() {
   }
 }
 
-bool Repairer::WaitForWork(std::set<std::string>& gaps) {
+void Repairer::TakeGaps(std::set<std::string>& gaps) {
+  if (gaps.size() < kGapsMax) gaps.merge(gaps_);
+  gaps_.clear();
+}
+
+Repairer::Work Repairer::WaitForWork(std::set<std::string>& gaps) {
   MutexLock lock(mutex_);
   for (;;) {
-    if (stopping_) return false;
+    if (stopping_) return Work::kEnd;
     const absl::Time now = options_.clock();
-    absl::Time due = look_at_;
-    if (!gaps_.empty()) due = std::min(due, gaps_after_);
-    if (known_epoch_ > begun_epoch_ || (known_epoch_ > 0 && due <= now)) break;
+    const absl::Time gaps_due = std::min(gaps_again_, gaps_.empty() ? absl::InfiniteFuture()
+                                                                    : gaps_after_);
+    const bool pass = known_epoch_ > begun_epoch_ || (known_epoch_ > 0 && look_at_ <= now);
+    if (pass || (known_epoch_ > 0 && gaps_due <= now)) {
+      TakeGaps(gaps);
+      return pass ? Work::kPass : Work::kGaps;
+    }
+    const absl::Time due = std::min(look_at_, gaps_due);
     const absl::Duration left = std::clamp(due - now, absl::ZeroDuration(), absl::Hours(1));
     wake_.WaitFor(mutex_, absl::ToChronoNanoseconds(known_epoch_ == 0 ? absl::Hours(1) : left));
   }
-  if (gaps.size() < kGapsMax) gaps.merge(gaps_);
-  gaps_.clear();
-  return true;
 }
 
 void Repairer::Run() {
-  RunInBackground();           // answers go first
-  std::set<std::string> gaps;  // those a pass that was abandoned did not get to, too
-  while (WaitForWork(gaps)) {
+  RunInBackground();  // answers go first
+  std::set<std::string> gaps;  // those that are left, too
+  for (;;) {
+    const Work work = WaitForWork(gaps);
+    if (work == Work::kEnd) return;
     const ClusterMapPtr map = membership_.map();
     if (map == nullptr) continue;
-    PassRequest request{.map = map, .gaps = gaps, .abandoned = [&] {
-                          MutexLock lock(mutex_);
-                          return stopping_ || known_epoch_ > map->epoch;
-                        }};
+    uint64_t begun_epoch = 0;
     {
       MutexLock lock(mutex_);
-      begun_epoch_ = map->epoch;
-      request.was_down = std::exchange(was_down_, false);
+      begun_epoch = begun_epoch_;
     }
-    const PassResult result = pass_.Run(request);
-    if (result.report.has_value()) {
-      membership_.Report(*result.report);
-      gaps.clear();
+    if (work == Work::kGaps && map->epoch == begun_epoch) {
+      RunGaps(map, gaps);
+    } else {
+      RunPass(map, gaps);
     }
-    MutexLock lock(mutex_);
-    look_at_ = result.again_at;
-    gaps_after_ = options_.clock() + kGapPause;
   }
+}
+
+bool Repairer::Abandoned(const ClusterMap& map) {
+  MutexLock lock(mutex_);
+  return stopping_ || known_epoch_ > map.epoch;
+}
+
+void Repairer::RunPass(const ClusterMapPtr& map, std::set<std::string>& gaps) {
+  PassRequest request{.map = map, .gaps = gaps, .abandoned = [&] { return Abandoned(*map); }};
+  {
+    MutexLock lock(mutex_);
+    begun_epoch_ = map->epoch;
+    request.was_down = std::exchange(was_down_, false);
+  }
+  PassResult result = pass_.Run(request);
+  absl::Time gaps_again = absl::InfiniteFuture();
+  if (result.report.has_value()) {
+    gaps = std::move(result.gaps_left);
+    if (!gaps.empty()) gaps_again = result.again_at;
+    const bool filled = result.report->node_synced || !result.report->slots.empty();
+    {
+      MutexLock lock(mutex_);
+      if (filled) TakeGaps(gaps);
+    }
+    // What was reported meanwhile may be acknowledged by the others: nothing is said before it is
+    // here.
+    const GapResult found = filled ? FillGaps(map, gaps) : GapResult();
+    if (filled) gaps_again = found.retry_at;
+    if (found.lacked) {
+      result.report = SyncReport{.epoch = map->epoch};
+      result.again_at = options_.clock() + kGapPause;
+    }
+    Report(*result.report);
+  }
+  MutexLock lock(mutex_);
+  look_at_ = result.again_at;
+  gaps_again_ = gaps_again;
+  gaps_after_ = options_.clock() + kGapPause;
+}
+
+GapResult Repairer::FillGaps(const ClusterMapPtr& map, std::set<std::string>& gaps) {
+  GapResult result =
+      pass_.RunGaps({.map = map, .gaps = gaps, .abandoned = [&] { return Abandoned(*map); }});
+  gaps = std::move(result.left);
+  result.retry_at = gaps.empty() ? absl::InfiniteFuture()
+                                 : std::max(result.retry_at, options_.clock() + kGapPause);
+  return result;
+}
+
+void Repairer::RunGaps(const ClusterMapPtr& map, std::set<std::string>& gaps) {
+  const GapResult result = FillGaps(map, gaps);
+  // Called filled too early: taken back, should nobody have acted upon it.
+  const bool said = reported_.node_synced || !reported_.slots.empty();
+  if (result.lacked && said) Report({.epoch = map->epoch});
+  MutexLock lock(mutex_);
+  if (result.lacked) look_at_ = options_.clock();
+  gaps_again_ = result.retry_at;
+  gaps_after_ = options_.clock() + kGapPause;
+}
+
+void Repairer::Report(const SyncReport& report) {
+  reported_ = report;
+  membership_.Report(report);
 }
 
 }  // namespace attic

@@ -16,8 +16,8 @@
 
 namespace attic {
 
-// Compares what the node holds with what it should hold, when the cluster map changes, when a gap
-// is reported and now and then; pulls what is missing, truncates what differs, closes what was
+// Compares what the node holds with what it should hold, when the cluster map changes, and now and
+// then, and one shard when a gap of it is reported; pulls what is missing, truncates what differs, closes what was
 // closed while the node was away, drops what others hold, and says in Membership::Report what is
 // filled. See RepairPass, SlotRole and ShardRepair for what is done when.
 //
@@ -48,8 +48,16 @@ class Repairer {
  private:
   void Watch();
   void Run();
-  // Waits until there is something to do; false to end.
-  bool WaitForWork(std::set<std::string>& gaps);
+  enum class Work : uint8_t { kPass, kGaps, kEnd };
+  // Waits until there is something to do; adds the gaps that were reported to `gaps`.
+  Work WaitForWork(std::set<std::string>& gaps);
+  // What is left of `gaps` is to be looked at again.
+  void RunPass(const ClusterMapPtr& map, std::set<std::string>& gaps);
+  void RunGaps(const ClusterMapPtr& map, std::set<std::string>& gaps);
+  GapResult FillGaps(const ClusterMapPtr& map, std::set<std::string>& gaps);
+  bool Abandoned(const ClusterMap& map);
+  void TakeGaps(std::set<std::string>& gaps) ATTIC_REQUIRES(mutex_);
+  void Report(const SyncReport& report);
   bool WaitUntil(absl::Time time);
 
   Membership& membership_;
@@ -64,7 +72,10 @@ class Repairer {
   uint64_t begun_epoch_ ATTIC_GUARDED_BY(mutex_) = 0;  // of the last pass
   absl::Time look_at_ ATTIC_GUARDED_BY(mutex_) = absl::InfiniteFuture();
   absl::Time gaps_after_ ATTIC_GUARDED_BY(mutex_) = absl::InfinitePast();
+  // When to look again at those that Run knows.
+  absl::Time gaps_again_ ATTIC_GUARDED_BY(mutex_) = absl::InfiniteFuture();
   std::set<std::string> gaps_ ATTIC_GUARDED_BY(mutex_);
+  SyncReport reported_;  // used by Run alone: the last
   std::thread watcher_;
   std::thread thread_;
 };

@@ -41,10 +41,13 @@ class ShardPeer {
  public:
   virtual ~ShardPeer() = default;
 
-  // All that the peer holds of `slots`, as soon as it knows a map of `epoch` or later: UNAVAILABLE
-  // before.
+  // All that the peer holds of `slots`, as soon as it knows a map of `epoch` or later and has
+  // applied what it let in by earlier ones: UNAVAILABLE before.
   virtual absl::StatusOr<PeerInventory> Inventory(std::span<const uint32_t> slots, uint64_t epoch,
                                                   absl::Time deadline) = 0;
+  // The same of these shards, whatever their slots; those that the peer does not hold are missing.
+  virtual absl::StatusOr<PeerInventory> Find(std::span<const std::string> session_ids,
+                                             uint64_t epoch, absl::Time deadline) = 0;
   // NOT_FOUND when the peer does not hold the shard; so for the calls below.
   virtual absl::StatusOr<RowsDigest> Digest(const std::string& session_id, absl::Time deadline) = 0;
   // Rows [begin, end), in order, in batches that may be appended. OUT_OF_RANGE beyond the

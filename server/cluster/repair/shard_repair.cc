@@ -54,14 +54,17 @@ ShardRepair::ShardRepair(ShardHolder& holder, ShardChanges& changes, Throttle& t
 
 absl::Status ShardRepair::ImportFrom(State& state, ShardPeer& peer) {
   ATTIC_ASSIGN_OR_RETURN(const auto import, holder_.Import(state.fill.shard));
-  ATTIC_RETURN_IF_ERROR(peer.Export(state.fill.shard.session_id, options_.idle_timeout,
+  absl::Status status = peer.Export(state.fill.shard.session_id, options_.idle_timeout,
                                     [&](std::string_view bytes) -> absl::Status {
                                       ATTIC_RETURN_IF_ERROR(state.watch.Check());
                                       ATTIC_RETURN_IF_ERROR(throttle_.Take(bytes.size()));
                                       counts_.bytes += bytes.size();
                                       return import->Write(bytes);
-                                    }));
-  return state.watch.Apply([&] { return import->Finish(); });
+                                    });
+  if (status.ok()) status = state.watch.Apply([&] { return import->Finish(); });
+  if (!absl::IsFailedPrecondition(status)) return status;
+  const absl::Status opened = state.watch.Apply([&] { return import->OpenEmpty(); });
+  return absl::IsFailedPrecondition(opened) ? status : opened;
 }
 
 absl::Status ShardRepair::Import(State& state) {

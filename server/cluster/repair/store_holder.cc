@@ -1,5 +1,6 @@
 #include "server/cluster/repair/store_holder.h"
 
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -12,13 +13,41 @@ constexpr size_t kListPage = 4096;
 
 class StoreImport final : public ShardImport {
  public:
-  explicit StoreImport(std::unique_ptr<SnapshotSink> sink) : sink_(std::move(sink)) {}
+  explicit StoreImport(SessionStore& store) : store_(store) {}
+
+  absl::Status Begin(const HeldShard& shard) {
+    ATTIC_ASSIGN_OR_RETURN(
+        sink_, store_.ImportSession({.session_id = shard.session_id, .durability = shard.durability},
+                                    [this](const OpenSessionRequest& request) {
+                                      request_ = request;
+                                      return absl::OkStatus();
+                                    }));
+    return absl::OkStatus();
+  }
   absl::Status Write(std::string_view bytes) override { return sink_->Write(bytes); }
   absl::Status Finish() override { return sink_->Finish().status(); }
+  absl::Status OpenEmpty() override {
+    sink_ = nullptr;  // with the room it takes
+    if (!request_.has_value()) {
+      return absl::FailedPreconditionError("snapshot: does not say of which session it is");
+    }
+    ATTIC_ASSIGN_OR_RETURN(const SessionDescription opened, store_.OpenSession(*request_));
+    if (opened.created) return absl::OkStatus();
+    return absl::AlreadyExistsError(absl::StrCat("session_id: ", opened.session_id, " is taken"));
+  }
 
  private:
-  const std::unique_ptr<SnapshotSink> sink_;
+  SessionStore& store_;
+  std::unique_ptr<SnapshotSink> sink_;
+  std::optional<OpenSessionRequest> request_;  // what the snapshot says, once it came
 };
+
+absl::Status CheckRecovered(SessionStore& store) {
+  const uint64_t count = store.Status().recovering_sessions;
+  if (count == 0) return absl::OkStatus();
+  return absl::UnavailableError(
+      absl::StrCat("repair: ", count, " sessions are still read from disk"));
+}
 
 }  // namespace
 
@@ -31,10 +60,7 @@ HeldShard ToHeldShard(const PlacedSession& session) {
 }
 
 absl::StatusOr<std::vector<HeldShard>> StoreHolder::List() {
-  if (const uint64_t count = store_.Status().recovering_sessions; count > 0) {
-    return absl::UnavailableError(
-        absl::StrCat("repair: ", count, " sessions are still read from disk"));
-  }
+  ATTIC_RETURN_IF_ERROR(CheckRecovered(store_));
   std::vector<HeldShard> shards;
   std::string after;
   for (;;) {
@@ -45,14 +71,20 @@ absl::StatusOr<std::vector<HeldShard>> StoreHolder::List() {
   }
 }
 
+absl::StatusOr<HeldShard> StoreHolder::Describe(const std::string& session_id) {
+  ATTIC_RETURN_IF_ERROR(CheckRecovered(store_));
+  ATTIC_ASSIGN_OR_RETURN(const PlacedSession session, FindPlaced(store_, session_id));
+  return ToHeldShard(session);
+}
+
 absl::StatusOr<RowsDigest> StoreHolder::Digest(const std::string& session_id, absl::Time deadline) {
   return store_.DigestRows(session_id, deadline);
 }
 
 absl::StatusOr<std::unique_ptr<ShardImport>> StoreHolder::Import(const HeldShard& shard) {
-  ATTIC_ASSIGN_OR_RETURN(auto sink, store_.ImportSession({.session_id = shard.session_id,
-                                                          .durability = shard.durability}));
-  return std::make_unique<StoreImport>(std::move(sink));
+  auto import = std::make_unique<StoreImport>(store_);
+  ATTIC_RETURN_IF_ERROR(import->Begin(shard));
+  return import;
 }
 
 absl::Status StoreHolder::Append(const AppendBatch& batch, absl::Time deadline) {

@@ -18,6 +18,7 @@ class StoreHolder final : public ShardHolder {
   explicit StoreHolder(SessionStore& store) : store_(store) {}
 
   absl::StatusOr<std::vector<HeldShard>> List() override;
+  absl::StatusOr<HeldShard> Describe(const std::string& session_id) override;
   absl::StatusOr<RowsDigest> Digest(const std::string& session_id, absl::Time deadline) override;
   absl::StatusOr<std::unique_ptr<ShardImport>> Import(const HeldShard& shard) override;
   absl::Status Append(const AppendBatch& batch, absl::Time deadline) override;

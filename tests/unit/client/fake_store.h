@@ -11,6 +11,7 @@
 
 #include "attic/v1/admin.grpc.pb.h"
 #include "attic/v1/attention.grpc.pb.h"
+#include "wire/channel.h"
 
 namespace attic {
 
@@ -26,6 +27,7 @@ class FakeStore final : public v1::AttentionService::Service, public v1::AdminSe
   FakeStore() {
     grpc::ServerBuilder builder;
     int port = 0;
+    wire::ServeChannels(builder);
     builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
     builder.RegisterService(static_cast<v1::AttentionService::Service*>(this));
     builder.RegisterService(static_cast<v1::AdminService::Service*>(this));

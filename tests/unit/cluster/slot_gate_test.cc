@@ -3,7 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+#include <atomic>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -211,6 +214,74 @@ TEST(SlotGateOfNoCluster, EverythingPassesFromWhoKnowsNoEpoch) {
   EXPECT_TRUE(pass->CheckRead({.slot = 77}).ok());
   EXPECT_TRUE(absl::IsNotFound(pass->Missing(absl::NotFoundError("none"))));
   EXPECT_TRUE(absl::IsFailedPrecondition(gate.Admit(1).status()));
+}
+
+Placement InSlot0() { return {.slot = 0, .replication = {.replicas = 2}}; }
+
+ClusterMap MapOfEpoch(uint64_t epoch) {
+  ClusterMap map = MapOf({.replicas = {0, 1}, .epoch = 1}, NodeState::kLive);
+  map.epoch = epoch;
+  return map;
+}
+
+TEST_F(SlotGateTest, WritesAreUnderWayWhileTheirPassLives) {
+  membership_->Set(MapOfEpoch(5));
+  EXPECT_TRUE(gate_.Settled(6));
+  {
+    const auto pass = gate_.Admit(5);
+    ASSERT_TRUE(pass.ok());
+    EXPECT_TRUE(pass->CheckRead(InSlot0()).ok());
+    EXPECT_TRUE(gate_.Settled(6));
+    EXPECT_TRUE(pass->CheckWrite(InSlot0()).ok());
+    EXPECT_TRUE(pass->CheckWrite(InSlot0()).ok());
+    EXPECT_TRUE(gate_.Settled(5));
+    EXPECT_FALSE(gate_.Settled(6));
+    membership_->Set(MapOfEpoch(6));
+    EXPECT_FALSE(gate_.Settled(6));
+  }
+  EXPECT_TRUE(gate_.Settled(6));
+}
+
+TEST_F(SlotGateTest, AWriteLetInByAnOlderMapIsRefused) {
+  membership_->Set(MapOfEpoch(5));
+  const auto pass = gate_.Admit(5);
+  ASSERT_TRUE(pass.ok());
+  membership_->Set(MapOfEpoch(6));
+  const absl::Status status = pass->CheckWrite(InSlot0());
+  EXPECT_TRUE(absl::IsAborted(status)) << status;
+  EXPECT_TRUE(absl::StartsWith(status.message(), "stale epoch"));
+  EXPECT_TRUE(gate_.Settled(6));
+  EXPECT_TRUE(pass->CheckRead(InSlot0()).ok());
+}
+
+// What writers do after a map was known and nothing older under way, they do by that map.
+TEST_F(SlotGateTest, NothingComesBehindASettledEpoch) {
+  constexpr uint64_t kEpochs = 300;
+  membership_->Set(MapOfEpoch(1));
+  std::array<std::atomic<uint64_t>, kEpochs + 1> applied{};
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> writers;
+  for (int i = 0; i < 3; ++i) {
+    writers.emplace_back([&] {
+      while (!stop) {
+        const auto pass = gate_.Admit(1);
+        ASSERT_TRUE(pass.ok());
+        if (pass->CheckWrite(InSlot0()).ok()) ++applied[pass->epoch()];
+      }
+    });
+  }
+  std::vector<uint64_t> seen(kEpochs + 1);
+  for (uint64_t epoch = 2; epoch <= kEpochs; ++epoch) {
+    while (applied[epoch - 1] == 0) std::this_thread::yield();
+    membership_->Set(MapOfEpoch(epoch));
+    while (!gate_.Settled(epoch)) std::this_thread::yield();
+    seen[epoch - 1] = applied[epoch - 1];
+  }
+  stop = true;
+  for (std::thread& writer : writers) writer.join();
+  for (uint64_t epoch = 1; epoch < kEpochs; ++epoch) {
+    EXPECT_EQ(applied[epoch], seen[epoch]) << epoch;
+  }
 }
 
 }  // namespace

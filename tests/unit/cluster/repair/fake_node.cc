@@ -86,6 +86,19 @@ absl::StatusOr<std::vector<HeldShard>> FakeNode::List() {
   return list;
 }
 
+void FakeNode::SetOtherOptions(bool other) {
+  MutexLock lock(mutex_);
+  other_options_ = other;
+}
+
+absl::StatusOr<HeldShard> FakeNode::Describe(const std::string& id) {
+  MutexLock lock(mutex_);
+  if (recovering_) return absl::UnavailableError("recovering");
+  const auto found = shards_.find(id);
+  if (found == shards_.end()) return NoShard(id);
+  return found->second.described;
+}
+
 absl::StatusOr<RowsDigest> FakeNode::Digest(const std::string& id, absl::Time) {
   MutexLock lock(mutex_);
   const auto found = shards_.find(id);
@@ -114,9 +127,16 @@ class FakeNode::Import_ final : public ShardImport {
     rows.pop_back();
     if (hash != HashOf(rows)) return absl::DataLossError("damaged");
     MutexLock lock(node_.mutex_);
+    if (node_.other_options_ && !rows.empty()) return absl::FailedPreconditionError("options");
     shard_.watermark = static_cast<int64_t>(rows.size());
     const auto added = node_.shards_.try_emplace(shard_.session_id, Shard{shard_, std::move(rows)});
     return added.second ? absl::OkStatus() : absl::AlreadyExistsError("taken");
+  }
+  absl::Status OpenEmpty() override {
+    if (bytes_.empty()) return absl::FailedPreconditionError("nothing came");
+    HeldShard empty = shard_;
+    empty.watermark = 0;
+    return node_.Open(empty) ? absl::OkStatus() : absl::AlreadyExistsError("taken");
   }
 
  private:
@@ -158,8 +178,23 @@ absl::Status FakePeer::Begin(Fault fault, absl::Time deadline) {
   return absl::DeadlineExceededError("peer: no answer");
 }
 
+absl::StatusOr<PeerInventory> FakePeer::Find(std::span<const std::string> ids, uint64_t asked,
+                                             absl::Time deadline) {
+  ++finds;
+  on_inventory();
+  ATTIC_RETURN_IF_ERROR(Begin(fault(), deadline));
+  if (epoch < asked) return absl::UnavailableError("peer: knows no such map yet");
+  PeerInventory inventory{.boot_id = boot_id};
+  for (const std::string& id : ids) {
+    if (const auto shard = node_.Describe(id); shard.ok()) inventory.shards.push_back(*shard);
+  }
+  return inventory;
+}
+
 absl::StatusOr<PeerInventory> FakePeer::Inventory(std::span<const uint32_t> slots, uint64_t asked,
                                                   absl::Time deadline) {
+  ++inventories;
+  on_inventory();
   ATTIC_RETURN_IF_ERROR(Begin(fault(), deadline));
   if (epoch < asked) return absl::UnavailableError("peer: knows no such map yet");
   PeerInventory inventory{.boot_id = boot_id};

@@ -59,8 +59,11 @@ class FakeNode final : public ShardHolder {
   std::map<std::string, Shard> All() const;
   void Lose();  // everything
   void SetRecovering(bool recovering);
+  // Snapshots that hold any rows are refused as built with other options.
+  void SetOtherOptions(bool other);
 
   absl::StatusOr<std::vector<HeldShard>> List() override;
+  absl::StatusOr<HeldShard> Describe(const std::string& id) override;
   absl::StatusOr<RowsDigest> Digest(const std::string& id, absl::Time deadline) override;
   absl::StatusOr<std::unique_ptr<ShardImport>> Import(const HeldShard& shard) override;
   absl::Status Append(const AppendBatch& batch, absl::Time deadline) override;
@@ -72,6 +75,7 @@ class FakeNode final : public ShardHolder {
   mutable Mutex mutex_;
   std::map<std::string, Shard> shards_ ATTIC_GUARDED_BY(mutex_);
   bool recovering_ ATTIC_GUARDED_BY(mutex_) = false;
+  bool other_options_ ATTIC_GUARDED_BY(mutex_) = false;
 };
 
 enum class Fault : uint8_t {
@@ -91,11 +95,16 @@ class FakePeer final : public ShardPeer {
   FakePeer(FakeNode& node, FakeClock& clock) : node_(node), clock_(clock) {}
   std::function<Fault()> fault = [] { return Fault::kNone; };
   std::function<void(const std::string& id)> on_call = [](const std::string&) {};
+  // Called first by whoever asks what is held.
+  std::function<void()> on_inventory = [] {};
   uint64_t epoch = 1u << 30;
   std::string boot_id;
+  int inventories = 0, finds = 0;  // calls so far; to be read when none is under way
 
   absl::StatusOr<PeerInventory> Inventory(std::span<const uint32_t> slots, uint64_t epoch,
                                           absl::Time deadline) override;
+  absl::StatusOr<PeerInventory> Find(std::span<const std::string> ids, uint64_t epoch,
+                                     absl::Time deadline) override;
   absl::StatusOr<RowsDigest> Digest(const std::string& id, absl::Time deadline) override;
   absl::Status ReadRows(const std::string& id, int64_t begin, int64_t end,
                         absl::Duration idle_timeout, const RowsSink& sink) override;

@@ -29,6 +29,14 @@ class StorePeer final : public ShardPeer {
     }
     return inventory;
   }
+  absl::StatusOr<PeerInventory> Find(std::span<const std::string> ids, uint64_t,
+                                     absl::Time) override {
+    PeerInventory inventory;
+    for (const std::string& id : ids) {
+      if (const auto shard = holder_.Describe(id); shard.ok()) inventory.shards.push_back(*shard);
+    }
+    return inventory;
+  }
   absl::StatusOr<RowsDigest> Digest(const std::string& id, absl::Time deadline) override {
     return holder_.Digest(id, deadline);
   }
@@ -66,11 +74,11 @@ class RepairerTest : public testing::Test {
  protected:
   static constexpr uint32_t kSlot = 2;
 
-  static std::unique_ptr<SessionStore> MakeStore() {
+  static std::unique_ptr<SessionStore> MakeStore(int64_t segment_tokens = 1024) {
     SessionStoreOptions options;
     options.threads = 1;
     options.build_threads = 1;
-    options.index.segment_tokens = 1024;
+    options.index.segment_tokens = segment_tokens;
     options.node_of_cluster = true;
     return SessionStore::Create(options);
   }
@@ -93,6 +101,7 @@ class RepairerTest : public testing::Test {
     shard.session_id = session + "#1.0";
     shard.fingerprint = fingerprint_;
     shard.placement->slot = kSlot;
+    shard.prefix_hashes = hashes_;
     opened = store.OpenSession(shard);
     ASSERT_TRUE(opened.ok()) << opened.status();
   }
@@ -129,6 +138,7 @@ class RepairerTest : public testing::Test {
 
   const Fingerprint fingerprint_ = ShardFingerprint(SmallFingerprint());
   uint32_t replicas_ = 2;
+  std::vector<PrefixHash> hashes_;  // of shards
   std::mt19937_64 random_{std::random_device{}()};
   std::unique_ptr<SessionStore> own_ = MakeStore(), other_ = MakeStore();
   StoreHolder holder_{*own_};
@@ -180,6 +190,36 @@ TEST_F(RepairerTest, FillsAStoreWhileRowsAreAppended) {
   for (size_t i = 0; i < (*mine)[0].output.size(); ++i) {
     EXPECT_NEAR((*mine)[0].output[i], (*theirs)[0].output[i], 1e-5);
   }
+}
+
+TEST_F(RepairerTest, FillsAStoreThatCutsSegmentsOtherwise) {
+  other_ = MakeStore(2048);
+  std::vector<PrefixHash> hashes(4);
+  for (size_t i = 0; i < hashes.size(); ++i) hashes[i].fill(static_cast<uint8_t>(i + 1));
+  hashes_ = hashes;
+  Open(*other_, "book");
+  Append(*other_, "book", 0, Tokens::Random(fingerprint_, 5000, random_));
+  ASSERT_TRUE(other_->WaitForBuilds(Soon()).ok());
+  membership_.Set(Map(2, NodeState::kRepairing));
+  Start();
+  Await([&] { return membership_.report().node_synced; });
+  EXPECT_TRUE(Same("book#1.0"));
+  EXPECT_EQ(repairer_->progress().failures, 0);
+  const auto mine = own_->DescribeSession("book#1.0");
+  const auto theirs = other_->DescribeSession("book#1.0");
+  ASSERT_TRUE(mine.ok() && theirs.ok());
+  EXPECT_EQ(mine->placement, theirs->placement);
+  EXPECT_EQ(mine->fingerprint, theirs->fingerprint);
+  // Others find it by its tokens, as where it came from.
+  OpenSessionRequest reuse{.session_id = "next#1.0",
+                           .fingerprint = fingerprint_,
+                           .stored_layers = {1},
+                           .prefix_hashes = hashes,
+                           .reuse_prefix = true,
+                           .placement = theirs->placement};
+  const auto reused = own_->OpenSession(reuse);
+  ASSERT_TRUE(reused.ok()) << reused.status();
+  EXPECT_EQ(reused->reused_tokens, 4 * kPrefixBlockTokens);
 }
 
 TEST_F(RepairerTest, FillsAGapThatIsReported) {

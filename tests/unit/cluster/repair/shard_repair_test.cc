@@ -66,6 +66,27 @@ TEST_F(ShardRepairTest, ImportsWhatIsNotHeld) {
   EXPECT_EQ(counts_.shards, 1);
 }
 
+TEST_F(ShardRepairTest, CopiesRowsWhereTheSnapshotIsOfOtherOptions) {
+  Put(other_, Rows(0, 45));
+  own_.SetOtherOptions(true);
+  const ShardOutcome outcome = repair_.Fill(Away());
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_TRUE(outcome.imported && outcome.pulled);
+  EXPECT_EQ(Mine(), Rows(0, 45));
+  EXPECT_EQ(own_.Find(id_)->described, other_.Find(id_)->described);
+}
+
+TEST_F(ShardRepairTest, WhatIsClosedWhileItsRowsAreCopiedStaysClosed) {
+  Put(other_, Rows(0, 45));
+  own_.SetOtherOptions(true);
+  peer_->on_call = [&](const std::string&) {
+    if (own_.Find(id_) != nullptr) other_.Close(id_).IgnoreError();
+  };
+  const ShardOutcome outcome = repair_.Fill(Away());
+  EXPECT_TRUE(outcome.imported);
+  EXPECT_EQ(own_.Find(id_), nullptr) << outcome.status;
+}
+
 TEST_F(ShardRepairTest, PullsBehindAnEqualPrefixNoFasterThanAllowed) {
   Put(own_, Rows(0, 13));
   Put(other_, Rows(0, 4000));

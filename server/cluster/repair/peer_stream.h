@@ -1,8 +1,7 @@
-// How a node calls another one.
-#ifndef ATTIC_SERVER_CLUSTER_REPAIR_PEER_CHANNEL_H_
-#define ATTIC_SERVER_CLUSTER_REPAIR_PEER_CHANNEL_H_
+// How a node reads what another one streams.
+#ifndef ATTIC_SERVER_CLUSTER_REPAIR_PEER_STREAM_H_
+#define ATTIC_SERVER_CLUSTER_REPAIR_PEER_STREAM_H_
 
-#include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
 #include <grpcpp/completion_queue.h>
 #include <grpcpp/support/async_stream.h>
@@ -10,21 +9,13 @@
 
 #include <functional>
 #include <memory>
-#include <string>
 
 #include "absl/status/status.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "wire/channel.h"
 
 namespace attic {
-
-// A channel that finds a silent peer by keepalive and reconnects within a second of its return.
-// Does not wait for the connection.
-std::shared_ptr<grpc::Channel> MakePeerChannel(const std::string& address,
-                                               size_t message_bytes_max);
-
-// The same code and message; CANCELLED, which only the peer does, going away, is UNAVAILABLE.
-absl::Status PeerStatus(const grpc::Status& status);
 
 // The messages of a call that streams them: each is given to take(message), whose error ends the
 // call and is returned. start(context, queue) is a stub's PrepareAsync method with its request.
@@ -67,9 +58,9 @@ absl::Status ReadPeerStream(grpc::ClientContext& context,
   queue.Shutdown();
   if (!taken.ok()) return taken;
   if (idle) return absl::DeadlineExceededError("peer: nothing came for too long");
-  return PeerStatus(status);
+  return wire::FromGrpc(status);
 }
 
 }  // namespace attic
 
-#endif  // ATTIC_SERVER_CLUSTER_REPAIR_PEER_CHANNEL_H_
+#endif  // ATTIC_SERVER_CLUSTER_REPAIR_PEER_STREAM_H_
