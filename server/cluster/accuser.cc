@@ -90,17 +90,17 @@ std::vector<ProbeTarget> Accuser::Targets(const ControllerInput& input) const {
     }
     targets.push_back(std::move(target));
   }
-  if (controlling) AddMissing(input, often, targets);
+  AddMissing(input, often, !controlling, targets);
   return targets;
 }
 
-void Accuser::AddMissing(const ControllerInput& input, absl::Duration period,
+void Accuser::AddMissing(const ControllerInput& input, absl::Duration period, bool until_accepted,
                          std::vector<ProbeTarget>& targets) const {
   if (input.known == nullptr) return;
   // That they are not registered means nothing for a while after etcd was away (controller.h);
-  // unless nothing listens there any more.
+  // unless nothing listens there any more. What is known of them has to outlast an election.
   for (const ClusterNode& node : input.known->nodes) {
-    if (node.id == node_id_ || node.state == NodeState::kDown || LeftAlone(node.id, input.now) ||
+    if (node.id == node_id_ || node.state == NodeState::kDown ||
         input.observed.members().count(node.id) > 0 ||
         input.observed.leaving().count(node.id) > 0) {
       continue;
@@ -108,7 +108,8 @@ void Accuser::AddMissing(const ControllerInput& input, absl::Duration period,
     targets.push_back({.node_id = node.id,
                        .address = node.address,
                        .boot_id = node.boot_id,
-                       .period = period});
+                       .period = period,
+                       .until_accepted = until_accepted || LeftAlone(node.id, input.now)});
   }
 }
 

@@ -86,7 +86,7 @@ class Accuser {
   void Remember(const ControllerInput& input);
   std::vector<ProbeTarget> Targets(const ControllerInput& input) const;
   // The nodes of the map that are not registered.
-  void AddMissing(const ControllerInput& input, absl::Duration period,
+  void AddMissing(const ControllerInput& input, absl::Duration period, bool until_accepted,
                   std::vector<ProbeTarget>& targets) const;
   bool LeftAlone(const std::string& node_id, absl::Time now) const;
   void OnGone(const ProbeTarget& target);
