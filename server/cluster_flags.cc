@@ -39,6 +39,9 @@ void AddEtcdFlags(CLI::App& app, ClusterFlags& flags) {
                  "a node that is silent for so long is down to the others; etcd's least is 2")
       ->check(CLI::Range(1.0, 3600.0))
       ->capture_default_str();
+  app.add_option("--probe-nodes", flags.probe_nodes,
+                 "a node whose address refuses connections is down at once, not when its lease ends")
+      ->capture_default_str();
 }
 
 EtcdMembershipOptions MembershipOptions(const ClusterFlags& flags, uint64_t memory_limit,
@@ -55,6 +58,7 @@ EtcdMembershipOptions MembershipOptions(const ClusterFlags& flags, uint64_t memo
                   .boot_id = identity.boot_id};
   options.etcd = flags.etcd;
   options.lease = absl::Seconds(flags.lease_seconds);
+  options.probe = flags.probe_nodes;
   options.placement = flags.placement;
   options.placement.replace_after = absl::Seconds(flags.replace_after_seconds);
   options.placement.incoming_max =

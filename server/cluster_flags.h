@@ -25,6 +25,7 @@ struct ClusterFlags {
   std::string file;
   EtcdOptions etcd;
   double lease_seconds = 5;
+  bool probe_nodes = true;
   PlacementOptions placement;
   double replace_after_seconds = 300;
   size_t initial_nodes = 1;

@@ -39,6 +39,7 @@ LAYERS = {
     "server/session/": VOCABULARY + ("server/index/", "server/storage/"),
     "server/cluster/": WIRE + ("server/session/", "server/cluster/"),
     "server/cluster/etcd/": CORE,
+    "server/cluster/liveness/": CORE,
     "server/cluster/placement/": VOCABULARY,
     "server/service/": WIRE + ("server/session/", "server/index/", "server/cluster/"),
     "server/metrics/": VOCABULARY + ("server/service/", "server/cluster/"),

@@ -8,7 +8,6 @@ namespace attic {
 
 bool Controller::Elected(const ControllerInput& input) const {
   const auto& controller = input.observed.controller();
-  // Under an earlier lease of this node the key is about to go.
   return controller.has_value() && controller->node_id == options_.node_id &&
          controller->lease == input.lease;
 }
@@ -22,16 +21,29 @@ void Controller::StandForElection(int64_t lease) {
       .IgnoreError();
 }
 
+void Controller::EndEarlierElection(const ObservedController& controller) {
+  client_
+      .Commit({.compares = {{.target = EtcdCompare::Target::kCreateRevision,
+                             .key = keys_.Controller(),
+                             .number = controller.create_revision}},
+               .deletes = {keys_.Controller()}})
+      .IgnoreError();
+}
+
 ClusterView Controller::View(const ControllerInput& input, const ClusterMap& base) {
   ClusterView view = input.observed.View(input.now);
   const auto registered = [&](const std::string& node_id) {
     return input.observed.members().count(node_id) > 0;
   };
+  const auto gone = [&](const ClusterNode& node) {
+    const auto found = input.gone.find(node.id);
+    return found != input.gone.end() && found->second == node.boot_id;
+  };
   const bool trusted = input.now >= input.trusted_since + options_.grace;
   for (const ClusterNode& node : base.nodes) {
     if (registered(node.id)) {
       down_since_.erase(node.id);
-    } else if (!trusted && node.state != NodeState::kDown &&
+    } else if (!trusted && !gone(node) && node.state != NodeState::kDown &&
                input.observed.leaving().count(node.id) == 0) {
       view.members.push_back({.node_id = node.id,
                               .address = node.address,
@@ -70,6 +82,12 @@ ControllerStep Controller::Step(const ControllerInput& input) {
   if (input.lease == 0) return {};
   if (!input.observed.controller().has_value()) StandForElection(input.lease);
   if (!Elected(input)) {
+    const auto& controller = input.observed.controller();
+    // Of an earlier process of this node, or of a lease it lost: nobody would be elected before that
+    // ends, and nobody can tell that its owner does not use it any more.
+    if (controller.has_value() && controller->node_id == options_.node_id) {
+      EndEarlierElection(*controller);
+    }
     // Whoever was away knows nothing of when nodes went.
     down_since_.clear();
     return {};

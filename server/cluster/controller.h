@@ -23,7 +23,7 @@ struct ControllerOptions {
   // The first map of a cluster is made when so many nodes are registered.
   size_t initial_nodes = 1;
   // Registrations may be missing for so long after etcd was away without meaning anything: they
-  // come back one by one.
+  // come back one by one. But for those of processes that are known to have ended.
   absl::Duration grace = absl::Seconds(6);
 };
 
@@ -34,6 +34,8 @@ struct ControllerInput {
   int64_t lease = 0;         // this node's; 0: it has none
   absl::Time trusted_since;  // etcd was heard of without a break, and the lease held, since then
   absl::Time now;
+  // Processes that are known to have ended: boot ids, by node id.
+  std::map<std::string, std::string> gone;
 };
 
 // What became of it.
@@ -67,6 +69,7 @@ class Controller {
  private:
   bool Elected(const ControllerInput& input) const;
   void StandForElection(int64_t lease);
+  void EndEarlierElection(const ObservedController& controller);
   ClusterView View(const ControllerInput& input, const ClusterMap& base);
   ControllerStep PutMap(const ControllerInput& input, ClusterMapPtr map);
 

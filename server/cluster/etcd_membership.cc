@@ -11,6 +11,7 @@
 #include "absl/time/clock.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
+#include "server/cluster/accuser.h"
 #include "server/cluster/controller.h"
 #include "server/cluster/etcd/etcd_client.h"
 #include "server/cluster/etcd/lease_keeper.h"
@@ -60,6 +61,12 @@ class EtcdMembershipImpl final : public EtcdMembership {
                                  ++lease_losses_;
                                  Wake();
                                }});
+    if (options.probe) {
+      accuser_ = std::make_unique<Accuser>(
+          *client_,
+          AccuserOptions{.cluster = options.cluster, .node_id = options.node.node_id, .probe = {}},
+          [this] { OnFoundGone(); });
+    }
     threads_.emplace_back([this] { Observe(); });
     threads_.emplace_back([this] { Control(); });
     threads_.emplace_back([this] { AskPeers(); });
@@ -73,6 +80,7 @@ class EtcdMembershipImpl final : public EtcdMembership {
     }
     holder_.Stop();
     for (std::thread& thread : threads_) thread.join();
+    accuser_.reset();
     keeper_.reset();
   }
 
@@ -105,17 +113,23 @@ class EtcdMembershipImpl final : public EtcdMembership {
     MutexLock lock(mutex_);
     return EtcdCalls{.connected = watching_ && lease_kept,
                      .failures = failures_ + keeper_->failures(),
-                     .lease_losses = lease_losses_};
+                     .lease_losses = lease_losses_,
+                     .accusations = accuser_ == nullptr ? 0 : accuser_->accusations(),
+                     .returns = returns_};
   }
 
  private:
   absl::Status Register(int64_t lease);
+  // Registers again where somebody deleted the registration, taking this process for one that ended.
+  void Return();
   void WaitUntilDown(absl::Time deadline);
   void SendReport();
   void Observe();
   // Lists, then watches until that fails or the node stops.
   void ObserveOnce();
   void OnEvents(std::span<const EtcdEvent> events);
+  void NoteOwnRegistration(const EtcdEvent& event) ATTIC_REQUIRES(mutex_);
+  void OnFoundGone();
   void Control();
   ControllerInput Input();
   void AskPeers();
@@ -142,6 +156,7 @@ class EtcdMembershipImpl final : public EtcdMembership {
   MapHolder holder_;
   std::atomic<uint64_t> failures_ = 0;  // beside those that keeper_ counts
   std::atomic<uint64_t> lease_losses_ = 0;
+  std::atomic<uint64_t> returns_ = 0;
 
   mutable Mutex mutex_;
   CondVar changed_;
@@ -151,6 +166,10 @@ class EtcdMembershipImpl final : public EtcdMembership {
   bool watching_ ATTIC_GUARDED_BY(mutex_) = false;
   absl::Time watching_since_ ATTIC_GUARDED_BY(mutex_) = absl::InfiniteFuture();
   absl::Time granted_at_ ATTIC_GUARDED_BY(mutex_) = absl::InfiniteFuture();
+  int64_t registered_lease_ ATTIC_GUARDED_BY(mutex_) = 0;
+  int64_t registered_revision_ ATTIC_GUARDED_BY(mutex_) = 0;
+  // Of etcd when this node was last seen not to be registered; 0: not since the keys are watched.
+  int64_t unregistered_revision_ ATTIC_GUARDED_BY(mutex_) = 0;
   bool leaving_ ATTIC_GUARDED_BY(mutex_) = false;
   std::optional<SyncReport> report_ ATTIC_GUARDED_BY(mutex_);
   bool report_sent_ ATTIC_GUARDED_BY(mutex_) = true;
@@ -159,6 +178,7 @@ class EtcdMembershipImpl final : public EtcdMembership {
 
   Controller controller_;  // used by the controlling thread
   std::unique_ptr<LeaseKeeper> keeper_;
+  std::unique_ptr<Accuser> accuser_;  // null: nobody is probed
   std::vector<std::thread> threads_;  // last: they use everything above
 };
 
@@ -175,27 +195,50 @@ bool EtcdMembershipImpl::Sleep(absl::Duration pause, std::optional<uint64_t> see
 }
 
 absl::Status EtcdMembershipImpl::Register(int64_t lease) {
-  std::optional<SyncReport> report;
-  bool leaving = false;
+  while (true) {
+    std::optional<SyncReport> report;
+    bool leaving = false;
+    {
+      MutexLock lock(mutex_);
+      report = report_;
+      leaving = leaving_;
+    }
+    EtcdTransaction transaction;
+    transaction.puts.push_back({.key = keys_.Node(node_id()),
+                                .value = EncodeRegistration(options_.node, leaving),
+                                .lease = lease});
+    if (report.has_value()) {
+      transaction.puts.push_back({.key = keys_.Synced(node_id()),
+                                  .value = EncodeReport(*report, options_.node.boot_id),
+                                  .lease = lease});
+    }
+    ATTIC_ASSIGN_OR_RETURN(const EtcdCommit put, client_->Commit(transaction));
+    MutexLock lock(mutex_);
+    registered_revision_ = std::max(put.revision, registered_revision_);
+    // Nothing was away while a lease was held.
+    if (std::exchange(registered_lease_, lease) != lease) {
+      registered_revision_ = put.revision;
+      granted_at_ = MonotonicNow();
+    }
+    changed_.NotifyAll();
+    // It may have replaced what another thread said when the node was to leave.
+    if (leaving == leaving_) return absl::OkStatus();
+  }
+}
+
+void EtcdMembershipImpl::Return() {
+  const int64_t lease = keeper_->lease();
   {
     MutexLock lock(mutex_);
-    report = report_;
-    leaving = leaving_;
+    // Under another lease the keeper has it registered, or is about to.
+    if (!watching_ || leaving_ || lease == 0 || lease != registered_lease_ ||
+        unregistered_revision_ <= registered_revision_) {
+      return;
+    }
   }
-  EtcdTransaction transaction;
-  transaction.puts.push_back({.key = keys_.Node(node_id()),
-                              .value = EncodeRegistration(options_.node, leaving),
-                              .lease = lease});
-  if (report.has_value()) {
-    transaction.puts.push_back({.key = keys_.Synced(node_id()),
-                                .value = EncodeReport(*report, options_.node.boot_id),
-                                .lease = lease});
-  }
-  ATTIC_RETURN_IF_ERROR(client_->Commit(transaction).status());
-  MutexLock lock(mutex_);
-  granted_at_ = MonotonicNow();
-  changed_.NotifyAll();
-  return absl::OkStatus();
+  const absl::Status registered = Register(lease);
+  Count(registered);
+  if (registered.ok()) ++returns_;
 }
 
 void EtcdMembershipImpl::SendReport() {
@@ -217,11 +260,26 @@ void EtcdMembershipImpl::SendReport() {
   report_sent_ = false;
 }
 
+void EtcdMembershipImpl::NoteOwnRegistration(const EtcdEvent& event) {
+  if (event.deleted && event.entry.key == keys_.Node(node_id())) {
+    unregistered_revision_ = event.entry.mod_revision;
+  }
+}
+
+void EtcdMembershipImpl::OnFoundGone() {
+  MutexLock lock(mutex_);
+  ++observations_;  // or rather what is to be made of them
+  changed_.NotifyAll();
+}
+
 void EtcdMembershipImpl::OnEvents(std::span<const EtcdEvent> events) {
   ClusterMapPtr map;
   {
     MutexLock lock(mutex_);
-    for (const EtcdEvent& event : events) observed_.Apply(event);
+    for (const EtcdEvent& event : events) {
+      observed_.Apply(event);
+      NoteOwnRegistration(event);
+    }
     map = observed_.map();
     ++observations_;
     changed_.NotifyAll();
@@ -237,6 +295,8 @@ void EtcdMembershipImpl::ObserveOnce() {
   {
     MutexLock lock(mutex_);
     observed_.Reset(*listed);
+    const bool registered = observed_.members().count(node_id()) > 0;
+    unregistered_revision_ = registered || leaving_ ? 0 : listed->revision;
     map = observed_.map();
     ++observations_;
     watching_ = true;
@@ -274,18 +334,22 @@ ControllerInput EtcdMembershipImpl::Input() {
           .known = holder_.map(),
           .lease = watching_ ? keeper_->lease() : 0,
           .trusted_since = std::max(watching_since_, granted_at_),
-          .now = MonotonicNow()};
+          .now = MonotonicNow(),
+          .gone = accuser_ == nullptr ? std::map<std::string, std::string>() : accuser_->gone()};
 }
 
 void EtcdMembershipImpl::Control() {
   uint64_t seen = 0;
   do {
+    Return();
     SendReport();
     {
       MutexLock lock(mutex_);
       seen = observations_;
     }
-    const ControllerStep step = controller_.Step(Input());
+    const ControllerInput input = Input();
+    if (accuser_ != nullptr) accuser_->Observe(input);
+    const ControllerStep step = controller_.Step(input);
     if (step.map == nullptr) continue;
     {
       MutexLock lock(mutex_);

@@ -18,10 +18,13 @@ struct EtcdMembershipOptions {
   std::string cluster;
   Member node;  // this one, as it is to be registered
   EtcdOptions etcd;
-  // How soon a node that vanished is found out. etcd's least is 2 s.
+  // How soon a node is found out whose host vanished. etcd's least is 2 s.
   absl::Duration lease = absl::Seconds(5);
   PlacementOptions placement;  // should be the same in all nodes: the elected one's count
   size_t initial_nodes = 1;    // the first map of a cluster is made when so many are there
+  // Nodes are found out at once whose address refuses connections (accuser.h). Addresses must be the
+  // nodes' own: nothing may listen for them, or refuse for them, in between.
+  bool probe = true;
 };
 
 // Registers this node under a lease, watches the cluster's keys, stands for controller, and while

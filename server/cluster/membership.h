@@ -30,6 +30,8 @@ struct EtcdCalls {
   bool connected = false;     // the keys are watched, and the last call about the lease succeeded
   uint64_t failures = 0;      // calls, since the process started
   uint64_t lease_losses = 0;  // times the node's lease ended, since then
+  uint64_t accusations = 0;   // registrations of processes that were gone, deleted by this node
+  uint64_t returns = 0;       // times this node's registration was deleted though its lease went on
 
   bool operator==(const EtcdCalls&) const = default;
 };

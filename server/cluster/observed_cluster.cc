@@ -70,6 +70,7 @@ std::string EncodeChange(NodeChange change) {
 
 void ObservedCluster::Reset(const EtcdEntries& entries) {
   members_.clear();
+  registrations_.clear();
   leaving_.clear();
   reports_.clear();
   draining_.clear();
@@ -95,22 +96,26 @@ void ObservedCluster::SetMap(ClusterMapPtr map, int64_t revision) {
   map_revision_ = revision;
 }
 
-void ObservedCluster::PutNode(const std::string& node_id, const std::string& value) {
+void ObservedCluster::PutNode(const std::string& node_id, const EtcdKeyValue& entry) {
   members_.erase(node_id);
+  registrations_.erase(node_id);
   leaving_.erase(node_id);
   bool leaving = false;
-  const std::optional<Member> member = DecodeRegistration(value, leaving);
+  const std::optional<Member> member = DecodeRegistration(entry.value, leaving);
   if (!member.has_value() || member->node_id != node_id) return;
   if (leaving) {
     leaving_.insert(node_id);
   } else {
     members_[node_id] = *member;
+    registrations_[node_id] = {.create_revision = entry.create_revision,
+                               .mod_revision = entry.mod_revision,
+                               .lease = entry.lease};
   }
 }
 
 void ObservedCluster::Put(const EtcdKeyValue& entry) {
   if (const auto node = Below(entry.key, keys_.Node(""))) {
-    PutNode(*node, entry.value);
+    PutNode(*node, entry);
   } else if (const auto synced = Below(entry.key, keys_.Synced(""))) {
     v1::SyncReport report;
     if (!report.ParseFromString(entry.value)) return Delete(entry.key);
@@ -139,6 +144,7 @@ void ObservedCluster::Put(const EtcdKeyValue& entry) {
 void ObservedCluster::Delete(const std::string& key) {
   if (const auto node = Below(key, keys_.Node(""))) {
     members_.erase(*node);
+    registrations_.erase(*node);
     leaving_.erase(*node);
   } else if (const auto synced = Below(key, keys_.Synced(""))) {
     reports_.erase(*synced);

@@ -50,6 +50,13 @@ struct ObservedController {
   int64_t lease = 0;
 };
 
+// A registration in etcd, beside what it says.
+struct ObservedRegistration {
+  int64_t create_revision = 0;
+  int64_t mod_revision = 0;
+  int64_t lease = 0;
+};
+
 // The state of the keys as far as events told it. Values that make no sense count as absent. Not
 // thread-safe; copies are cheap enough to be taken for every decision.
 class ObservedCluster {
@@ -63,6 +70,10 @@ class ObservedCluster {
   void SetMap(ClusterMapPtr map, int64_t revision);
 
   const std::map<std::string, Member>& members() const { return members_; }
+  // Of the same nodes.
+  const std::map<std::string, ObservedRegistration>& registrations() const {
+    return registrations_;
+  }
   // Nodes that are registered as about to go; none of members().
   const std::set<std::string>& leaving() const { return leaving_; }
   const std::optional<ObservedController>& controller() const { return controller_; }
@@ -76,10 +87,11 @@ class ObservedCluster {
  private:
   void Put(const EtcdKeyValue& entry);
   void Delete(const std::string& key);
-  void PutNode(const std::string& node_id, const std::string& value);
+  void PutNode(const std::string& node_id, const EtcdKeyValue& entry);
 
   const ClusterKeys keys_;
   std::map<std::string, Member> members_;  // without reports
+  std::map<std::string, ObservedRegistration> registrations_;
   std::set<std::string> leaving_;
   struct Report {
     std::string boot_id;

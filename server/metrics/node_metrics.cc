@@ -106,6 +106,12 @@ void WriteEtcd(const EtcdCalls& etcd, MetricWriter& writer) {
                  static_cast<double>(etcd.failures));
   writer.Counter("attic_store_cluster_lease_losses_total", "Times the node's lease ended.",
                  static_cast<double>(etcd.lease_losses));
+  writer.Counter("attic_store_cluster_accusations_total",
+                 "Registrations of processes that were gone, deleted by this node.",
+                 static_cast<double>(etcd.accusations));
+  writer.Counter("attic_store_cluster_returns_total",
+                 "Times this node was called gone although it lived.",
+                 static_cast<double>(etcd.returns));
 }
 
 }  // namespace

@@ -106,7 +106,8 @@ TEST(NodeMetricsTest, CountsAreThoseOfTheMap) {
 TEST(NodeMetricsTest, EveryNumberIsUnderItsName) {
   const auto exported =
       Exported({.controlling = true,
-                .etcd = EtcdCalls{.connected = true, .failures = 2, .lease_losses = 3},
+                .etcd = EtcdCalls{.connected = true, .failures = 2, .lease_losses = 3,
+                                  .accusations = 19, .returns = 20},
                 .repair = {.shards_left = 4,
                            .bytes_pulled = 5,
                            .shards_pulled = 6,
@@ -119,6 +120,8 @@ TEST(NodeMetricsTest, EveryNumberIsUnderItsName) {
                                                   {"cluster_etcd_connected", 1},
                                                   {"cluster_etcd_failures_total", 2},
                                                   {"cluster_lease_losses_total", 3},
+                                                  {"cluster_accusations_total", 19},
+                                                  {"cluster_returns_total", 20},
                                                   {"cluster_repair_shards_remaining", 4},
                                                   {"cluster_repair_bytes_total", 5},
                                                   {"cluster_repair_shards_total", 6},
@@ -158,6 +161,8 @@ TEST(NodeMetricsTest, WhatIsNotKnownIsNotMadeUp) {
       EXPECT_FALSE(name.starts_with("cluster_etcd")) << name;
       EXPECT_NE(name, "cluster_controller");
       EXPECT_NE(name, "cluster_lease_losses_total");
+      EXPECT_NE(name, "cluster_accusations_total");
+      EXPECT_NE(name, "cluster_returns_total");
     }
   }
 }
