@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "server/service/session_gate.h"
 #include "server/service/unary_call.h"
 #include "wire/convert.h"
 
@@ -142,7 +143,7 @@ class ImportStream final : public grpc::ServerReadReactor<v1::SnapshotChunk>,
     }
     if (sink_ == nullptr) {
       ATTIC_ASSIGN_OR_RETURN(const ImportOptions options, wire::FromWire(chunk_));
-      ATTIC_ASSIGN_OR_RETURN(sink_, server_.store.ImportSession(options));
+      ATTIC_ASSIGN_OR_RETURN(sink_, ImportThroughGate(server_.store, server_.gate, options));
     }
     return sink_->Write(chunk_.data());
   }
