@@ -66,4 +66,36 @@ absl::Status CheckNewSession(const SlotPass& pass, const std::string& session_id
                                                  session_id, " belongs in slot ", slot));
 }
 
+absl::Status CheckChangesPassed(const SlotGate& gate) {
+  if (!gate.clustered()) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      "this store is a node of a cluster, where sessions have replicas: use a cluster client");
+}
+
+absl::StatusOr<std::unique_ptr<SnapshotSource>> ExportThroughGate(SessionStore& store,
+                                                                  SlotGate& gate,
+                                                                  const std::string& session_id,
+                                                                  const ExportOptions& options) {
+  if (gate.clustered() && options.epoch > 0) {
+    ATTIC_ASSIGN_OR_RETURN(const SlotPass pass, gate.Admit(options.epoch));
+    ATTIC_RETURN_IF_ERROR(CheckSessionRead(store, pass, session_id));
+  }
+  return store.ExportSession(session_id, options);
+}
+
+absl::StatusOr<std::unique_ptr<SnapshotSink>> ImportThroughGate(SessionStore& store, SlotGate& gate,
+                                                                const ImportOptions& options) {
+  ATTIC_RETURN_IF_ERROR(gate.Admit(options.epoch).status());
+  if (!gate.clustered()) return store.ImportSession(options);
+  return store.ImportSession(
+      options, [&gate, epoch = options.epoch](const OpenSessionRequest& request) -> absl::Status {
+        ATTIC_ASSIGN_OR_RETURN(const SlotPass pass, gate.Admit(epoch));
+        if (!request.placement.has_value()) {
+          return absl::FailedPreconditionError(
+              "placement: the snapshot has none, and this store is a node of a cluster");
+        }
+        return CheckNewSession(pass, request.session_id, *request.placement);
+      });
+}
+
 }  // namespace attic

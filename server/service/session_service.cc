@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "server/service/session_gate.h"
 #include "server/service/snapshot_streams.h"
 #include "server/service/unary_call.h"
 #include "wire/convert.h"
@@ -43,6 +44,7 @@ grpc::ServerUnaryReactor* SessionServiceImpl::Open(grpc::CallbackServerContext* 
                     [this, request, response](absl::Time) -> absl::Status {
                       ATTIC_ASSIGN_OR_RETURN(const OpenSessionRequest open,
                                              wire::FromWire(*request));
+                      ATTIC_RETURN_IF_ERROR(CheckChangesPassed(gate_));
                       return attic::Describe(store_.OpenSession(open), response);
                     });
 }
@@ -83,6 +85,7 @@ grpc::ServerUnaryReactor* SessionServiceImpl::Fork(grpc::CallbackServerContext* 
   return ServeUnary(context, executor_, {metrics_, Method::kFork},
                     [this, request, response](absl::Time) -> absl::Status {
                       ATTIC_ASSIGN_OR_RETURN(const ForkOptions options, wire::FromWire(*request));
+                      ATTIC_RETURN_IF_ERROR(CheckChangesPassed(gate_));
                       return attic::Describe(store_.ForkSession(request->session_id(), options),
                                              response);
                     });
@@ -91,18 +94,21 @@ grpc::ServerUnaryReactor* SessionServiceImpl::Fork(grpc::CallbackServerContext* 
 grpc::ServerUnaryReactor* SessionServiceImpl::Truncate(grpc::CallbackServerContext* context,
                                                        const v1::TruncateRequest* request,
                                                        v1::SessionDescription* response) {
-  return ServeUnary(
-      context, executor_, {metrics_, Method::kTruncate}, [this, request, response](absl::Time) {
-        return attic::Describe(store_.TruncateSession(request->session_id(), request->position()),
-                               response);
-      });
+  return ServeUnary(context, executor_, {metrics_, Method::kTruncate},
+                    [this, request, response](absl::Time) -> absl::Status {
+                      ATTIC_RETURN_IF_ERROR(CheckChangesPassed(gate_));
+                      return attic::Describe(
+                          store_.TruncateSession(request->session_id(), request->position()),
+                          response);
+                    });
 }
 
 grpc::ServerUnaryReactor* SessionServiceImpl::Flush(grpc::CallbackServerContext* context,
                                                     const v1::FlushRequest* request,
                                                     v1::SessionDescription* response) {
   return ServeUnary(context, executor_, {metrics_, Method::kFlush},
-                    [this, request, response](absl::Time deadline) {
+                    [this, request, response](absl::Time deadline) -> absl::Status {
+                      ATTIC_RETURN_IF_ERROR(CheckChangesPassed(gate_));
                       return attic::Describe(store_.FlushSession(request->session_id(), deadline),
                                              response);
                     });
@@ -116,6 +122,7 @@ grpc::ServerUnaryReactor* SessionServiceImpl::ExtendPrefix(grpc::CallbackServerC
       [this, request, response](absl::Time) -> absl::Status {
         ATTIC_ASSIGN_OR_RETURN(const auto hashes,
                                wire::PrefixHashesFromWire(request->prefix_hashes()));
+        ATTIC_RETURN_IF_ERROR(CheckChangesPassed(gate_));
         return attic::Describe(
             store_.ExtendPrefix(request->session_id(), request->first_block(), hashes), response);
       });
@@ -125,7 +132,8 @@ grpc::ServerUnaryReactor* SessionServiceImpl::RenewLease(grpc::CallbackServerCon
                                                          const v1::RenewLeaseRequest* request,
                                                          v1::SessionDescription* response) {
   return ServeUnary(context, executor_, {metrics_, Method::kRenewLease},
-                    [this, request, response](absl::Time) {
+                    [this, request, response](absl::Time) -> absl::Status {
+                      ATTIC_RETURN_IF_ERROR(CheckChangesPassed(gate_));
                       return attic::Describe(store_.RenewLease(request->session_id()), response);
                     });
 }
@@ -134,7 +142,8 @@ grpc::ServerUnaryReactor* SessionServiceImpl::Pin(grpc::CallbackServerContext* c
                                                   const v1::PinRequest* request,
                                                   v1::SessionDescription* response) {
   return ServeUnary(context, executor_, {metrics_, Method::kPin},
-                    [this, request, response](absl::Time) {
+                    [this, request, response](absl::Time) -> absl::Status {
+                      ATTIC_RETURN_IF_ERROR(CheckChangesPassed(gate_));
                       return attic::Describe(
                           store_.PinSession(request->session_id(), request->pinned()), response);
                     });
@@ -143,19 +152,21 @@ grpc::ServerUnaryReactor* SessionServiceImpl::Pin(grpc::CallbackServerContext* c
 grpc::ServerUnaryReactor* SessionServiceImpl::Close(grpc::CallbackServerContext* context,
                                                     const v1::CloseRequest* request,
                                                     v1::CloseResponse*) {
-  return ServeUnary(context, executor_, {metrics_, Method::kClose}, [this, request](absl::Time) {
-    return store_.CloseSession(request->session_id());
-  });
+  return ServeUnary(context, executor_, {metrics_, Method::kClose},
+                    [this, request](absl::Time) -> absl::Status {
+                      ATTIC_RETURN_IF_ERROR(CheckChangesPassed(gate_));
+                      return store_.CloseSession(request->session_id());
+                    });
 }
 
 grpc::ServerWriteReactor<v1::SnapshotChunk>* SessionServiceImpl::Export(
     grpc::CallbackServerContext* context, const v1::ExportRequest* request) {
-  return ServeExport(context, {store_, transfer_executor_, streams_, metrics_}, *request);
+  return ServeExport(context, {store_, gate_, transfer_executor_, streams_, metrics_}, *request);
 }
 
 grpc::ServerReadReactor<v1::SnapshotChunk>* SessionServiceImpl::Import(
     grpc::CallbackServerContext* context, v1::SessionDescription* response) {
-  return ServeImport(context, {store_, transfer_executor_, streams_, metrics_}, response);
+  return ServeImport(context, {store_, gate_, transfer_executor_, streams_, metrics_}, response);
 }
 
 grpc::ServerUnaryReactor* AdminServiceImpl::GetStatus(grpc::CallbackServerContext* context,
@@ -163,7 +174,9 @@ grpc::ServerUnaryReactor* AdminServiceImpl::GetStatus(grpc::CallbackServerContex
                                                       v1::StoreStatus* response) {
   return ServeUnary(context, executor_, {metrics_, Method::kGetStatus},
                     [this, response](absl::Time) {
-                      *response = wire::ToWire(store_.Status());
+                      StoreStatus status = store_.Status();
+                      status.epoch = gate_.epoch();
+                      *response = wire::ToWire(status);
                       return absl::OkStatus();
                     });
 }

@@ -4,6 +4,7 @@
 
 #include "attic/v1/admin.grpc.pb.h"
 #include "attic/v1/session.grpc.pb.h"
+#include "server/cluster/slot_gate.h"
 #include "server/service/call_metrics.h"
 #include "server/service/executor.h"
 #include "server/service/stream_registry.h"
@@ -11,13 +12,15 @@
 
 namespace attic {
 
-// Both borrow what they are given, only translate, and record every call in `metrics`.
+// Both borrow what they are given, only translate, and record every call in `metrics`. Reads of
+// what is here pass the gate: whoever looks on asks this node.
 class SessionServiceImpl final : public v1::SessionService::CallbackService {
  public:
   // Whole sessions come and go on threads of `transfer_executor`.
-  SessionServiceImpl(SessionStore& store, Executor& executor, Executor& transfer_executor,
-                     StreamRegistry& streams, CallMetrics& metrics)
+  SessionServiceImpl(SessionStore& store, SlotGate& gate, Executor& executor,
+                     Executor& transfer_executor, StreamRegistry& streams, CallMetrics& metrics)
       : store_(store),
+        gate_(gate),
         executor_(executor),
         transfer_executor_(transfer_executor),
         streams_(streams),
@@ -62,16 +65,18 @@ class SessionServiceImpl final : public v1::SessionService::CallbackService {
 
  private:
   SessionStore& store_;
+  SlotGate& gate_;
   Executor& executor_;
   Executor& transfer_executor_;
   StreamRegistry& streams_;
   CallMetrics& metrics_;
 };
 
+// The status is the store's, with the epoch of the node's map.
 class AdminServiceImpl final : public v1::AdminService::CallbackService {
  public:
-  AdminServiceImpl(SessionStore& store, Executor& executor, CallMetrics& metrics)
-      : store_(store), executor_(executor), metrics_(metrics) {}
+  AdminServiceImpl(SessionStore& store, SlotGate& gate, Executor& executor, CallMetrics& metrics)
+      : store_(store), gate_(gate), executor_(executor), metrics_(metrics) {}
 
   grpc::ServerUnaryReactor* GetStatus(grpc::CallbackServerContext* context,
                                       const v1::GetStatusRequest* request,
@@ -79,6 +84,7 @@ class AdminServiceImpl final : public v1::AdminService::CallbackService {
 
  private:
   SessionStore& store_;
+  SlotGate& gate_;
   Executor& executor_;
   CallMetrics& metrics_;
 };

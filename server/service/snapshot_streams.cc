@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "server/service/session_gate.h"
 #include "server/service/unary_call.h"
 #include "wire/convert.h"
 
@@ -77,7 +78,8 @@ class ExportStream final : public grpc::ServerWriteReactor<v1::SnapshotChunk>,
     if (context_->IsCancelled()) return absl::CancelledError("the caller left");
     chunk_.Clear();
     if (source_ == nullptr) {
-      ATTIC_ASSIGN_OR_RETURN(source_, server_.store.ExportSession(session_id_, options_));
+      ATTIC_ASSIGN_OR_RETURN(source_,
+                             ExportThroughGate(server_.store, server_.gate, session_id_, options_));
       chunk_.set_total_bytes(source_->bytes_estimated());
     }
     return source_->Next(*chunk_.mutable_data());
@@ -144,7 +146,7 @@ class ImportStream final : public grpc::ServerReadReactor<v1::SnapshotChunk>,
     }
     if (sink_ == nullptr) {
       ATTIC_ASSIGN_OR_RETURN(const ImportOptions options, wire::FromWire(chunk_));
-      ATTIC_ASSIGN_OR_RETURN(sink_, server_.store.ImportSession(options));
+      ATTIC_ASSIGN_OR_RETURN(sink_, ImportThroughGate(server_.store, server_.gate, options));
     }
     return sink_->Write(chunk_.data());
   }

@@ -8,6 +8,7 @@
 
 #include "attic/v1/session.pb.h"
 #include "attic/v1/snapshot.pb.h"
+#include "server/cluster/slot_gate.h"
 #include "server/service/call_metrics.h"
 #include "server/service/executor.h"
 #include "server/service/stream_registry.h"
@@ -18,6 +19,7 @@ namespace attic {
 // What the streams work with; everything outlives them.
 struct SnapshotContext {
   SessionStore& store;
+  SlotGate& gate;
   Executor& executor;
   StreamRegistry& streams;
   CallMetrics& metrics;

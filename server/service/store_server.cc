@@ -18,7 +18,6 @@
 #include "server/service/health_server.h"
 #include "server/service/listen_address.h"
 #include "server/service/node_services.h"
-#include "server/service/node_session_store.h"
 #include "server/service/session_service.h"
 #include "server/service/stream_registry.h"
 #include "wire/channel.h"
@@ -42,10 +41,9 @@ class GrpcStoreServer : public StoreServer {
         append_executor_(std::make_shared<ThreadPool>(options.append_threads),
                          options.store.limits.requests_queued_max),
         node_(options.cluster, *store_, streams_, metrics_, boot_id_, options.store.limits),
-        node_store_(*store_, node_.gate()),
-        session_service_(node_store_, append_executor_, node_.transfer_executor(), streams_,
-                         metrics_),
-        admin_service_(node_store_, append_executor_, metrics_),
+        session_service_(*store_, node_.gate(), append_executor_, node_.transfer_executor(),
+                         streams_, metrics_),
+        admin_service_(*store_, node_.gate(), append_executor_, metrics_),
         attention_service_({.store = *store_,
                             .query_executor = query_executor_,
                             .append_executor = append_executor_,
@@ -82,7 +80,6 @@ class GrpcStoreServer : public StoreServer {
   Executor query_executor_;
   Executor append_executor_;
   NodeServices node_;
-  NodeSessionStore node_store_;
   SessionServiceImpl session_service_;
   AdminServiceImpl admin_service_;
   AttentionServiceImpl attention_service_;

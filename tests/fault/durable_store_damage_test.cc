@@ -11,6 +11,7 @@
 #include "tests/fault/fault_file_system.h"
 #include "tests/fault/store_content.h"
 #include "tests/fault/store_model.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/unit/storage/sample_segment.h"
 
 namespace attic {

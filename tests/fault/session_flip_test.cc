@@ -22,6 +22,7 @@
 #include "server/session/session_store.h"
 #include "tests/fault/fault_file_system.h"
 #include "tests/fault/session_workload.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/unit/session/session_model.h"
 #include "tests/unit/storage/sample_segment.h"
 

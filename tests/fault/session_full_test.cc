@@ -15,6 +15,7 @@
 #include "tests/fault/fault_file_system.h"
 #include "tests/fault/session_oracle.h"
 #include "tests/fault/session_workload.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/unit/storage/sample_segment.h"
 
 namespace attic {

@@ -1,7 +1,6 @@
 // The services of a node: calls in bulk, inventories, digests and rows, the map, and joining and
 // leaving.
 #include <atomic>
-#include <filesystem>
 #include <set>
 #include <string>
 #include <vector>
@@ -11,11 +10,10 @@
 #include "absl/time/clock.h"
 #include "grpcpp/grpcpp.h"
 #include "tests/integration/node_service_fixture.h"
+#include "tests/support/temporary_folder.h"
 
 namespace attic {
 namespace {
-
-namespace fs = std::filesystem;
 
 TEST_F(NodeServiceTest, CallsSucceedAndFailOnTheirOwn) {
   v1::ShardCalls calls;
@@ -418,9 +416,8 @@ TEST_F(NodeStartTest, LeavesBeforeItIsNotReady) {
 
 // After a restart with a directory, many opens that each wait for the disk do so together.
 TEST_F(NodeStartTest, ManyDurableOpens) {
-  std::string name = (fs::temp_directory_path() / "attic_node_XXXXXX").string();
-  const std::string folder = mkdtemp(name.data());
-  options_.store.disk.store.directory = folder;
+  const TemporaryFolder folder;
+  options_.store.disk.store.directory = folder.path();
   NodeServiceTest::SetUp();
   v1::ShardCalls calls;
   calls.set_epoch(kEpoch);
@@ -436,7 +433,6 @@ TEST_F(NodeStartTest, ManyDurableOpens) {
     EXPECT_EQ(result.error().code(), 0) << result.error().message();
   }
   server_.reset();
-  fs::remove_all(folder);
 }
 
 class SingleStoreTest : public StoreServiceTest {};

@@ -1,23 +1,19 @@
 // Export and Import over a connection: callers that leave, chunks that are too large, stores that
 // stop; and the client library over the network and in the process.
-#include <filesystem>
 #include <string>
 
 #include "absl/time/clock.h"
 #include "client/cpp/client.h"
 #include "tests/integration/store_service_fixture.h"
+#include "tests/support/temporary_folder.h"
 
 namespace attic {
 namespace {
 
-namespace fs = std::filesystem;
-
 class SnapshotServiceTest : public StoreServiceTest {
  protected:
   void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "attic_export_XXXXXX").string();
-    folder_ = mkdtemp(name.data());
-    options_.store.disk.store.directory = folder_;
+    options_.store.disk.store.directory = folder_.path();
     StartServer();
     OpenSession("book");
     for (int64_t begin = 0; begin < 3000; begin += 1000) {
@@ -34,7 +30,6 @@ class SnapshotServiceTest : public StoreServiceTest {
   void TearDown() override {
     client_.reset();
     server_.reset();
-    fs::remove_all(folder_);
   }
 
   static absl::Time Soon() { return absl::Now() + absl::Seconds(20); }
@@ -64,7 +59,7 @@ class SnapshotServiceTest : public StoreServiceTest {
     });
   }
 
-  std::string folder_;
+  const TemporaryFolder folder_;
   std::unique_ptr<Client> client_;
 };
 

@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 #include "base/mutex.h"
 #include "client/cpp/rpc.h"
+#include "wire/channel.h"
 
 namespace attic {
 namespace {
@@ -28,7 +29,7 @@ class CallState {
   }
   void CallDone(const grpc::Status& status) {
     MutexLock lock(mutex_);
-    status_ = FromGrpc(status);
+    status_ = wire::FromGrpc(status);
     changed_.NotifyAll();
   }
 

@@ -13,6 +13,7 @@
 #include "absl/time/clock.h"
 #include "client/cpp/client.h"
 #include "server/service/store_server.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/unit/client/client_test_data.h"
 
 namespace attic::cli {
@@ -125,8 +126,8 @@ TEST_F(CommandLineTest, SessionsThroughTheirLife) {
 }
 
 TEST_F(CommandLineTest, SessionsAsFiles) {
-  const std::string file = ::testing::TempDir() + "attic_command_line_test.snapshot";
-  std::filesystem::remove(file);
+  const TemporaryFolder folder;
+  const std::string file = folder.file("book.snapshot");
   EXPECT_THAT(Run({"export", "book", file}).out, HasSubstr("exported book to"));
   ExpectError({"export", "book", file}, "exists");
   ExpectError({"export", "none", file + "2"}, "none");
@@ -139,12 +140,11 @@ TEST_F(CommandLineTest, SessionsAsFiles) {
             "imported copy: 1,500 tokens, memory\n");
   std::filesystem::resize_file(file, std::filesystem::file_size(file) - 1);
   ExpectError({"import", file, "--session-id", "copy2"}, "snapshot");
-  std::filesystem::remove(file);
 }
 
 TEST_F(CommandLineTest, DoctorSaysWhatIsWhole) {
-  const std::string directory = ::testing::TempDir() + "attic_command_line_test.data";
-  std::filesystem::remove_all(directory);
+  const TemporaryFolder folder;
+  const std::string directory = folder.file("data");
   EXPECT_EQ(Run({"doctor", directory}, false).exit_code, 2);
   {
     SessionStoreOptions options = SmallStoreOptions();
@@ -178,7 +178,6 @@ TEST_F(CommandLineTest, DoctorSaysWhatIsWhole) {
   EXPECT_EQ(damaged.document()["whole"], false);
   EXPECT_EQ(damaged.document()["findings"][0]["file"], "segments/0000000000000001.seg");
   EXPECT_EQ(damaged.document()["sessions"][0]["whole"], false);
-  std::filesystem::remove_all(directory);
 }
 
 TEST_F(CommandLineTest, SearchListsPositionsAndScores) {
@@ -192,7 +191,8 @@ TEST_F(CommandLineTest, SearchListsPositionsAndScores) {
 }
 
 TEST_F(CommandLineTest, SearchTakesQueriesFromAFile) {
-  const std::string path = ::testing::TempDir() + "/attic_queries.npy";
+  const TemporaryFolder folder;
+  const std::string path = folder.file("queries.npy");
   std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (4, 16), }";
   header.resize(117, ' ');
   header += '\n';

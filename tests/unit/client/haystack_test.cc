@@ -5,6 +5,8 @@
 
 #include <fstream>
 
+#include "tests/support/temporary_folder.h"
+
 namespace attic::cli {
 namespace {
 
@@ -13,18 +15,13 @@ using ::testing::HasSubstr;
 
 class HaystackTest : public ::testing::Test {
  protected:
-  HaystackTest() : folder_(fs::path(::testing::TempDir()) / "attic_haystack_test") {
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
-  }
-  ~HaystackTest() override { fs::remove_all(folder_); }
-
   std::string Write(const std::string& name, const std::string& content) {
     std::ofstream(folder_ / name, std::ios::binary) << content;
     return (folder_ / name).string();
   }
 
-  const fs::path folder_;
+  const TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_.path();
 };
 
 TEST_F(HaystackTest, GivenFilesAreJoinedAndCutToSize) {

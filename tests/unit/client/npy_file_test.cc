@@ -6,6 +6,7 @@
 #include <limits>
 #include <random>
 
+#include "tests/support/temporary_folder.h"
 #include "tests/unit/client/npy_test_file.h"
 
 namespace attic::cli {
@@ -111,9 +112,9 @@ TEST(NpyFileTest, RefusesNumbersThatAreNotFinite) {
 }
 
 TEST(NpyFileTest, MissingFilesAndFoldersAreErrors) {
-  EXPECT_EQ(ReadNpyMatrix(testing::TempDir() + "absent.npy").status().code(),
-            absl::StatusCode::kNotFound);
-  EXPECT_FALSE(ReadNpyMatrix(testing::TempDir()).ok());
+  const TemporaryFolder folder;
+  EXPECT_EQ(ReadNpyMatrix(folder.file("absent.npy")).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_FALSE(ReadNpyMatrix(folder.path()).ok());
 }
 
 // Truncated and corrupted headers: never a crash, and what is accepted fits its limits.

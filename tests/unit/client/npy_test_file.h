@@ -2,33 +2,27 @@
 #ifndef ATTIC_TESTS_UNIT_CLIENT_NPY_TEST_FILE_H_
 #define ATTIC_TESTS_UNIT_CLIENT_NPY_TEST_FILE_H_
 
-#include <gtest/gtest.h>
-#include <unistd.h>
-
-#include <cstdio>
 #include <fstream>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "attention/element_type.h"
+#include "tests/support/temporary_folder.h"
 
 namespace attic::cli {
 
-// A file that lives as long as the object, in the tests' temporary folder.
+// A file that lives as long as the object.
 class TestFile {
  public:
-  TestFile(const std::string& name, const std::string& contents)
-      : path_(testing::TempDir() + "attic_" + std::to_string(getpid()) + "_" + name) {
+  TestFile(const std::string& name, const std::string& contents) : path_(folder_.file(name)) {
     std::ofstream(path_, std::ios::binary) << contents;
   }
-  ~TestFile() { std::remove(path_.c_str()); }
-  TestFile(const TestFile&) = delete;
-  TestFile& operator=(const TestFile&) = delete;
 
   const std::string& path() const { return path_; }
 
  private:
+  const TemporaryFolder folder_;
   const std::string path_;
 };
 

@@ -3,9 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <fstream>
 #include <string>
+
+#include "tests/support/temporary_folder.h"
 
 namespace attic {
 namespace {
@@ -21,10 +22,12 @@ class StaticMembershipTest : public testing::Test {
  protected:
   absl::StatusOr<std::shared_ptr<Membership>> Read(const std::string& text,
                                                    const std::string& node_id = "a") {
-    const std::string file = testing::TempDir() + "/cluster.json";
+    const std::string file = folder_.file("cluster.json");
     std::ofstream(file) << text;
     return ReadStaticMembership(file, node_id);
   }
+
+  const TemporaryFolder folder_;
 };
 
 TEST_F(StaticMembershipTest, AllNodesMakeTheSameMap) {

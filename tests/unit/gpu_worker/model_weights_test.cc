@@ -10,6 +10,7 @@
 #include <iterator>
 
 #include "nlohmann/json.hpp"
+#include "tests/support/temporary_folder.h"
 #include "tests/unit/gpu_worker/tiny_model.h"
 
 namespace attic::worker {
@@ -22,9 +23,8 @@ using testing::HasSubstr;
 class ModelWeightsTest : public testing::Test {
  protected:
   void SetUp() override {
-    std::filesystem::create_directories(folder_);
-    std::filesystem::copy_file(std::string(kTinyFolder) + "/config.json", folder_ + "/config.json",
-                               std::filesystem::copy_options::overwrite_existing);
+    std::filesystem::copy_file(std::string(kTinyFolder) + "/config.json",
+                               folder_.file("config.json"));
     std::ifstream in(std::string(kTinyFolder) + "/model.safetensors", std::ios::binary);
     bytes_.assign(std::istreambuf_iterator<char>(in), {});
     std::memcpy(&header_bytes_, bytes_.data(), 8);
@@ -35,11 +35,11 @@ class ModelWeightsTest : public testing::Test {
   absl::StatusOr<std::unique_ptr<Model>> Load() {
     const std::string header = header_.dump();
     const uint64_t length = header.size();
-    std::ofstream out(folder_ + "/model.safetensors", std::ios::binary | std::ios::trunc);
+    std::ofstream out(folder_.file("model.safetensors"), std::ios::binary | std::ios::trunc);
     out.write(reinterpret_cast<const char*>(&length), 8);
     out << header << bytes_.substr(8 + header_bytes_);
     out.close();
-    return LoadModel(folder_, *backend_);
+    return LoadModel(folder_.path(), *backend_);
   }
   std::string Error() {
     const auto model = Load();
@@ -50,7 +50,7 @@ class ModelWeightsTest : public testing::Test {
 
   ThreadPool pool_{1};
   std::unique_ptr<Backend> backend_ = MakeCpuBackend(pool_);
-  const std::string folder_ = testing::TempDir() + "model_weights_test";
+  const TemporaryFolder folder_;
   std::string bytes_;
   uint64_t header_bytes_ = 0;
   Json header_;

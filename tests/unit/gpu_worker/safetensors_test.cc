@@ -7,6 +7,8 @@
 #include <fstream>
 #include <random>
 
+#include "tests/support/temporary_folder.h"
+
 namespace attic::worker {
 namespace {
 
@@ -34,7 +36,8 @@ class SafetensorsTest : public testing::Test {
     return bytes + header + std::string(data_bytes, '\0');
   }
 
-  const std::string path_ = testing::TempDir() + "safetensors_test.safetensors";
+  const TemporaryFolder folder_;
+  const std::string path_ = folder_.file("model.safetensors");
 };
 
 TEST_F(SafetensorsTest, ReadsShapesTypesAndBytes) {
@@ -59,7 +62,7 @@ TEST_F(SafetensorsTest, ReadsShapesTypesAndBytes) {
 TEST_F(SafetensorsTest, RefusesBadLengths) {
   EXPECT_EQ(SafetensorsFile::Open("/nowhere/model.safetensors").status().code(),
             absl::StatusCode::kNotFound);
-  EXPECT_EQ(SafetensorsFile::Open(testing::TempDir()).status().code(),
+  EXPECT_EQ(SafetensorsFile::Open(folder_.path()).status().code(),
             absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(Open("").status().message()), HasSubstr("empty"));
   EXPECT_THAT(std::string(Open("1234567").status().message()), HasSubstr("8 bytes"));

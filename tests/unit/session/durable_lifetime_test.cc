@@ -2,8 +2,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <filesystem>
 #include <memory>
 #include <random>
 #include <string>
@@ -12,31 +10,24 @@
 #include "absl/time/clock.h"
 #include "server/session/session_attributes.h"
 #include "server/session/session_store.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/unit/session/session_test_data.h"
 
 namespace attic {
 namespace {
-
-namespace fs = std::filesystem;
 
 constexpr int64_t kBlock = kPrefixBlockTokens;
 
 class DurableLifetimeTest : public ::testing::Test {
  protected:
   DurableLifetimeTest() {
-    std::string name = (fs::temp_directory_path() / "attic_lifetime_XXXXXX").string();
-    folder_ = mkdtemp(name.data());
     options_.threads = 2;
     options_.build_threads = 1;
     options_.index.segment_tokens = 512;
-    options_.disk.store.directory = folder_;
+    options_.disk.store.directory = folder_.path();
     options_.sweep_interval = absl::InfiniteDuration();
     options_.clock = [this] { return now_; };
     Restart();
-  }
-  ~DurableLifetimeTest() override {
-    store_.reset();
-    fs::remove_all(folder_);
   }
 
   void Restart() {
@@ -73,7 +64,7 @@ class DurableLifetimeTest : public ::testing::Test {
 
   std::mt19937_64 random_{3};
   absl::Time now_ = absl::UnixEpoch();
-  std::string folder_;
+  const TemporaryFolder folder_;
   SessionStoreOptions options_;
   std::unique_ptr<SessionStore> store_;
 };

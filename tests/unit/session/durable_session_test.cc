@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/session/session_store.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/unit/session/session_driver.h"
 #include "tests/unit/session/session_model.h"
 #include "tests/unit/session/session_test_data.h"
@@ -19,20 +20,6 @@ namespace attic {
 namespace {
 
 namespace fs = std::filesystem;
-
-// A folder that goes with the test.
-class Folder {
- public:
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "attic_durable_XXXXXX").string();
-    path_ = mkdtemp(name.data());
-  }
-  ~Folder() { fs::remove_all(path_); }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 SessionStoreOptions DurableOptions(const std::string& directory) {
   SessionStoreOptions options = SmallOptions();
@@ -58,12 +45,12 @@ void RunDriver(const SessionStoreOptions& options, ElementType type, int steps) 
 class DurableModelTest : public ::testing::TestWithParam<ElementType> {};
 
 TEST_P(DurableModelTest, RandomOperationsAndRestartsAgreeWithTheModel) {
-  const Folder folder;
+  const TemporaryFolder folder;
   RunDriver(DurableOptions(folder.path()), GetParam(), 400);
 }
 
 TEST_P(DurableModelTest, TheSameWhenHardlyAnyVectorsStayInMemory) {
-  const Folder folder;
+  const TemporaryFolder folder;
   SessionStoreOptions options = DurableOptions(folder.path());
   options.limits.memory_bytes_max = 512u << 20;  // builders of graphs take megabytes each
   options.disk.tier.high_watermark = 0.001;
@@ -105,7 +92,7 @@ class DurableSessionTest : public ::testing::Test {
     return answers->front();
   }
 
-  const Folder folder_;
+  const TemporaryFolder folder_;
   SessionStoreOptions options_ = DurableOptions(folder_.path());
   std::mt19937_64 random_{11};
   OpenSessionRequest request_ = {.session_id = "s",

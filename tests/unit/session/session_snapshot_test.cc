@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
-#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <random>
@@ -18,6 +17,7 @@
 #include "server/session/session_store.h"
 #include "server/storage/snapshot_reader.h"
 #include "server/storage/snapshot_writer.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/unit/session/session_driver.h"
 #include "tests/unit/session/session_test_data.h"
 
@@ -29,19 +29,6 @@ namespace fs = std::filesystem;
 constexpr size_t kChunkBytesMax = 1u << 20;
 constexpr int64_t kTokens = 2000;  // seven segments, and a tail
 const std::vector<uint32_t> kLayers = {0, 3};
-
-class Folder {
- public:
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "attic_snapshot_XXXXXX").string();
-    path_ = mkdtemp(name.data());
-  }
-  ~Folder() { fs::remove_all(path_); }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 std::unique_ptr<SessionStore> Open(const std::string& directory = "") {
   SessionStoreOptions options = SmallOptions();
@@ -166,7 +153,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 // As of a session that was truncated there.
 TEST_P(SnapshotTest, EndsWhereItIsTold) {
-  const Folder from_folder, to_folder;
+  const TemporaryFolder from_folder, to_folder;
   auto source = Open(from_folder.path());
   Fill(*source, "book", from(), 1);
   auto target = Open(to_folder.path());
@@ -186,7 +173,7 @@ TEST_P(SnapshotTest, EndsWhereItIsTold) {
 }
 
 TEST_P(SnapshotTest, AnswersAreTheSameInAnotherStore) {
-  const Folder from_folder, to_folder;
+  const TemporaryFolder from_folder, to_folder;
   auto source = Open(from_folder.path());
   Fill(*source, "book", from(), 1);
   const std::string bytes = Export(*source, "book");
@@ -228,7 +215,7 @@ TEST_P(SnapshotTest, AnswersAreTheSameInAnotherStore) {
 }
 
 TEST_P(SnapshotTest, AfterATruncationAndOfAFork) {
-  const Folder folder;
+  const TemporaryFolder folder;
   auto store = Open(folder.path());
   Fill(*store, "book", from(), 4);
   ASSERT_TRUE(store->ForkSession("book", {.position = 1500, .new_session_id = "fork"}).ok());
@@ -282,7 +269,7 @@ size_t SegmentFiles(const std::string& directory) {
 }
 
 TEST(SessionSnapshotTest, WhatIsDamagedOrCutOffIsNeverSeen) {
-  const Folder folder;
+  const TemporaryFolder folder;
   auto store = Open(folder.path());
   Fill(*store, "book", Durability::kMemory, 1, 600);
   const std::string bytes = Export(*store, "book");

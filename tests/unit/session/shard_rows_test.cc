@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <filesystem>
 #include <string>
 #include <thread>
 #include <vector>
@@ -13,12 +12,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/session/session_store.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/unit/session/session_test_data.h"
 
 namespace attic {
 namespace {
-
-namespace fs = std::filesystem;
 
 // Keys and values of a shard as they were appended.
 struct Model {
@@ -64,16 +62,8 @@ class ShardRowsTest : public ::testing::Test {
     options_.index.segment_tokens = 1024;
     options_.node_of_cluster = true;
   }
-  ~ShardRowsTest() override {
-    store_.reset();
-    if (!folder_.empty()) fs::remove_all(folder_);
-  }
 
-  void UseDisk() {
-    std::string name = (fs::temp_directory_path() / "attic_rows_XXXXXX").string();
-    folder_ = mkdtemp(name.data());
-    options_.disk.store.directory = folder_;
-  }
+  void UseDisk() { options_.disk.store.directory = folder_.path(); }
   void Start() {
     store_.reset();
     auto opened = SessionStore::Open(options_);
@@ -146,7 +136,7 @@ class ShardRowsTest : public ::testing::Test {
   const Fingerprint fingerprint_ = OneHead(ElementType::kBFloat16);
   std::mt19937_64 random_{7};
   SessionStoreOptions options_;
-  std::string folder_;
+  const TemporaryFolder folder_;
   std::unique_ptr<SessionStore> store_;
   Model model_;
 };

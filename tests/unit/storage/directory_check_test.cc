@@ -10,6 +10,7 @@
 #include <string>
 
 #include "server/storage/durable_store.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/unit/storage/sample_directory.h"
 #include "tests/unit/storage/sample_segment.h"
 

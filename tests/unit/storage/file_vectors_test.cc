@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "server/storage/segment_file.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/unit/storage/sample_segment.h"
 
 namespace attic {

@@ -6,6 +6,7 @@
 #include <string>
 #include <thread>
 
+#include "tests/support/temporary_folder.h"
 #include "tests/unit/storage/sample_segment.h"
 
 namespace attic {

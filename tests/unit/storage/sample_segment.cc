@@ -6,7 +6,6 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <limits>
 #include <random>
@@ -171,18 +170,6 @@ void ExpectSameSegment(const Segment& actual, const Segment& expected) {
   EXPECT_EQ(actual.residuals.codes, expected.residuals.codes);
   EXPECT_EQ(actual.residuals.factor, expected.residuals.factor);
   EXPECT_EQ(actual.residuals.factor_unit, expected.residuals.factor_unit);
-}
-
-TemporaryFolder::TemporaryFolder() {
-  path_ = testing::TempDir() + "/attic_storage_XXXXXX";
-  if (mkdtemp(path_.data()) == nullptr) ADD_FAILURE() << "no temporary folder";
-}
-
-TemporaryFolder::~TemporaryFolder() { std::filesystem::remove_all(path_); }
-
-size_t TemporaryFolder::file_count() const {
-  const std::filesystem::directory_iterator files(path_);
-  return static_cast<size_t>(std::distance(begin(files), end(files)));
 }
 
 std::string ReadBytes(const std::string& path) {

@@ -39,19 +39,6 @@ SampleSegment HandMadeSegment();
 // Every field but the vectors.
 void ExpectSameSegment(const Segment& actual, const Segment& expected);
 
-// A new folder, removed with what is in it.
-class TemporaryFolder {
- public:
-  TemporaryFolder();
-  ~TemporaryFolder();
-  std::string file(const std::string& name) const { return path_ + "/" + name; }
-  const std::string& path() const { return path_; }
-  size_t file_count() const;
-
- private:
-  std::string path_;
-};
-
 std::string ReadBytes(const std::string& path);
 void WriteBytes(const std::string& path, const std::string& bytes);
 

@@ -12,6 +12,7 @@
 #include "server/index/codes/residual_kernels.h"
 #include "server/storage/segment_arrays.h"
 #include "server/storage/segment_file.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/unit/storage/sample_segment.h"
 #include "xxhash.h"
 

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "server/storage/segment_file.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/unit/storage/sample_segment.h"
 
 namespace attic {

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "server/storage/segment_file.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/unit/storage/faulty_file_system.h"
 #include "tests/unit/storage/sample_segment.h"
 

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <limits>
 
+#include "tests/support/temporary_folder.h"
 #include "tests/unit/storage/sample_segment.h"
 
 namespace attic {

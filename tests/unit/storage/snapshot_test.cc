@@ -11,6 +11,7 @@
 #include "server/storage/segment_image.h"
 #include "server/storage/snapshot_reader.h"
 #include "server/storage/snapshot_writer.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/unit/storage/sample_segment.h"
 #include "xxhash.h"
 

@@ -10,6 +10,7 @@
 #include "absl/time/clock.h"
 #include "etcd/rpc.grpc.pb.h"
 #include "server/cluster/etcd/etcd_client.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/unit/cluster/etcd/event_log.h"
 
 namespace attic {
@@ -230,7 +231,8 @@ TEST_F(EtcdAnswersTest, OfAWatch) {
 }
 
 TEST_F(EtcdAnswersTest, TokensThatNoHeaderMayCarry) {
-  const std::string password_file = testing::TempDir() + "etcd_answers_password";
+  const TemporaryFolder folder;
+  const std::string password_file = folder.file("password");
   std::ofstream(password_file) << "secret";
   options_.user = "user";
   options_.password_file = password_file;

@@ -95,8 +95,6 @@ absl::StatusOr<std::unique_ptr<EtcdServer>> EtcdServer::Start(const EtcdServerOp
 EtcdServer::~EtcdServer() {
   Kill();
   if (ready_socket_ >= 0) close(ready_socket_);
-  std::error_code ignored;
-  if (!folder_.empty()) std::filesystem::remove_all(folder_, ignored);
 }
 
 EtcdOptions EtcdServer::ClientOptions() const {
@@ -109,9 +107,6 @@ EtcdOptions EtcdServer::ClientOptions() const {
 }
 
 absl::Status EtcdServer::Prepare() {
-  std::string folder = (std::filesystem::temp_directory_path() / "attic-etcd-XXXXXX").string();
-  if (mkdtemp(folder.data()) == nullptr) return Failed(folder);
-  folder_ = folder;
   ATTIC_ASSIGN_OR_RETURN(const std::vector<std::string> endpoints, FreeEndpoints());
   endpoint_ = endpoints[0];
   peer_ = absl::StrCat("http://", endpoints[1]);
@@ -119,7 +114,7 @@ absl::Status EtcdServer::Prepare() {
   ready_socket_ = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
-  const std::string path = absl::StrCat(folder_, "/ready");
+  const std::string path = folder_.file("ready");
   if (path.size() >= sizeof(address.sun_path)) return absl::InternalError("TMPDIR is too long");
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   if (bind(ready_socket_, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
@@ -132,7 +127,7 @@ std::vector<std::string> EtcdServer::Arguments() const {
   const bool tls = !options_.ca_file.empty();
   const std::string url = absl::StrCat(tls ? "https://" : "http://", endpoint_);
   std::vector<std::string> arguments = {
-      "etcd", "--name=test", absl::StrCat("--data-dir=", folder_, "/data"),
+      "etcd", "--name=test", absl::StrCat("--data-dir=", folder_.file("data")),
       absl::StrCat("--listen-client-urls=", url), absl::StrCat("--advertise-client-urls=", url),
       absl::StrCat("--listen-peer-urls=", peer_),
       absl::StrCat("--initial-advertise-peer-urls=", peer_),
@@ -154,13 +149,13 @@ std::vector<std::string> EtcdServer::Arguments() const {
 
 absl::Status EtcdServer::Launch() {
   std::vector<std::string> arguments = Arguments();
-  std::vector<std::string> variables = {absl::StrCat("NOTIFY_SOCKET=", folder_, "/ready")};
+  std::vector<std::string> variables = {absl::StrCat("NOTIFY_SOCKET=", folder_.file("ready"))};
   for (const char* name : {"PATH", "HOME", "TMPDIR"}) {
     if (const char* value = std::getenv(name)) variables.push_back(absl::StrCat(name, "=", value));
   }
   const std::vector<char*> argv = Pointers(arguments);
   const std::vector<char*> environment = Pointers(variables);
-  const std::string log_path = absl::StrCat(folder_, "/log");
+  const std::string log_path = folder_.file("log");
   const int log_fd = open(log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
   if (log_fd < 0) return Failed(log_path);
   const pid_t parent = getpid();
@@ -213,7 +208,7 @@ absl::Status EtcdServer::Restart() {
 
 absl::Status EtcdServer::Wipe() {
   Kill();
-  std::filesystem::remove_all(absl::StrCat(folder_, "/data"));
+  std::filesystem::remove_all(folder_.file("data"));
   asks_for_users_ = false;
   return Launch();
 }

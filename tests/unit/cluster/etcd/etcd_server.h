@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "server/cluster/etcd/etcd_types.h"
+#include "tests/support/temporary_folder.h"
 
 namespace attic {
 
@@ -33,8 +34,8 @@ class EtcdServer {
   EtcdServer(const EtcdServer&) = delete;
   EtcdServer& operator=(const EtcdServer&) = delete;
 
-  const std::string& endpoint() const { return endpoint_; }  // HOST:PORT
-  const std::string& folder() const { return folder_; }      // for a test's files, too
+  const std::string& endpoint() const { return endpoint_; }     // HOST:PORT
+  const std::string& folder() const { return folder_.path(); }  // for a test's files, too
   // To reach it, by TLS if it speaks that, with the server's own certificate, and with timeouts
   // that suit tests. Without a user.
   EtcdOptions ClientOptions() const;
@@ -66,7 +67,7 @@ class EtcdServer {
   std::vector<std::string> Arguments() const;
 
   const EtcdServerOptions options_;
-  std::string folder_;
+  const TemporaryFolder folder_;
   std::string endpoint_;
   std::string peer_;
   int ready_socket_ = -1;  // etcd says there that it serves, as it would to systemd

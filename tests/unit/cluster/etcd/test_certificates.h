@@ -2,11 +2,11 @@
 #ifndef ATTIC_TESTS_UNIT_CLUSTER_ETCD_TEST_CERTIFICATES_H_
 #define ATTIC_TESTS_UNIT_CLUSTER_ETCD_TEST_CERTIFICATES_H_
 
-#include <filesystem>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "tests/support/temporary_folder.h"
 
 namespace attic {
 
@@ -19,9 +19,6 @@ struct CertificateFiles {
 class TestCertificates {
  public:
   TestCertificates();
-  ~TestCertificates();
-  TestCertificates(const TestCertificates&) = delete;
-  TestCertificates& operator=(const TestCertificates&) = delete;
 
   // `name` also names the files: one word, of which there is one in the folder.
   absl::StatusOr<CertificateFiles> MakeAuthority(const std::string& name);
@@ -32,7 +29,7 @@ class TestCertificates {
  private:
   absl::StatusOr<CertificateFiles> Make(const std::string& name, const std::string& arguments);
 
-  std::filesystem::path folder_;
+  const TemporaryFolder folder_;
 };
 
 }  // namespace attic
