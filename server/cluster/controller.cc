@@ -83,8 +83,8 @@ ControllerStep Controller::Step(const ControllerInput& input) {
   if (!input.observed.controller().has_value()) StandForElection(input.lease);
   if (!controlling_) {
     const auto& controller = input.observed.controller();
-    // Of an earlier process of this node, or of a lease it lost: nobody would be elected before that
-    // ends, and nobody can tell that its owner does not use it any more.
+    // Of an earlier process of this node, or of a lease it lost: nobody would be elected before
+    // that ends, and nobody can tell that its owner does not use it any more.
     if (controller.has_value() && controller->node_id == options_.node_id) {
       EndEarlierElection(*controller);
     }

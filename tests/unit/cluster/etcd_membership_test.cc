@@ -72,12 +72,11 @@ class EtcdMembershipTest : public testing::Test {
     }
   }
   Nodes::iterator Find(bool controlling) {
-    return std::find_if(nodes_.begin(), nodes_.end(), [&](const auto& node) {
-      return node->controlling() == controlling;
-    });
+    return std::find_if(nodes_.begin(), nodes_.end(),
+                        [&](const auto& node) { return node->controlling() == controlling; });
   }
-  // As kill -9 of the process: nothing is said to anybody, and nothing listens any more. Returns its
-  // id.
+  // As kill -9 of the process: nothing is said to anybody, and nothing listens any more. Returns
+  // its id.
   std::string Kill(Nodes::iterator node) {
     const std::string id = (*node)->node_id();
     listeners_.at(id).Close();
@@ -210,8 +209,8 @@ TEST_F(EtcdMembershipTest, TheControllerAndAnotherNodeAreKilledTogether) {
   EXPECT_EQ(Controllers(), 1u);
 }
 
-// A node whose address refuses although it lives, as behind something that stopped passing on, comes
-// back by itself, and then is left alone.
+// A node whose address refuses although it lives, as behind something that stopped passing on,
+// comes back by itself, and then is left alone.
 TEST_F(EtcdMembershipTest, ANodeThatWasAccusedWronglyComesBack) {
   StartThree();
   for (const bool controlling : {false, true}) {
