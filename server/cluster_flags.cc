@@ -39,8 +39,9 @@ void AddEtcdFlags(CLI::App& app, ClusterFlags& flags) {
                  "a node that is silent for so long is down to the others; etcd's least is 2")
       ->check(CLI::Range(1.0, 3600.0))
       ->capture_default_str();
-  app.add_option("--probe-nodes", flags.probe_nodes,
-                 "a node whose address refuses connections is down at once, not when its lease ends")
+  app.add_option(
+         "--probe-nodes", flags.probe_nodes,
+         "a node whose address refuses connections is down at once, not when its lease ends")
       ->capture_default_str();
 }
 

@@ -85,8 +85,7 @@ std::vector<ProbeTarget> Accuser::Targets(const ControllerInput& input) const {
     const bool watched = may_accuse && (controlling || controller->node_id == node_id);
     if (watched && !LeftAlone(node_id, input.now)) {
       target.until_accepted = false;
-      target.period =
-          controlling ? often : kPeriod * std::max(1.0, others / kWatchersOfController);
+      target.period = controlling ? often : kPeriod * std::max(1.0, others / kWatchersOfController);
     }
     targets.push_back(std::move(target));
   }
@@ -145,9 +144,8 @@ void Accuser::OnGone(const ProbeTarget& target) {
   }
   {
     MutexLock lock(mutex_);
-    evidence_[target.node_id] = {.boot_id = target.boot_id,
-                                 .registration = target.registration,
-                                 .found = MonotonicNow()};
+    evidence_[target.node_id] = {
+        .boot_id = target.boot_id, .registration = target.registration, .found = MonotonicNow()};
   }
   on_found_();
 }

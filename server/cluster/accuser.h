@@ -27,10 +27,10 @@ struct AccuserOptions {
 };
 
 // The controller probes every other node, and every other node the controller (liveness_probe.h
-// says what counts). Of a node that is gone the controller deletes the registration; of a controller
-// that is gone the others delete registration and election, so that another is elected at once. A
-// deletion is a transaction that fails if the node registered anew, or another node was elected,
-// since the process was seen to listen. What follows is what follows when a lease ends.
+// says what counts). Of a node that is gone the controller deletes the registration; of a
+// controller that is gone the others delete registration and election, so that another is elected
+// at once. A deletion is a transaction that fails if the node registered anew, or another node was
+// elected, since the process was seen to listen. What follows is what follows when a lease ends.
 //
 // A process that lives although it was accused puts its registration back under the lease it has.
 // Whoever sees that leaves it alone for kLeftAloneMin, doubled each time up to kLeftAloneMax:

@@ -78,13 +78,13 @@ ControllerStep Controller::PutMap(const ControllerInput& input, ClusterMapPtr ma
 }
 
 ControllerStep Controller::Step(const ControllerInput& input) {
-  controlling_ = false;
+  controlling_ = input.lease != 0 && Elected(input);
   if (input.lease == 0) return {};
   if (!input.observed.controller().has_value()) StandForElection(input.lease);
-  if (!Elected(input)) {
+  if (!controlling_) {
     const auto& controller = input.observed.controller();
-    // Of an earlier process of this node, or of a lease it lost: nobody would be elected before that
-    // ends, and nobody can tell that its owner does not use it any more.
+    // Of an earlier process of this node, or of a lease it lost: nobody would be elected before
+    // that ends, and nobody can tell that its owner does not use it any more.
     if (controller.has_value() && controller->node_id == options_.node_id) {
       EndEarlierElection(*controller);
     }
@@ -92,7 +92,6 @@ ControllerStep Controller::Step(const ControllerInput& input) {
     down_since_.clear();
     return {};
   }
-  controlling_ = true;
 
   // etcd may have lost the map, or have an older one from a copy.
   ClusterMapPtr base = input.observed.map();

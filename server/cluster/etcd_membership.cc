@@ -120,7 +120,8 @@ class EtcdMembershipImpl final : public EtcdMembership {
 
  private:
   absl::Status Register(int64_t lease);
-  // Registers again where somebody deleted the registration, taking this process for one that ended.
+  // Registers again where somebody deleted the registration, taking this process for one that
+  // ended.
   void Return();
   void WaitUntilDown(absl::Time deadline);
   void SendReport();

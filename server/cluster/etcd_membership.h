@@ -22,8 +22,8 @@ struct EtcdMembershipOptions {
   absl::Duration lease = absl::Seconds(5);
   PlacementOptions placement;  // should be the same in all nodes: the elected one's count
   size_t initial_nodes = 1;    // the first map of a cluster is made when so many are there
-  // Nodes are found out at once whose address refuses connections (accuser.h). Addresses must be the
-  // nodes' own: nothing may listen for them, or refuse for them, in between.
+  // Nodes are found out at once whose address refuses connections (accuser.h). Addresses must be
+  // the nodes' own: nothing may listen for them, or refuse for them, in between.
   bool probe = true;
 };
 

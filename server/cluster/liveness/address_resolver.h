@@ -14,8 +14,8 @@ namespace attic {
 using ResolveFunction = std::function<std::vector<SocketAddress>(const std::string& address)>;
 
 // Thread-safe. One name at a time is resolved, by a thread that is not waited for by anybody: name
-// servers that do not answer hold it for many seconds, and nothing interrupts it. It ends when it is
-// answered.
+// servers that do not answer hold it for many seconds, and nothing interrupts it. It ends when it
+// is answered.
 class AddressResolver {
  public:
   static constexpr size_t kAskedMax = 8192;

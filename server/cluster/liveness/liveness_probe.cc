@@ -170,8 +170,7 @@ void LivenessProbe::WaitForSockets() {
     }
   }
   polled_.push_back({.fd = wake_->event.number(), .events = POLLIN, .revents = 0});
-  const auto wait =
-      std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now()).count();
+  const auto wait = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now()).count();
   const int ready = poll(polled_.data(), polled_.size(), static_cast<int>(std::max(wait, 0L)));
   wake_->Forget();
   const Clock::time_point now = Clock::now();

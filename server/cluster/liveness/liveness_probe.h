@@ -57,9 +57,9 @@ struct LivenessProbeOptions {
 
 // Connects to each target again and again, and closes the connection at once. A target is gone
 // when the address at which this process has accepted a connection before refuses two in a row
-// (ECONNREFUSED: the host answers, and nothing listens there). Whatever else happens to a connection
-// says nothing, and neither does an address that never accepted one: it may be another process's, as
-// after a name server's late answer, or behind something that refuses by itself.
+// (ECONNREFUSED: the host answers, and nothing listens there). Whatever else happens to a
+// connection says nothing, and neither does an address that never accepted one: it may be another
+// process's, as after a name server's late answer, or behind something that refuses by itself.
 //
 // Thread-safe. Has a thread of its own, which holds no lock while it uses the network.
 class LivenessProbe {
@@ -74,8 +74,8 @@ class LivenessProbe {
   LivenessProbe(const LivenessProbe&) = delete;
   LivenessProbe& operator=(const LivenessProbe&) = delete;
 
-  // From now on these, one for each node id. What is known of a process stays known as long as it is
-  // among them. Does not wait.
+  // From now on these, one for each node id. What is known of a process stays known as long as it
+  // is among them. Does not wait.
   void SetTargets(std::vector<ProbeTarget> targets);
 
  private:

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -13,11 +14,14 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "tests/unit/cluster/etcd/etcd_server.h"
+#include "tests/unit/cluster/liveness/listener.h"
 
 namespace attic {
 namespace {
 
 constexpr absl::Duration kLease = absl::Seconds(2);
+// So long that nothing in a test happens because it ends.
+constexpr absl::Duration kLongLease = absl::Seconds(120);
 constexpr absl::Duration kPatience = absl::Seconds(30);
 
 using Nodes = std::vector<std::unique_ptr<EtcdMembership>>;
@@ -34,15 +38,58 @@ class EtcdMembershipTest : public testing::Test {
                                         size_t initial_nodes = 1) {
     EtcdMembershipOptions options;
     options.cluster = "test";
-    // Nobody listens there: peers are not asked.
-    options.node = {.node_id = id, .address = "127.0.0.1:1", .zone = id, .boot_id = boot_id};
+    // Nobody listens there, unless the test does: peers are not asked.
+    const auto listener = listeners_.find(id);
+    options.node = {
+        .node_id = id,
+        .address = listener == listeners_.end() ? "127.0.0.1:1" : listener->second.address(),
+        .zone = id,
+        .boot_id = boot_id};
     options.etcd = etcd_->ClientOptions();
-    options.lease = kLease;
+    options.lease = lease_;
     options.placement = {.slots = 16, .replicas_default = 2, .replicas = 2};
     options.initial_nodes = initial_nodes;
     auto started = EtcdMembership::Start(options);
     EXPECT_TRUE(started.ok()) << started.status();
     return *std::move(started);
+  }
+
+  // Three nodes that listen, under leases that do not end.
+  void StartThree() {
+    lease_ = kLongLease;
+    for (const char* id : {"a", "b", "c"}) listeners_.try_emplace(id);
+    for (const char* id : {"a", "b", "c"}) nodes_.push_back(Start(id, "1", 3));
+    WaitFor([](const ClusterMap& m) { return Settled(m, 3); });
+    WaitUntilReached();
+  }
+  // Whether a node's address refuses says something only to who has reached it before. The third
+  // connection to a node that is not the controller is at least the second of the controller's.
+  void WaitUntilReached() {
+    for (const auto& [id, listener] : listeners_) {
+      for (int reached = 0; reached < 3; ++reached) {
+        EXPECT_TRUE(listener.Await(kPatience)) << id << " is not connected to";
+      }
+    }
+  }
+  Nodes::iterator Find(bool controlling) {
+    return std::find_if(nodes_.begin(), nodes_.end(),
+                        [&](const auto& node) { return node->controlling() == controlling; });
+  }
+  // As kill -9 of the process: nothing is said to anybody, and nothing listens any more. Returns
+  // its id.
+  std::string Kill(Nodes::iterator node) {
+    const std::string id = (*node)->node_id();
+    listeners_.at(id).Close();
+    nodes_.erase(node);
+    return id;
+  }
+  void WaitUntilDown(const std::string& id) {
+    WaitFor([&](const ClusterMap& m) { return m.nodes[m.FindNode(id)].state == NodeState::kDown; });
+  }
+  uint64_t Accusations() {
+    uint64_t sum = 0;
+    for (const auto& node : nodes_) sum += node->etcd_calls()->accusations;
+    return sum;
   }
 
   // Each node reports that it holds everything, as an empty one does.
@@ -99,6 +146,8 @@ class EtcdMembershipTest : public testing::Test {
   }
 
   std::unique_ptr<EtcdServer> etcd_;
+  absl::Duration lease_ = kLease;
+  std::map<std::string, Listener> listeners_;
   Nodes nodes_;
 };
 
@@ -130,6 +179,75 @@ TEST_F(EtcdMembershipTest, ANodeThatGoesIsDownAndRepairsWhenItIsBack) {
     repairing = repairing || node.state == NodeState::kRepairing;
     return Settled(m, 3) && node.boot_id == "2";
   });
+}
+
+TEST_F(EtcdMembershipTest, AKilledProcessIsDownBeforeItsLeaseEnds) {
+  StartThree();
+  const absl::Time killed = absl::Now();
+  const std::string gone = Kill(Find(false));
+  WaitUntilDown(gone);
+  EXPECT_EQ(Accusations(), 1u);
+  listeners_.at(gone).Listen();
+  nodes_.push_back(Start(gone, "2"));
+  WaitFor([](const ClusterMap& m) { return Settled(m, 3); });
+  WaitUntilReached();
+  // Also the controller: another one is elected, and calls it down.
+  const std::string controller = Kill(Find(true));
+  WaitUntilDown(controller);
+  EXPECT_EQ(Controllers(), 1u);
+  EXPECT_LT(absl::Now() - killed, kLongLease / 2);
+}
+
+TEST_F(EtcdMembershipTest, TheControllerAndAnotherNodeAreKilledTogether) {
+  StartThree();
+  const std::string one = Kill(Find(true));
+  const std::string other = Kill(nodes_.begin());
+  WaitFor([&](const ClusterMap& m) {
+    return m.nodes[m.FindNode(one)].state == NodeState::kDown &&
+           m.nodes[m.FindNode(other)].state == NodeState::kDown;
+  });
+  EXPECT_EQ(Controllers(), 1u);
+}
+
+// A node whose address refuses although it lives, as behind something that stopped passing on,
+// comes back by itself, and then is left alone.
+TEST_F(EtcdMembershipTest, ANodeThatWasAccusedWronglyComesBack) {
+  StartThree();
+  for (const bool controlling : {false, true}) {
+    SCOPED_TRACE(controlling);
+    EtcdMembership& accused = **Find(controlling);
+    const uint64_t before = Accusations();
+    listeners_.at(accused.node_id()).Close();
+    WaitFor([&](const ClusterMap& m) {
+      return accused.etcd_calls()->returns > 0 && Settled(m, 3) && Controllers() == 1;
+    });
+    EXPECT_EQ(accused.etcd_calls()->returns, 1u);
+    EXPECT_EQ(accused.etcd_calls()->lease_losses, 0u);
+    EXPECT_EQ(Accusations(), before + 1);
+  }
+  // Meanwhile a process that is gone is found out, and still nobody else is accused.
+  const auto listening = std::find_if(nodes_.begin(), nodes_.end(), [](const auto& node) {
+    return node->etcd_calls()->returns == 0;
+  });
+  ASSERT_NE(listening, nodes_.end());
+  const uint64_t own = (*listening)->etcd_calls()->accusations;
+  const uint64_t before = Accusations() - own;
+  WaitUntilDown(Kill(listening));
+  EXPECT_EQ(Accusations(), before + 1);
+  for (const auto& node : nodes_) EXPECT_EQ(node->etcd_calls()->returns, 1u);
+}
+
+// Nobody is elected as long as the key of the process before is there: its lease goes on.
+TEST_F(EtcdMembershipTest, AControllerThatRestartsAtOnceEndsItsOwnElection) {
+  StartThree();
+  const auto controller = Find(true);
+  const std::string id = (*controller)->node_id();
+  nodes_.erase(controller);
+  nodes_.push_back(Start(id, "2"));
+  WaitFor([&](const ClusterMap& m) {
+    return Settled(m, 3) && m.nodes[m.FindNode(id)].boot_id == "2" && Controllers() == 1;
+  });
+  EXPECT_EQ(Accusations(), 0u);
 }
 
 TEST_F(EtcdMembershipTest, ANodeThatLeavesIsDownAtOnce) {

@@ -63,12 +63,18 @@ TEST(ObservedClusterTest, KeysAreUnderstood) {
   EXPECT_EQ(cluster.controller()->create_revision, 3);
   EXPECT_EQ(*cluster.map(), SmallMap(9));
   EXPECT_EQ(cluster.map_revision(), 5);
+  ASSERT_EQ(cluster.registrations().size(), 2u);
+  cluster.Apply(Put(kKeys.Node("a"), EncodeRegistration(Node("a", "1"), false), 8));
+  EXPECT_EQ(cluster.registrations().at("a").create_revision, 8);
+  EXPECT_EQ(cluster.registrations().at("a").mod_revision, 8);
+  EXPECT_EQ(cluster.registrations().at("a").lease, 7);
 
   for (const std::string& key :
        {kKeys.Node("b"), kKeys.Change("a"), kKeys.Change("c"), kKeys.Controller(), kKeys.Map()}) {
     cluster.Apply(Deleted(key));
   }
   EXPECT_EQ(cluster.View(absl::UnixEpoch()).members.size(), 1u);
+  EXPECT_EQ(cluster.registrations().count("b"), 0u);
   EXPECT_THAT(cluster.View(absl::UnixEpoch()).draining, IsEmpty());
   EXPECT_FALSE(cluster.controller().has_value());
   EXPECT_EQ(cluster.map(), nullptr);

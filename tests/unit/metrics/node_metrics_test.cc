@@ -104,18 +104,20 @@ TEST(NodeMetricsTest, CountsAreThoseOfTheMap) {
 }
 
 TEST(NodeMetricsTest, EveryNumberIsUnderItsName) {
-  const auto exported =
-      Exported({.controlling = true,
-                .etcd = EtcdCalls{.connected = true, .failures = 2, .lease_losses = 3,
-                                  .accusations = 19, .returns = 20},
-                .repair = {.shards_left = 4,
-                           .bytes_pulled = 5,
-                           .shards_pulled = 6,
-                           .shards_dropped = 7,
-                           .failures = 8},
-                .refusals = {9, 10, 11, 12},
-                .calls = {.queued = 13, .queued_max = 14, .refused = 15},
-                .transfers = {.queued = 16, .queued_max = 17, .refused = 18}});
+  const auto exported = Exported({.controlling = true,
+                                  .etcd = EtcdCalls{.connected = true,
+                                                    .failures = 2,
+                                                    .lease_losses = 3,
+                                                    .accusations = 19,
+                                                    .returns = 20},
+                                  .repair = {.shards_left = 4,
+                                             .bytes_pulled = 5,
+                                             .shards_pulled = 6,
+                                             .shards_dropped = 7,
+                                             .failures = 8},
+                                  .refusals = {9, 10, 11, 12},
+                                  .calls = {.queued = 13, .queued_max = 14, .refused = 15},
+                                  .transfers = {.queued = 16, .queued_max = 17, .refused = 18}});
   const std::map<std::string, double> expected = {{"cluster_controller", 1},
                                                   {"cluster_etcd_connected", 1},
                                                   {"cluster_etcd_failures_total", 2},

@@ -3,11 +3,13 @@
 #define ATTIC_TESTS_UNIT_CLUSTER_LIVENESS_LISTENER_H_
 
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <cstdint>
 #include <string>
 
+#include "absl/time/time.h"
 #include "base/check.h"
 #include "server/cluster/liveness/socket_address.h"
 
@@ -40,9 +42,12 @@ class Listener {
                 getsockname(socket.number(), address, &size) == 0);
     socket_ = std::move(socket);
   }
-  // Takes a connection that waits, if there is one.
-  OwnedDescriptor Accept() const {
-    return OwnedDescriptor(accept4(socket_.number(), nullptr, nullptr, SOCK_CLOEXEC));
+  // Takes a connection and closes it. False when there is none in `patience`.
+  bool Await(absl::Duration patience) const {
+    pollfd waiting{.fd = socket_.number(), .events = POLLIN, .revents = 0};
+    if (poll(&waiting, 1, static_cast<int>(absl::ToInt64Milliseconds(patience))) != 1) return false;
+    const OwnedDescriptor taken(accept4(socket_.number(), nullptr, nullptr, SOCK_CLOEXEC));
+    return taken.number() >= 0;
   }
 
  private:

@@ -124,11 +124,8 @@ LivenessProbeOptions Quick(ConnectFunction connect) {
 }
 
 ProbeTarget Target(const std::string& address, const std::string& node_id = "a") {
-  return {.node_id = node_id,
-          .address = address,
-          .boot_id = "1",
-          .registration = 7,
-          .period = kPeriod};
+  return {
+      .node_id = node_id, .address = address, .boot_id = "1", .registration = 7, .period = kPeriod};
 }
 
 // Fills a listener's backlog; the connections that do it.
@@ -185,7 +182,7 @@ TEST(LivenessProbeTest, WhatNeverAcceptedIsNotGone) {
 TEST(LivenessProbeTest, OtherErrorsSayNothing) {
   Log log;
   Listener listener;
-  const std::vector<int> errors = {EHOSTUNREACH, ENETUNREACH, ETIMEDOUT, ECONNRESET,
+  const std::vector<int> errors = {EHOSTUNREACH, ENETUNREACH, ETIMEDOUT,    ECONNRESET,
                                    EACCES,       EPERM,       EADDRNOTAVAIL};
   LivenessProbe probe(
       Quick(log.Connect([&](int socket, const sockaddr* address, socklen_t size, size_t number) {
