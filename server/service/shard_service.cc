@@ -27,8 +27,7 @@ class CallBatch : public std::enable_shared_from_this<CallBatch> {
  public:
   CallBatch(grpc::CallbackServerContext* context, grpc::ServerUnaryReactor* reactor,
             const ShardContext& server, const CallTimer& timer, const v1::ShardCalls* request,
-            v1::ShardResults* response,
-            std::vector<PrefixHash> shared_hashes)
+            v1::ShardResults* response, std::vector<PrefixHash> shared_hashes)
       : context_(context),
         reactor_(reactor),
         server_(server),
@@ -217,8 +216,7 @@ grpc::ServerWriteReactor<v1::ShardInventory>* ShardServiceImpl::Inventory(
   auto pages = std::make_shared<InventoryPages>(context_.store, *request, context_.boot_id);
   return ServePulled<v1::ShardInventory>(
       context, context_.transfer_executor, context_.streams, {context_.metrics, Method::kInventory},
-      [this, pages, epoch = request->epoch(),
-       asked = CheckAsked(*request, context_.limits)](
+      [this, pages, epoch = request->epoch(), asked = CheckAsked(*request, context_.limits)](
           v1::ShardInventory& page) -> absl::StatusOr<bool> {
         ATTIC_RETURN_IF_ERROR(CheckClustered());
         ATTIC_RETURN_IF_ERROR(asked);
