@@ -4,8 +4,8 @@
 //
 //   1. Peers say what they hold after they know a map of epoch E or later, and have applied what
 //      they let in by earlier ones (ShardPeer::Inventory). From then on they refuse writers that do
-//      not know of the last change of a slot, and those that do send to this node too. So what a peer holds is what it said, plus what this node is
-//      sent as well.
+//      not know of the last change of a slot, and those that do send to this node too. So what a
+//      peer holds is what it said, plus what this node is sent as well.
 //   2. The node compares each shard with all live replicas: afterwards it holds what they held at
 //      that moment, block by block, and what was sent to it since follows without a gap, or was
 //      refused as a gap.
