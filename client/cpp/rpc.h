@@ -25,7 +25,8 @@ std::chrono::nanoseconds WaitTime(absl::Time deadline);
 absl::Status WaitForConnected(grpc::Channel& channel, const std::string& address,
                               absl::Duration timeout);
 
-// One unary call, its errors as of wire::FromGrpc: method(context, request, response) is the stub's.
+// One unary call, its errors as of wire::FromGrpc: method(context, request, response) is the
+// stub's.
 template <typename Response, typename Request, typename Method>
 absl::StatusOr<Response> CallUnary(const Request& request, absl::Time deadline, Method method) {
   grpc::ClientContext context;

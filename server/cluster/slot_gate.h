@@ -4,9 +4,9 @@
 // hold the slot in their own map, from senders that know of the slot's last change; so no two nodes
 // own a slot by the same epoch.
 //
-// What a node lets in by one map it may still be applying when it knows the next. So that others can
-// tell what it holds by a map (Settled), writes count as under way while the pass that let them in
-// lives, and are let in only by the newest map.
+// What a node lets in by one map it may still be applying when it knows the next. So that others
+// can tell what it holds by a map (Settled), writes count as under way while the pass that let them
+// in lives, and are let in only by the newest map.
 #ifndef ATTIC_SERVER_CLUSTER_SLOT_GATE_H_
 #define ATTIC_SERVER_CLUSTER_SLOT_GATE_H_
 

@@ -172,7 +172,8 @@ class RpcNodeLink final : public NodeLink {
 }  // namespace
 
 std::unique_ptr<NodeLink> MakeRpcNodeLink(const std::string& address, const Limits& limits) {
-  return std::make_unique<RpcNodeLink>(wire::MakeChannel(address, limits.message_bytes_max), limits);
+  return std::make_unique<RpcNodeLink>(wire::MakeChannel(address, limits.message_bytes_max),
+                                       limits);
 }
 
 }  // namespace attic

@@ -65,8 +65,7 @@ void RepairPass::FindGapRoles(Pass& pass) {
 }
 
 GapResult RepairPass::RunGaps(const PassRequest& request) {
-  Pass pass{
-      .request = request, .map = *request.map, .now = options_.clock(), .only_gaps = true};
+  Pass pass{.request = request, .map = *request.map, .now = options_.clock(), .only_gaps = true};
   FindSelf(pass);
   if (!pass.expected || request.gaps.empty()) return {};
   absl::Status status = DescribeGaps(pass);

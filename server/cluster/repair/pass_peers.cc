@@ -47,9 +47,9 @@ absl::Status RepairPass::AskPeer(Pass& pass, const Question& question) {
   }
   ShardsById shards;
   for (HeldShard& shard : inventory.shards) {
-    const bool asked_for =
-        ids.empty() ? std::binary_search(slots.begin(), slots.end(), shard.slot)
-                    : std::binary_search(ids.begin(), ids.end(), shard.session_id);
+    const bool asked_for = ids.empty()
+                               ? std::binary_search(slots.begin(), slots.end(), shard.slot)
+                               : std::binary_search(ids.begin(), ids.end(), shard.session_id);
     if (!asked_for) continue;
     std::string id = shard.session_id;
     shards.emplace(std::move(id), std::move(shard));
@@ -100,10 +100,10 @@ void RepairPass::AskAll(Pass& pass, std::vector<Question>& questions) {
       continue;
     }
     for (const std::string& shard : question.shards) pass.Leave(shard);
-    NoteFailure(pass, NodeFailure(id),
-                absl::Status(question.status.code(),
-                             absl::StrCat("repair: node ", id, ": ",
-                                          std::string(question.status.message()))));
+    NoteFailure(
+        pass, NodeFailure(id),
+        absl::Status(question.status.code(), absl::StrCat("repair: node ", id, ": ",
+                                                          std::string(question.status.message()))));
   }
 }
 

@@ -32,7 +32,7 @@ struct RepairPass::Task {
 struct RepairPass::Question {
   uint32_t node = 0;
   std::shared_ptr<ShardPeer> peer;
-  std::vector<uint32_t> slots;     // in order
+  std::vector<uint32_t> slots;      // in order
   std::vector<std::string> shards;  // in order
   absl::Status status;
 };
@@ -48,8 +48,8 @@ struct RepairPass::Pass {
   ShardsById own;
   Inventories inventories;
   std::vector<Task> tasks;
-  uint64_t tasks_left = 0;        // that this pass does not get to
-  std::set<uint32_t> unfinished;  // slots
+  uint64_t tasks_left = 0;          // that this pass does not get to
+  std::set<uint32_t> unfinished;    // slots
   std::set<std::string> gaps_left;  // of the request's
   bool only_gaps = false;
   bool lacked = false;  // something, in a slot that is being filled

@@ -2,21 +2,49 @@
 //
 // When a node may call itself filled, as of a map of epoch E:
 //
-//   1. Peers say what they hold after they know a map of epoch E or later (ShardPeer::Inventory).
-//      From then on they refuse writers that do not know of the last change of a slot, and such
-//      writers send to this node too. So what a peer holds is what it said, plus what this node is
-//      sent as well.
+//   1. Peers say what they hold after they know a map of epoch E or later, and have applied what
+//      they let in by earlier ones (ShardPeer::Inventory). From then on they refuse writers that do
+//      not know of the last change of a slot, and those that do send to this node too. So what a
+//      peer holds is what it said, plus what this node is sent as well.
 //   2. The node compares each shard with all live replicas: afterwards it holds what they held at
 //      that moment, block by block, and what was sent to it since follows without a gap, or was
 //      refused as a gap.
 //   3. A later pass finds nothing new: every shard that peers list is here, compared, and not
 //      shorter than they said. A shard that was refused something is shorter, once the peer has it.
+//   4. What callers of the node report as missing while it looks (RepairPass::RunGaps) is here
+//      before it calls itself filled; what they report afterwards takes that back.
 //
-// What remains is a write that a peer admitted by an older map, and applied after its inventory,
-// and one that failed here alone after the last comparison. The node then lacks it when it is
-// called live, until it looks again because the map changed, at once; or until the next append is a
-// gap, or a reader's min_watermark is not met, which NotifyGap reports. It is lost only if all
-// other replicas are lost before.
+// Writers wait for a node that is repairing unless it refuses what they send, because it lacks what
+// comes before; for one that is incoming they never wait. So what may be missing at the moment at
+// which a map of epoch E' calls the node live, or gives it the slot, is what others acknowledged
+// without it between its last look and their knowing that map:
+//
+//   * a write refused here as a gap, reported when the controller had acted already;
+//   * one of a session whose opening failed here alone;
+//   * one by the policies `one` and `quorum`, or to an incoming node, that failed on its way here.
+//
+// By the map E' the node looks again, at once, and peers say what they hold by it: they have
+// applied what they let in by older maps, and refuse writers that know only those; writers that
+// know E' wait for this node. So that look finds all of it, and brings it. Until then the node is
+// called live, and a write that only it lacks is lost if all other replicas are lost in that time,
+// some tenths of a second where peers answer. Reads that ask for a watermark go to another replica
+// meanwhile.
+//
+// What that look does not find:
+//
+//   * A node that takes over a slot asks the replicas it has by map E', not the one it replaces. A
+//     write that failed on its way here, and that only that one took (a session of one replica, or
+//     whose others were lost), stays there; the next append is a gap here that nobody fills, and
+//     the writer is told so.
+//   * By the policies `one` and `quorum` a replica may always lack what was acknowledged, until the
+//     next append is a gap, a reader's min_watermark is not met, or it looks without any reason.
+//   * A shard that was closed where no replica was live is held again by those that come back, and
+//     is not dropped because its session's manifest is gone. A manifest that nobody holds may have
+//     been lost, not closed: those in memory go with the processes that hold them, while shards on
+//     other nodes live on, and the caller that opens the session again goes on with them. Nor do
+//     all nodes' answers say that it was closed: the ones that held it may have been replaced. Such
+//     shards in memory end with their lease, and durable ones when their session is opened and
+//     closed once more.
 #ifndef ATTIC_SERVER_CLUSTER_REPAIR_REPAIR_PASS_H_
 #define ATTIC_SERVER_CLUSTER_REPAIR_REPAIR_PASS_H_
 
@@ -94,8 +122,8 @@ struct PassResult {
 struct GapResult {
   std::set<std::string> left;  // to be looked at again, from retry_at on
   absl::Time retry_at = absl::InfiniteFuture();
-  // Something was or is missing in a slot that the node is still filling: it is not filled, whatever
-  // was said before.
+  // Something was or is missing in a slot that the node is still filling: it is not filled,
+  // whatever was said before.
   bool lacked = false;
 };
 

@@ -88,8 +88,8 @@ Repairer::Work Repairer::WaitForWork(std::set<std::string>& gaps) {
   for (;;) {
     if (stopping_) return Work::kEnd;
     const absl::Time now = options_.clock();
-    const absl::Time gaps_due = std::min(gaps_again_, gaps_.empty() ? absl::InfiniteFuture()
-                                                                    : gaps_after_);
+    const absl::Time gaps_due =
+        std::min(gaps_again_, gaps_.empty() ? absl::InfiniteFuture() : gaps_after_);
     const bool pass = known_epoch_ > begun_epoch_ || (known_epoch_ > 0 && look_at_ <= now);
     if (pass || (known_epoch_ > 0 && gaps_due <= now)) {
       TakeGaps(gaps);

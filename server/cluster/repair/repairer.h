@@ -17,9 +17,10 @@
 namespace attic {
 
 // Compares what the node holds with what it should hold, when the cluster map changes, and now and
-// then, and one shard when a gap of it is reported; pulls what is missing, truncates what differs, closes what was
-// closed while the node was away, drops what others hold, and says in Membership::Report what is
-// filled. See RepairPass, SlotRole and ShardRepair for what is done when.
+// then, and one shard when a gap of it is reported; pulls what is missing, truncates what differs,
+// closes what was closed while the node was away, drops what others hold, and says in
+// Membership::Report what is filled. See RepairPass, SlotRole and ShardRepair for what is done
+// when.
 //
 // The truth of a shard is what live replicas hold. Where no replica is live, because all were
 // started again, the longest shard wins; where blocks differ, the replica of lowest rank; nobody

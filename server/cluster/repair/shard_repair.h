@@ -68,10 +68,10 @@ struct ShardOutcome {
   bool pulled = false;  // anything
 };
 
-// A shard that is not held is imported as a snapshot, with its index; where the source's is of other
-// options than this node's, it is opened without rows, and they are pulled. It is seen while they
-// come: by readers who do not say how much they need, too, but such read only from nodes that are
-// live, where this is a gap.
+// A shard that is not held is imported as a snapshot, with its index; where the source's is of
+// other options than this node's, it is opened without rows, and they are pulled. It is seen while
+// they come: by readers who do not say how much they need, too, but such read only from nodes that
+// are live, where this is a gap.
 //
 // Thread-safe; a shard must be repaired by one thread at a time. The arguments outlive it.
 class ShardRepair {

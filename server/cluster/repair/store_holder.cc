@@ -16,12 +16,12 @@ class StoreImport final : public ShardImport {
   explicit StoreImport(SessionStore& store) : store_(store) {}
 
   absl::Status Begin(const HeldShard& shard) {
-    ATTIC_ASSIGN_OR_RETURN(
-        sink_, store_.ImportSession({.session_id = shard.session_id, .durability = shard.durability},
-                                    [this](const OpenSessionRequest& request) {
-                                      request_ = request;
-                                      return absl::OkStatus();
-                                    }));
+    ATTIC_ASSIGN_OR_RETURN(sink_, store_.ImportSession({.session_id = shard.session_id,
+                                                        .durability = shard.durability},
+                                                       [this](const OpenSessionRequest& request) {
+                                                         request_ = request;
+                                                         return absl::OkStatus();
+                                                       }));
     return absl::OkStatus();
   }
   absl::Status Write(std::string_view bytes) override { return sink_->Write(bytes); }

@@ -14,7 +14,7 @@
 #include "absl/time/time.h"
 #include "attic/v1/admin.grpc.pb.h"
 #include "base/mutex.h"
-#include "tests/support/tcp_proxy.h"
+#include "tests/unit/wire/tcp_proxy.h"
 
 namespace attic {
 namespace {

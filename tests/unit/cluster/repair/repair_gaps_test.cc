@@ -40,10 +40,11 @@ class RepairGapsTest : public testing::Test {
     return {.parallel_pulls = 1,
             .shard = {.block_tokens = kFakeBlockTokens},
             .clock = [this] { return clock_.Now(); },
-            .wait_until = [this](absl::Time time) {
-              clock_.AdvanceTo(time);
-              return true;
-            }};
+            .wait_until =
+                [this](absl::Time time) {
+                  clock_.AdvanceTo(time);
+                  return true;
+                }};
   }
   std::shared_ptr<FakePeer> PeerOf(const std::string& id) { return id == "b" ? b_ : c_; }
   FakeRows Mine() { return own_.Find(id_)->rows; }

@@ -1,4 +1,4 @@
-#include "tests/support/tcp_proxy.h"
+#include "tests/unit/wire/tcp_proxy.h"
 
 #include <netinet/in.h>
 #include <poll.h>

@@ -1,6 +1,6 @@
 // Connections between two ends of this process, through a network that loses what it carries.
-#ifndef ATTIC_TESTS_SUPPORT_TCP_PROXY_H_
-#define ATTIC_TESTS_SUPPORT_TCP_PROXY_H_
+#ifndef ATTIC_TESTS_UNIT_WIRE_TCP_PROXY_H_
+#define ATTIC_TESTS_UNIT_WIRE_TCP_PROXY_H_
 
 #include <atomic>
 #include <cstdint>
@@ -31,7 +31,7 @@ class TcpProxy {
 
  private:
   struct Pipe {
-    int fd[2] = {-1, -1};  // the caller's, the server's
+    int fd[2] = {-1, -1};           // the caller's, the server's
     bool lost[2] = {false, false};  // what came from it
   };
 
@@ -52,4 +52,4 @@ class TcpProxy {
 
 }  // namespace attic
 
-#endif  // ATTIC_TESTS_SUPPORT_TCP_PROXY_H_
+#endif  // ATTIC_TESTS_UNIT_WIRE_TCP_PROXY_H_
