@@ -42,7 +42,7 @@ void AddEtcdFlags(CLI::App& app, ClusterFlags& flags) {
   app.add_option(
          "--probe-nodes", flags.probe_nodes,
          "a node whose address refuses connections is down at once, not when its lease ends")
-      ->capture_default_str();
+      ->default_str("true");
 }
 
 EtcdMembershipOptions MembershipOptions(const ClusterFlags& flags, uint64_t memory_limit,

@@ -286,7 +286,7 @@ TEST(LivenessProbeTest, OneConnectionIsEnoughToKnowAProcess) {
   once.until_accepted = true;
   const ProbeTarget often = Target(watched.address(), "watched");
   probe.SetTargets({once, often});
-  log.WaitForMore(1, rested.port());
+  ASSERT_TRUE(rested.Await(kPatience));
   rested.Close();
   log.WaitForMore(20, watched.port());
   EXPECT_EQ(log.Connects(rested.port()), 1u);
