@@ -62,7 +62,6 @@ void TcpProxy::Set(Flow to_server, Flow to_caller) {
 void TcpProxy::Accept() {
   const int caller = accept(listening_, nullptr, nullptr);
   if (caller < 0) return;
-  ++accepted_;
   if (flow_[0] == Flow::kSwallow) {
     pipes_.push_back({.fd = {caller, -1}, .lost = {true, true}});
     return;

@@ -27,7 +27,6 @@ class TcpProxy {
   std::string address() const;
   // From callers to the server, and back.
   void Set(Flow to_server, Flow to_caller);
-  int connections() const { return accepted_; }  // so far
 
  private:
   struct Pipe {
@@ -44,7 +43,6 @@ class TcpProxy {
   int listening_ = -1;
   int own_port_ = 0;
   std::atomic<Flow> flow_[2];
-  std::atomic<int> accepted_{0};
   std::atomic<bool> stopping_{false};
   std::vector<Pipe> pipes_;
   std::thread thread_;
