@@ -24,8 +24,8 @@ PARTITIONS = 50 if FULL else 6
 ETCD_OUTAGE_S = 60 if FULL else 8
 SIZE = [] if FULL else ["--tokens", "98304", "--questions", "20"]  # of the demo
 OUTAGE_MS_MAX = 2000  # of a stream of answers, when a store is killed
-GROWTH_MIB_PER_S = 32  # of a store that fills itself
-GROWTH_SETTLE_S = 5 if FULL else 0  # after the load has begun
+GROWTH_MIB_PER_S = 24  # of a store that fills itself
+GROWTH_SETTLE_S = 15 if FULL else 0  # after the load has begun
 GROWTH_WATCH_S = 10 if FULL else 2  # before and after growth
 GROWTH_SLOWER_MAX = 1.2  # reads while another store fills itself
 
