@@ -30,8 +30,8 @@ void StayOn(int cpu) {
   pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
 }
 
-// A third of the processor time of a normal thread, when both want it: work that keeps replicas whole
-// must come to its end on a processor that queries fill.
+// A third of the processor time of a normal thread, when both want it: work that keeps replicas
+// whole must come to its end on a processor that queries fill.
 constexpr int kBackgroundNice = 5;
 
 }  // namespace

@@ -21,7 +21,7 @@ void RunInBackground();
 class ThreadPool {
  public:
   enum class Placement : uint8_t {
-    kAnywhere,   // the kernel moves threads as it likes
+    kAnywhere,  // the kernel moves threads as it likes
     // Thread i stays on the i'th processor this process may use, modulo their number. As kAnywhere
     // with fewer threads than processors: other processes would crowd the same first ones.
     kOnePerCpu,

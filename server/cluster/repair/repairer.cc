@@ -102,7 +102,7 @@ Repairer::Work Repairer::WaitForWork(std::set<std::string>& gaps) {
 }
 
 void Repairer::Run() {
-  RunInBackground();  // answers go first
+  RunInBackground();           // answers go first
   std::set<std::string> gaps;  // those that are left, too
   for (;;) {
     const Work work = WaitForWork(gaps);
