@@ -54,7 +54,8 @@ class Stores:
             ["etcd", "--data-dir", folder / f"etcd{len(cores)}.{count}", "--logger", "zap",
              "--log-level", "error", "--listen-client-urls", f"http://{self.etcd}",
              "--advertise-client-urls", f"http://{self.etcd}", "--listen-peer-urls", peer,
-             "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}"], stderr=subprocess.DEVNULL))
+             "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}"],
+            stderr=subprocess.DEVNULL))
         self.addresses = []
         for number in range(count):
             own = cores[number::count] or [cores[number % len(cores)]]
