@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "server/session/shard_view.h"
 #include "server/session/validation.h"
 
 namespace attic {
@@ -182,8 +183,11 @@ absl::Status Session::Truncate(int64_t position) {
     ATTIC_RETURN_IF_ERROR(layer->LoadCut(position));
   }
   if (durable()) ATTIC_RETURN_IF_ERROR(CutOnDisk(position));
+  const auto first_block = static_cast<size_t>(position / kDigestBlockTokens);
+  block_digests_.Cut(first_block);
   absl::Status truncated;
   for (const auto& layer : layers_) truncated.Update(layer->Truncate(position));
+  block_digests_.Cut(first_block);
   // The caller knows now what is left, and goes on from there.
   MutexLock lock(state_mutex_);
   state_ = State::kServing;

@@ -15,6 +15,7 @@
 #include "base/mutex.h"
 #include "base/turn.h"
 #include "server/index/head_index.h"
+#include "server/session/block_digests.h"
 #include "server/session/lease.h"
 #include "server/session/session_attributes.h"
 #include "server/session/stored_layer.h"
@@ -84,6 +85,9 @@ class Session {
   // While it is held, the session is neither truncated nor forked, nor what is on disk changed.
   Turn::Holder HoldStructure() { return structure_turn_.Take(); }
 
+  // Of blocks of kDigestBlockTokens rows.
+  BlockDigests& block_digests() const { return block_digests_; }
+
   // Forgets positions >= position in every layer; in a durable session for good when it returns.
   // OUT_OF_RANGE when no layer reaches `position`; errors of the disk, then nothing changed.
   absl::Status Truncate(int64_t position);
@@ -129,6 +133,7 @@ class Session {
   std::vector<std::unique_ptr<StoredLayer>> layers_;
   // Truncations and forks take turns, so that a fork has the same history in every layer.
   Turn structure_turn_;
+  mutable BlockDigests block_digests_;
 
   mutable Mutex state_mutex_;
   State state_ ATTIC_GUARDED_BY(state_mutex_) = State::kServing;

@@ -182,14 +182,25 @@ absl::StatusOr<PlacedSession> FindPlaced(SessionStore& store, const std::string&
 }
 
 absl::StatusOr<RowsDigest> DigestRows(const Session& session, absl::Time deadline) {
+  BlockDigests::Known known = session.block_digests().Get();
   ATTIC_ASSIGN_OR_RETURN(const LayerRowsView view, LayerRowsView::Of(session));
-  RowsDigest digest{.watermark = view.watermark()};
+  // Something was cut off meanwhile: the view may hold other rows than those that are known.
+  if (session.block_digests().Get().history != known.history) known.blocks.clear();
+  RowsDigest digest{.watermark = view.watermark(), .blocks = std::move(known.blocks)};
+  const auto whole = static_cast<size_t>(digest.watermark / kDigestBlockTokens);
+  if (digest.blocks.size() > whole) digest.blocks.resize(whole);
   std::vector<std::byte> keys, values;
   std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state(XXH3_createState(),
                                                                         XXH3_freeState);
   if (state == nullptr) return absl::ResourceExhaustedError("memory: none for a digest");
-  for (int64_t begin = 0; begin < digest.watermark; begin += kDigestBlockTokens) {
-    if (absl::Now() >= deadline) return absl::DeadlineExceededError("digest: deadline passed");
+  const auto first = static_cast<int64_t>(digest.blocks.size());
+  if (absl::Now() >= deadline) return absl::DeadlineExceededError("digest: deadline passed");
+  for (int64_t begin = first * kDigestBlockTokens; begin < digest.watermark;
+       begin += kDigestBlockTokens) {
+    if (absl::Now() >= deadline) {
+      session.block_digests().Remember(std::move(digest.blocks), known.history);
+      return absl::DeadlineExceededError("digest: deadline passed");
+    }
     const int64_t end = std::min(digest.watermark, begin + kDigestBlockTokens);
     ATTIC_RETURN_IF_ERROR(view.Copy(begin, end, keys, values));
     XXH3_64bits_reset(state.get());
@@ -202,6 +213,7 @@ absl::StatusOr<RowsDigest> DigestRows(const Session& session, absl::Time deadlin
       digest.rest = hash;
     }
   }
+  session.block_digests().Remember(digest.blocks, known.history);
   return digest;
 }
 

@@ -32,7 +32,8 @@ std::vector<PlacedSession> ListPlaced(const Catalogue& catalogue,
 // session is read from disk or when its disk failed; RESOURCE_EXHAUSTED when a block is larger than
 // kRowsBlockBytesMax. Errors of HeadSnapshot::CopyRange.
 
-// DEADLINE_EXCEEDED.
+// DEADLINE_EXCEEDED. Reads what came since it was asked last, and the rows that follow the last
+// whole block.
 absl::StatusOr<RowsDigest> DigestRows(const Session& session, absl::Time deadline);
 
 // Positions [begin, end). INVALID_ARGUMENT for what is no range, OUT_OF_RANGE beyond the watermark.

@@ -240,13 +240,18 @@ TEST_F(ShardRowsTest, RowsOfOneMoment) {
 }
 
 // Every digest taken meanwhile is that of a prefix of one of two contents.
-TEST_F(ShardRowsTest, DigestsWhileOthersChangeTheSession) {
+class DigestsOfChangesTest : public ShardRowsTest, public ::testing::WithParamInterface<size_t> {};
+
+INSTANTIATE_TEST_SUITE_P(TokensOfAnAppend, DigestsOfChangesTest,
+                         ::testing::Values(500, 5000, kDigestBlockTokens, 9000));
+
+TEST_P(DigestsOfChangesTest, AreThoseOfWhatWasHeld) {
   Start();
   Open();
-  constexpr size_t kBatch = 500;
-  const Tokens common = Tokens::Random(fingerprint_, kBatch, random_);
-  const Tokens branches[] = {Tokens::Random(fingerprint_, kBatch, random_),
-                             Tokens::Random(fingerprint_, kBatch, random_)};
+  const size_t batch = GetParam();
+  const Tokens common = Tokens::Random(fingerprint_, batch, random_);
+  const Tokens branches[] = {Tokens::Random(fingerprint_, batch, random_),
+                             Tokens::Random(fingerprint_, batch, random_)};
   std::vector<RowsDigest> expected(2);
   for (const Tokens& branch : branches) {
     Model model{.keys = common.keys, .values = common.values};
@@ -267,10 +272,13 @@ TEST_F(ShardRowsTest, DigestsWhileOthersChangeTheSession) {
     }
   });
   const absl::Time patience = absl::Now() + absl::Seconds(100);
-  for (size_t i = 0; i < 400 || (taken < 20 && absl::Now() < patience); ++i) {
+  for (size_t i = 0; i < 200000 / batch || (taken < 200 && absl::Now() < patience); ++i) {
     ASSERT_TRUE(store_->Append(common.Batch(kId, 3, 0), absl::InfiniteFuture()).ok());
-    ASSERT_TRUE(store_->Append(branches[i % 2].Batch(kId, 3, kBatch), absl::InfiniteFuture()).ok());
-    ASSERT_TRUE(store_->TruncateSession(kId, i % 3 == 0 ? 0 : kBatch).ok());
+    ASSERT_TRUE(store_
+                    ->Append(branches[i % 2].Batch(kId, 3, static_cast<int64_t>(batch)),
+                             absl::InfiniteFuture())
+                    .ok());
+    ASSERT_TRUE(store_->TruncateSession(kId, i % 3 == 0 ? 0 : static_cast<int64_t>(batch)).ok());
   }
   done = true;
   reader.join();
