@@ -4,22 +4,23 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "attic/v1/cluster.grpc.pb.h"
 #include "base/status_macros.h"
 #include "client/cli/cluster_summary.h"
+#include "client/cli/cluster_survey.h"
 #include "client/cli/command.h"
 #include "client/cli/table.h"
 #include "client/cli/text_format.h"
 #include "client/cpp/rpc.h"
 #include "wire/channel.h"
-#include "wire/convert_cluster.h"
 
 namespace attic::cli {
 namespace {
 
-// A node that is asked for its repair and does not answer is left out after this.
+// A node that does not answer is left out after this.
 constexpr absl::Duration kNodeTime = absl::Seconds(2);
 constexpr size_t kMessageBytesMax = 64u << 20;
 
@@ -29,14 +30,16 @@ std::unique_ptr<Stub> StubFor(const std::string& address) {
   return v1::ClusterService::NewStub(wire::MakeChannel(address, kMessageBytesMax));
 }
 
+std::vector<std::string> ServersOf(const GlobalOptions& global) {
+  return absl::StrSplit(global.server, ',', absl::SkipWhitespace());
+}
+
 // What `call` returns of the first of the servers that answers; the last one's error if none does.
 template <typename Call>
 auto AskAny(const GlobalOptions& global, const Call& call)
     -> decltype(call(std::declval<Stub&>())) {
-  const std::vector<std::string> addresses =
-      absl::StrSplit(global.server, ',', absl::SkipWhitespace());
   decltype(call(std::declval<Stub&>())) answer = absl::InvalidArgumentError("--server: empty");
-  for (const std::string& address : addresses) {
+  for (const std::string& address : ServersOf(global)) {
     answer = call(*StubFor(address));
     const absl::StatusCode code = answer.status().code();
     if (code != absl::StatusCode::kUnavailable && code != absl::StatusCode::kDeadlineExceeded) {
@@ -46,29 +49,14 @@ auto AskAny(const GlobalOptions& global, const Call& call)
   return answer;
 }
 
-absl::StatusOr<ClusterMap> FetchMap(const GlobalOptions& global) {
-  return AskAny(global, [](Stub& stub) -> absl::StatusOr<ClusterMap> {
-    ATTIC_ASSIGN_OR_RETURN(
-        const auto response,
-        CallUnary<v1::GetMapResponse>(v1::GetMapRequest(), absl::Now() + 5 * kNodeTime,
-                                      [&stub](auto* context, const auto& request, auto* answer) {
-                                        return stub.GetMap(context, request, answer);
-                                      }));
-    return wire::FromWire(response.map());
-  });
-}
-
-absl::StatusOr<v1::RepairStatus> FetchRepair(const ClusterNode& node) {
-  if (node.state == NodeState::kDown) return absl::UnavailableError("down");
-  const auto stub = StubFor(node.address);
-  return CallUnary<v1::RepairStatus>(v1::GetRepairRequest(), absl::Now() + kNodeTime,
-                                     [&stub](auto* context, const auto& request, auto* answer) {
-                                       return stub->GetRepair(context, request, answer);
-                                     });
-}
-
-std::string StateText(const ClusterNode& node) {
-  return std::string(NodeStateName(node.state)) + (node.draining ? ", draining" : "");
+// Says so of a node that does not know the newest map.
+std::string StateText(const ClusterSurvey& survey, size_t i) {
+  const ClusterNode& node = survey.map.nodes[i];
+  std::string text(NodeStateName(node.state));
+  if (node.draining) text += ", draining";
+  const uint64_t epoch = survey.nodes[i].map_epoch;
+  if (epoch != 0 && epoch != survey.map.epoch) absl::StrAppend(&text, ", at epoch ", epoch);
+  return text;
 }
 
 std::string RepairText(const absl::StatusOr<v1::RepairStatus>& repair) {
@@ -81,8 +69,8 @@ std::string RepairText(const absl::StatusOr<v1::RepairStatus>& repair) {
   return text;
 }
 
-nlohmann::ordered_json StatusJson(const ClusterMap& map, const ClusterSummary& summary,
-                                  const std::vector<absl::StatusOr<v1::RepairStatus>>& repairs) {
+nlohmann::ordered_json StatusJson(const ClusterSurvey& survey, const ClusterSummary& summary) {
+  const ClusterMap& map = survey.map;
   auto nodes = nlohmann::ordered_json::array();
   for (size_t i = 0; i < map.nodes.size(); ++i) {
     const ClusterNode& node = map.nodes[i];
@@ -99,14 +87,16 @@ nlohmann::ordered_json StatusJson(const ClusterMap& map, const ClusterSummary& s
                                     {"slots_incoming", held.incoming},
                                     {"share", held.share},
                                     {"fair_share", held.fair_share}};
-    if (repairs[i].ok()) {
-      entry["repair"] = {{"controller", repairs[i]->controller()},
-                         {"synced", repairs[i]->synced()},
-                         {"shards_left", repairs[i]->shards_left()},
-                         {"bytes_pulled", repairs[i]->bytes_pulled()},
-                         {"shards_pulled", repairs[i]->shards_pulled()},
-                         {"shards_dropped", repairs[i]->shards_dropped()},
-                         {"last_error", repairs[i]->last_error()}};
+    if (survey.nodes[i].map_epoch != 0) entry["epoch"] = survey.nodes[i].map_epoch;
+    const absl::StatusOr<v1::RepairStatus>& repair = survey.nodes[i].repair;
+    if (repair.ok()) {
+      entry["repair"] = {{"controller", repair->controller()},
+                         {"synced", repair->synced()},
+                         {"shards_left", repair->shards_left()},
+                         {"bytes_pulled", repair->bytes_pulled()},
+                         {"shards_pulled", repair->shards_pulled()},
+                         {"shards_dropped", repair->shards_dropped()},
+                         {"last_error", repair->last_error()}};
     }
     nodes.push_back(std::move(entry));
   }
@@ -120,8 +110,8 @@ nlohmann::ordered_json StatusJson(const ClusterMap& map, const ClusterSummary& s
           {"nodes", nodes}};
 }
 
-void PrintStatus(const ClusterMap& map, const ClusterSummary& summary,
-                 const std::vector<absl::StatusOr<v1::RepairStatus>>& repairs) {
+void PrintStatus(const ClusterSurvey& survey, const ClusterSummary& summary) {
+  const ClusterMap& map = survey.map;
   std::string controller = "none that answers";
   Table table({{"node", Align::kLeft},
                {"address", Align::kLeft},
@@ -137,15 +127,16 @@ void PrintStatus(const ClusterMap& map, const ClusterSummary& summary,
   for (size_t i = 0; i < map.nodes.size(); ++i) {
     const ClusterNode& node = map.nodes[i];
     const NodeSummary& held = summary.nodes[i];
-    if (repairs[i].ok() && repairs[i]->controller()) controller = node.id;
+    const absl::StatusOr<v1::RepairStatus>& repair = survey.nodes[i].repair;
+    if (repair.ok() && repair->controller()) controller = node.id;
     table.AddRow(
-        {node.id, node.address, node.zone, StateText(node),
+        {node.id, node.address, node.zone, StateText(survey, i),
          FormatCount(static_cast<int64_t>(held.first)),
          FormatCount(static_cast<int64_t>(held.other)),
          FormatCount(static_cast<int64_t>(held.incoming)), FormatPercent(held.share),
          FormatPercent(held.fair_share),
-         repairs[i].ok() ? FormatBytes(static_cast<double>(repairs[i]->bytes_pulled())) : "",
-         RepairText(repairs[i])});
+         repair.ok() ? FormatBytes(static_cast<double>(repair->bytes_pulled())) : "",
+         RepairText(repair)});
   }
   std::cout << "cluster " << map.cluster << ": epoch " << map.epoch << ", "
             << FormatCount(static_cast<int64_t>(map.slots.size())) << " slots, "
@@ -156,14 +147,13 @@ void PrintStatus(const ClusterMap& map, const ClusterSummary& summary,
 }
 
 absl::StatusOr<int> RunStatus(const GlobalOptions& global) {
-  ATTIC_ASSIGN_OR_RETURN(const ClusterMap map, FetchMap(global));
-  const ClusterSummary summary = SummarizeCluster(map);
-  std::vector<absl::StatusOr<v1::RepairStatus>> repairs;
-  for (const ClusterNode& node : map.nodes) repairs.push_back(FetchRepair(node));
+  ATTIC_ASSIGN_OR_RETURN(const ClusterSurvey survey,
+                         SurveyCluster(ServersOf(global), kNodeTime));
+  const ClusterSummary summary = SummarizeCluster(survey.map);
   if (global.json) {
-    PrintJson(StatusJson(map, summary, repairs));
+    PrintJson(StatusJson(survey, summary));
   } else {
-    PrintStatus(map, summary, repairs);
+    PrintStatus(survey, summary);
   }
   // As a script would ask.
   return summary.slots_lost == 0 ? 0 : 1;

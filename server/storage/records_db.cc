@@ -237,7 +237,10 @@ absl::StatusOr<uint64_t> RecordsDb::Write(RecordBatch& batch) {
     written_.store(number, std::memory_order_release);
     return number;
   }
-  if (reopened.ok()) broken_.store(true, std::memory_order_release);
+  // What is in the way now says more than an error of RocksDB's, which may only say that there was
+  // one before.
+  if (!reopened.ok()) return reopened;
+  broken_.store(true, std::memory_order_release);
   return Failed(status);
 }
 

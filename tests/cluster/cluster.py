@@ -138,9 +138,9 @@ class Cluster:
                              f"{self.keep_logs()}")
 
     def settled(self, status):
-        """Every store is there and holds what it should; nothing moves."""
+        """Every store is there, knows the newest map and holds what it should; nothing moves."""
         live = {node["id"]: node["boot_id"] for node in status["nodes"]
-                if node["state"] == "live"}
+                if node["state"] == "live" and node.get("epoch") == status["epoch"]}
         return live == self.boot_ids and status["slots_moving"] == 0
 
     def wait_until_settled(self, timeout=SETTLE_TIMEOUT_S):

@@ -97,6 +97,7 @@ def test_kills(stores):
 def test_partitions():
     """Links that swallow packets: whole hosts, one way, or to etcd only."""
     choose = random.Random(SEED)
+    healed = []
     with Cluster(3) as cluster:
         load = Load(cluster, "--replicas", 2, "--seed", SEED, "--write-pause-ms", 100,
                     "--read-pause-ms", 5)
@@ -113,13 +114,18 @@ def test_partitions():
                 time.sleep(choose.uniform(0, 3 * cluster.lease_s))
                 cluster.network.heal()
                 _, took = cluster.wait_until_settled()
+                healed.append(took)
                 log(f"partition {fault + 1} of {PARTITIONS}: {host} {kind}, healed after "
                     f"{took:.1f} s")
             report = load.finish()
         finally:
             load.close()
     sums = assert_nothing_wrong(report)
-    log(f"{PARTITIONS} partitions: {sums}")
+    log(f"{PARTITIONS} partitions: {sums}, healed after at most {max(healed):.1f} s")
+    assert sums["read_failures"] == 0 and sums["write_failures"] == 0, sums["errors"]
+    if FULL:  # on a machine that does nothing else
+        assert max(healed) <= 2 * cluster.lease_s
+        assert sums["read_longest_ms"] <= 2 * cluster.lease_s * 1000
 
 
 def test_two_writers():

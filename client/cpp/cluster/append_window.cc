@@ -22,6 +22,14 @@ bool Lags(const ShardLane& lane, const std::string& node_id) {
   return found != lane.nodes.end() && found->second.lagging;
 }
 
+}  // namespace
+
+bool IsLag(const absl::Status& refusal) {
+  return absl::IsOutOfRange(refusal) || absl::IsNotFound(refusal);
+}
+
+namespace {
+
 // The `count`th largest.
 int64_t Nth(std::vector<int64_t>& values, size_t count) {
   std::sort(values.begin(), values.end(), std::greater<>());
@@ -84,6 +92,8 @@ absl::Status Hopeless(const ClusterMap& map, const ShardLane& lane, const ShardW
       return absl::OkStatus();
     }
     const absl::Status& one = lane.nodes.at(id).refusal;
+    // One that refused in passing may hold what the others lack.
+    if (!IsLag(one)) return absl::OkStatus();
     // A replica that is there but lacks something says more than one that has lost the session.
     if (refusal.ok() || absl::IsOutOfRange(one)) refusal = one;
   }

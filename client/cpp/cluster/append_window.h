@@ -60,6 +60,9 @@ struct WriteBatch {
   AppendAck ack;
 };
 
+// Whether a node that so refuses a write lacks what comes before it, or the session.
+bool IsLag(const absl::Status& refusal);
+
 // Sets write.acknowledged and write.ack when the policy is met by the current map; returns whether
 // it just was.
 bool Acknowledge(const ClusterMap& map, const ShardLane& lane, ShardWrite& write);
@@ -68,8 +71,8 @@ bool Acknowledge(const ClusterMap& map, const ShardLane& lane, ShardWrite& write
 // lagging.
 bool IsAwaited(const ClusterMap& map, const ShardLane& lane, const ShardWrite& write);
 
-// The error of a write that no replica will ever take: all of them are there and lack what comes
-// before, or the session. OK while one may.
+// The error of a write that no replica will ever take: all of them are there and said that they lack
+// what comes before, or the session. OK while one may.
 absl::Status Hopeless(const ClusterMap& map, const ShardLane& lane, const ShardWrite& write);
 
 // Of all writes: the smallest watermarks.

@@ -27,10 +27,6 @@ bool IsPassing(const absl::Status& status) {
          absl::IsDeadlineExceeded(status) || absl::IsCancelled(status);
 }
 
-bool IsLag(const absl::Status& status) {
-  return absl::IsOutOfRange(status) || absl::IsNotFound(status);
-}
-
 }  // namespace
 
 ClusterAppendStream::ClusterAppendStream(std::shared_ptr<ClusterCore> core)

@@ -22,18 +22,21 @@ using ::testing::HasSubstr;
 class ClusterCommandTest : public ::testing::Test {
  protected:
   void SetUp() override {
+    server_ = Start(membership_);
+    membership_->SetControlling(true);
+    SetMap(NodeState::kLive);
+  }
+  static std::unique_ptr<StoreServer> Start(std::shared_ptr<ManualMembership> membership) {
     StoreServerOptions options{.listen_address = "127.0.0.1:0"};
     options.store.threads = 1;
     options.store.build_threads = 1;
     options.cluster.join =
-        [this](const NodeIdentity&) -> absl::StatusOr<std::shared_ptr<Membership>> {
-      return membership_;
+        [membership](const NodeIdentity&) -> absl::StatusOr<std::shared_ptr<Membership>> {
+      return membership;
     };
     auto server = StoreServer::Start(options);
-    ASSERT_TRUE(server.ok()) << server.status();
-    server_ = *std::move(server);
-    membership_->SetControlling(true);
-    SetMap(NodeState::kLive);
+    EXPECT_TRUE(server.ok()) << server.status();
+    return *std::move(server);
   }
 
   // Node a, which is here, and b, which is down.
@@ -135,6 +138,28 @@ TEST_F(ClusterCommandTest, SessionsAsFiles) {
   EXPECT_THAT(err_, HasSubstr("snapshot of a cluster"));
   EXPECT_EQ((*client)->ListSessions()->size(), 2);
   std::filesystem::remove(file);
+}
+
+TEST_F(ClusterCommandTest, ANodeThatIsBehindDoesNotSpeakForTheCluster) {
+  const auto membership = std::make_shared<ManualMembership>("b");
+  const auto server = Start(membership);
+  ClusterMap map{.cluster = "books", .epoch = 11, .replicas_default = 2};
+  map.nodes = {{.id = "a", .address = server_->address(), .state = NodeState::kRepairing},
+               {.id = "b", .address = server->address(), .state = NodeState::kLive}};
+  map.slots.assign(8, {.replicas = {0, 1}, .epoch = 2});
+  // It is not asked by name, but of those that are one knows a map with it.
+  ClusterMap old = map;
+  old.epoch = 10;
+  membership_->Set(old);
+  membership->Set(map);
+  EXPECT_EQ(Run({"cluster", "status"}), 0) << err_;
+  EXPECT_THAT(out_, HasSubstr("epoch 11"));
+  EXPECT_THAT(out_, HasSubstr("repairing, at epoch 10"));
+  EXPECT_EQ(Run({"cluster", "status", "--json"}), 0) << err_;
+  const auto document = nlohmann::json::parse(out_);
+  EXPECT_EQ(document["epoch"], 11);
+  EXPECT_EQ(document["nodes"][0]["epoch"], 10);
+  EXPECT_EQ(document["nodes"][1]["epoch"], 11);
 }
 
 TEST_F(ClusterCommandTest, AServerThatIsNotThereIsPassedOver) {

@@ -99,6 +99,16 @@ TEST_F(AppendWindowTest, HopelessIsWhatAllReplicasRefuse) {
   EXPECT_TRUE(Hopeless(map_, lane_, *write_).ok());
 }
 
+// As a node does that is being filled, or does not know the newest map yet: two replicas were away,
+// one after the other, and the one that holds all is not up to date with the map.
+TEST_F(AppendWindowTest, WhatOneReplicaRefusesInPassingIsNotHopeless) {
+  for (const char* id : {"a", "b", "c"}) Lag(id);
+  EXPECT_FALSE(Hopeless(map_, lane_, *write_).ok());
+  map_.nodes[1].state = NodeState::kRepairing;
+  Lag("b", absl::UnavailableError("does not know the map yet"));
+  EXPECT_TRUE(Hopeless(map_, lane_, *write_).ok());
+}
+
 TEST_F(AppendWindowTest, AWriteBehindOthersIsNotHopeless) {
   const auto behind = std::make_shared<ShardWrite>();
   behind->info = write_->info;
