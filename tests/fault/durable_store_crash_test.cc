@@ -20,6 +20,14 @@ namespace attic {
 namespace {
 
 constexpr int kSteps = 60;
+// The sanitizer build looks for other errors, in fewer runs.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr uint64_t kEvery = 7;
+constexpr uint32_t kSeedsEnd = 8;
+#else
+constexpr uint64_t kEvery = 1;
+constexpr uint32_t kSeedsEnd = 32;
+#endif
 
 // A folder, a store in it that loses what it did not sync, and the model it is compared with.
 class CrashRun {
@@ -91,13 +99,13 @@ TEST(DurableStoreCrash, AtEveryOperation) {
   const uint64_t operations = CrashRun::Operations(1);
   ASSERT_GT(operations, 100u);
   for (uint64_t operation = 1; operation <= operations && !::testing::Test::HasFatalFailure();
-       ++operation) {
+       operation += kEvery) {
     CrashAt(1, operation);
   }
 }
 
 TEST(DurableStoreCrash, AtRandomOperationsOfManyRuns) {
-  for (uint32_t seed = 2; seed < 32 && !::testing::Test::HasFatalFailure(); ++seed) {
+  for (uint32_t seed = 2; seed < kSeedsEnd && !::testing::Test::HasFatalFailure(); ++seed) {
     const uint64_t operations = CrashRun::Operations(seed);
     std::mt19937 random(seed);
     for (int run = 0; run < 10 && !::testing::Test::HasFatalFailure(); ++run) {
