@@ -79,6 +79,9 @@ absl::Status ValidateClusterMap(const ClusterMap& map) {
     if (node.id.empty() || node.address.empty()) {
       return Invalid(absl::StrCat("node ", i, " has no id or no address"));
     }
+    if (node.joining && node.state != NodeState::kRepairing) {
+      return Invalid(absl::StrCat("node ", i, " is joining, but not repairing"));
+    }
     if (node.state_epoch > map.epoch) {
       return Invalid(absl::StrCat("node ", i, " is of a later epoch"));
     }

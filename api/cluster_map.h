@@ -33,8 +33,11 @@ struct ClusterNode {
       1;  // relative to other nodes': a node of twice the capacity gets twice the slots
   std::string boot_id;  // of the process that is, or was last, there; empty where it is not known
   NodeState state = NodeState::kLive;
-  bool draining = false;     // gives its slots away
-  uint64_t state_epoch = 0;  // of the map in which `state` or `boot_id` changed last
+  bool draining = false;  // gives its slots away
+  // Of a repairing node: it has caught up once, and appends are not acknowledged without it, so
+  // that what it finds missing from now on is all that there is.
+  bool joining = false;
+  uint64_t state_epoch = 0;  // of the map in which state, joining or boot_id changed last
 
   bool operator==(const ClusterNode&) const = default;
 };

@@ -14,6 +14,7 @@ v1::ClusterNode ToWire(const ClusterNode& node) {
   out.set_boot_id(node.boot_id);
   out.set_state(static_cast<v1::NodeState>(node.state));
   out.set_draining(node.draining);
+  out.set_joining(node.joining);
   out.set_state_epoch(node.state_epoch);
   return out;
 }
@@ -26,6 +27,7 @@ absl::StatusOr<ClusterNode> FromWire(const v1::ClusterNode& node) {
   out.capacity = node.capacity();
   out.boot_id = node.boot_id();
   out.draining = node.draining();
+  out.joining = node.joining();
   out.state_epoch = node.state_epoch();
   switch (node.state()) {
     case v1::NODE_STATE_UNSPECIFIED:

@@ -57,7 +57,8 @@ bool Acknowledge(const ClusterMap& map, const ShardLane& lane, ShardWrite& write
       const AppendAck& ack = FindReplica(write, id)->ack;
       watermarks.push_back(ack.watermark);
       durable.push_back(ack.durable_watermark);
-    } else if (Lags(lane, id) && map.nodes[node].state != NodeState::kLive) {
+    } else if (Lags(lane, id) && map.nodes[node].state != NodeState::kLive &&
+               !map.nodes[node].joining) {
       ++lagging;
     }
   }

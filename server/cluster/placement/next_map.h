@@ -85,7 +85,8 @@ struct Member {
   uint64_t capacity = 1;
   std::string boot_id;
   // Its last report (SyncReport in server/cluster/membership.h), as far as it is of this boot. Of
-  // the node it counts when its epoch is at least the node's state_epoch; of a slot, when it is at
+  // the node it counts when its epoch is at least the node's state_epoch: one makes it joining, the
+  // next one, of peers that refuse who does not know that, live; of a slot, when its epoch is at
   // least the slot's epoch and the state_epoch of the node that is replaced.
   uint64_t synced_epoch = 0;
   bool node_synced = false;

@@ -24,6 +24,7 @@ ClusterNode NodeOf(const Member& member, uint64_t epoch) {
 void SetState(ClusterNode& node, NodeState state, uint64_t epoch) {
   if (node.state == state) return;
   node.state = state;
+  node.joining = false;
   node.state_epoch = epoch;
 }
 
@@ -35,12 +36,16 @@ void UpdateNode(ClusterNode& node, const Member* member, uint64_t epoch) {
   if (node.boot_id != member->boot_id) {
     node.boot_id = member->boot_id;
     node.state = NodeState::kRepairing;
+    node.joining = false;
     node.state_epoch = epoch;
   } else if (node.state == NodeState::kDown) {
     SetState(node, NodeState::kRepairing, epoch);
   } else if (node.state == NodeState::kRepairing && member->node_synced &&
              member->synced_epoch >= node.state_epoch) {
-    SetState(node, NodeState::kLive, epoch);
+    // Twice: others were written to without it until they knew of the first time.
+    if (node.joining) return SetState(node, NodeState::kLive, epoch);
+    node.joining = true;
+    node.state_epoch = epoch;
   }
 }
 

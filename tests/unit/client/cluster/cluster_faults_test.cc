@@ -57,6 +57,32 @@ TEST_F(ClusterFaultsTest, ASlowReplicaIsHedged) {
   cluster_->node(1).Resume();
 }
 
+// A repairing node is not waited for, one that has caught up once is.
+TEST_F(ClusterFaultsTest, NothingIsAcknowledgedWithoutAJoiningReplica) {
+  Start(2, 2);
+  Open("a");
+  ASSERT_EQ(Append("a", 300), absl::OkStatus());
+  ASSERT_EQ(Flush(), absl::OkStatus());
+  cluster_->node(1).Kill();
+  cluster_->SetState(1, NodeState::kDown);
+  cluster_->node(1).Restart();  // holds nothing
+  cluster_->SetState(1, NodeState::kRepairing);
+  ASSERT_EQ(Append("a", 50), absl::OkStatus());
+  ASSERT_EQ(Flush(), absl::OkStatus());
+  cluster_->ChangeMap([](ClusterMap& map) { map.nodes[1].joining = true; });
+  // The next append is by this map, as the node that holds all would see to.
+  const absl::Time patience = absl::Now() + absl::Seconds(10);
+  while (client_->Status().ok() && absl::Now() < patience) {
+    ASSERT_EQ(Append("a", 10), absl::OkStatus());
+    if (!stream_->Flush(absl::Now() + absl::Milliseconds(200)).ok()) break;
+  }
+  EXPECT_TRUE(
+      absl::IsDeadlineExceeded(stream_->Flush(absl::Now() + absl::Milliseconds(200)).status()));
+  cluster_->Repair(1);
+  ASSERT_EQ(Flush(), absl::OkStatus());
+  ExpectSame("a");
+}
+
 TEST_F(ClusterFaultsTest, ALaggingReplicaIsNotAskedForWhatItLacks) {
   Start(2, 2, {.call_timeout = absl::Seconds(2)});
   Open("a", {.ack_policy = AckPolicy::kOne});

@@ -110,7 +110,18 @@ TEST_F(NextMapTest, ANodeThatReturnsRepairsUntilItSaysSo) {
     EXPECT_EQ(map_.epoch, epoch + 1);
     Report("n0001", epoch, true);
     Next();
+    // From here on nothing is acknowledged without it: once more, by the map that says so.
+    EXPECT_EQ(Node("n0001").state, NodeState::kRepairing);
+    EXPECT_TRUE(Node("n0001").joining);
+    EXPECT_EQ(Node("n0001").state_epoch, map_.epoch);
+    Next();
+    Report("n0001", map_.epoch - 1, true);
+    Next();
+    EXPECT_EQ(Node("n0001").state, NodeState::kRepairing);
+    Report("n0001", map_.epoch, true);
+    Next();
     EXPECT_EQ(Node("n0001").state, NodeState::kLive);
+    EXPECT_FALSE(Node("n0001").joining);
   }
 }
 
@@ -213,7 +224,11 @@ TEST_F(NextMapTest, AnIncomingNodeTakesOverOnceItIsLive) {
   Report(id, map_.epoch, false, {slot});
   Next();
   EXPECT_FALSE(map_.slots[slot].incoming.empty());
-  Report(id, map_.epoch, true, {slot});
+  for (const bool joining : {true, false}) {
+    Report(id, map_.epoch, true, {slot});
+    Next();
+    EXPECT_EQ(Node(id).joining, joining);
+  }
   Next();
   EXPECT_TRUE(map_.slots[slot].incoming.empty());
 }
