@@ -156,7 +156,9 @@ class ClusterModel {
   void Control();
   void LookAtNodes();
   void CheckMap(const KnownMap& before);
-  void CheckReplicas(uint32_t slot);
+  void CheckReplicas(const KnownMap& before, uint32_t slot);
+  bool HoldersRemoved(const KnownMap& before, uint32_t slot, uint32_t kind) const;
+  void GiveUp(uint32_t slot, uint32_t kind);
   void CheckChange(const KnownMap& before, uint32_t slot);
   void CheckHolders();
   void Lose(uint32_t slot, uint32_t kind, bool explained);

@@ -67,7 +67,7 @@ void ClusterModel::CheckMap(const KnownMap& before) {
   for (uint32_t slot = 0; slot < map().slots.size(); ++slot) {
     const SlotAssignment& assignment = map().slots[slot];
     incoming += assignment.incoming.size();
-    CheckReplicas(slot);
+    CheckReplicas(before, slot);
     if (before.map.epoch == 0) continue;
     const SlotAssignment& old = before.map.slots[slot];
     const bool same = SameSlot(old, before.numbers, assignment, known_->numbers);
@@ -77,8 +77,37 @@ void ClusterModel::CheckMap(const KnownMap& before) {
   if (incoming > options_.placement.incoming_max) ++counts_.over_budget;
 }
 
+// Whether an operator removed all replicas, of now and before, that hold a kind as it is.
+bool ClusterModel::HoldersRemoved(const KnownMap& before, uint32_t slot, uint32_t kind) const {
+  bool any = false;
+  for (const KnownMap* known : {&before, known_.get()}) {
+    if (known->map.epoch == 0) continue;
+    for (const uint32_t index : ReplicasOf(known->map.slots[slot], kind + 1)) {
+      const uint32_t number = known->numbers[index];
+      if (!Whole(slot, kind, number)) continue;
+      if (!nodes_[number].removed) return false;
+      any = true;
+    }
+  }
+  return any;
+}
+
+// What was written last is lost with who was removed, and cut there should they come back.
+void ClusterModel::GiveUp(uint32_t slot, uint32_t kind) {
+  ++counts_.losses[kind];
+  uint32_t latest = 0;
+  for (const uint32_t index : ReplicasOf(map().slots[slot], kind + 1)) {
+    const uint32_t number = known_->numbers[index];
+    if (!nodes_[number].removed) latest = std::max(latest, VersionOf(slot, kind, number));
+  }
+  slots_[slot].latest[kind] = latest;
+  for (Held& held : slots_[slot].held) {
+    held.versions[kind] = std::min(held.versions[kind], latest);
+  }
+}
+
 // What is live holds what the map says it holds.
-void ClusterModel::CheckReplicas(uint32_t slot) {
+void ClusterModel::CheckReplicas(const KnownMap& before, uint32_t slot) {
   const std::vector<uint32_t>& replicas = map().slots[slot].replicas;
   for (uint32_t rank = 0; rank < replicas.size(); ++rank) {
     if (map().nodes[replicas[rank]].state != NodeState::kLive) continue;
@@ -86,6 +115,10 @@ void ClusterModel::CheckReplicas(uint32_t slot) {
       if (Whole(slot, kind, known_->numbers[replicas[rank]])) continue;
       // The only replica of such sessions was replaced while it was down: CheckChange judges that.
       if (kind + 1 < options_.placement.replicas_default && !HasWhole(*known_, slot, kind)) {
+        continue;
+      }
+      if (HoldersRemoved(before, slot, kind)) {
+        GiveUp(slot, kind);
         continue;
       }
       ++counts_.hollow_replicas;
