@@ -125,14 +125,21 @@ class Cluster:
         done = self.attic("cluster", "status", "--json", "--server", self.addresses(), check=False)
         return json.loads(done.stdout) if done.returncode == 0 else None
 
-    def wait_until(self, condition, timeout=SETTLE_TIMEOUT_S, what="the cluster to settle"):
-        """Returns the status for which condition(status) is true, and the seconds it took."""
+    def wait_until(self, condition, timeout=SETTLE_TIMEOUT_S, what="the cluster to settle",
+                   steady_s=0):
+        """Returns the status for which condition(status) is true, and stays so for `steady_s`, and
+        the seconds until it was."""
         begin = time.monotonic()
-        status = None
+        since = None
         while time.monotonic() < begin + timeout:
             status = self.status()
-            if status is not None and condition(status):
-                return status, time.monotonic() - begin
+            now = time.monotonic()
+            if status is None or not condition(status):
+                since = None
+            elif since is None:
+                since = now
+            if since is not None and now >= since + steady_s:
+                return status, since - begin
             time.sleep(0.1)
         raise AssertionError(f"waited {timeout} s for {what}: {json.dumps(status)}; logs in "
                              f"{self.keep_logs()}")
@@ -143,8 +150,8 @@ class Cluster:
                 if node["state"] == "live" and node.get("epoch") == status["epoch"]}
         return live == self.boot_ids and status["slots_moving"] == 0
 
-    def wait_until_settled(self, timeout=SETTLE_TIMEOUT_S):
-        return self.wait_until(self.settled, timeout)
+    def wait_until_settled(self, timeout=SETTLE_TIMEOUT_S, steady_s=0):
+        return self.wait_until(self.settled, timeout, steady_s=steady_s)
 
     def wait_until_read(self, session, timeout=900):
         """Returns when a session has tokens, gets no more, and all are indexed."""

@@ -23,7 +23,7 @@ KILLS = 100 if FULL else 6
 PARTITIONS = 50 if FULL else 6
 ETCD_OUTAGE_S = 60 if FULL else 8
 SIZE = [] if FULL else ["--tokens", "98304", "--questions", "20"]  # of the demo
-OUTAGE_MS_MAX = 2000  # of a stream of answers, when a store is killed
+OUTAGE_MS_MAX = 2000  # of a stream of answers, when a store is killed or cut off
 GROWTH_MIB_PER_S = 24  # of a store that fills itself
 GROWTH_SETTLE_S = 15 if FULL else 0  # after the load has begun
 GROWTH_WATCH_S = 10 if FULL else 2  # before and after growth
@@ -113,7 +113,8 @@ def test_partitions():
                         cluster.network.cut(other, host)
                 time.sleep(choose.uniform(0, 3 * cluster.lease_s))
                 cluster.network.heal()
-                _, took = cluster.wait_until_settled()
+                # A lease that was not renewed in time may end after the links are back.
+                _, took = cluster.wait_until_settled(steady_s=cluster.lease_s)
                 healed.append(took)
                 log(f"partition {fault + 1} of {PARTITIONS}: {host} {kind}, healed after "
                     f"{took:.1f} s")
@@ -125,7 +126,7 @@ def test_partitions():
     assert sums["read_failures"] == 0 and sums["write_failures"] == 0, sums["errors"]
     if FULL:  # on a machine that does nothing else
         assert max(healed) <= 2 * cluster.lease_s
-        assert sums["read_longest_ms"] <= 2 * cluster.lease_s * 1000
+        assert sums["read_longest_ms"] <= OUTAGE_MS_MAX
 
 
 def test_two_writers():
