@@ -40,6 +40,9 @@ absl::Status ValidateSlot(const ClusterMap& map, size_t index) {
     return Invalid(
         absl::StrCat("slot ", index, " is on node ", nodes.back(), " of ", map.nodes.size()));
   }
+  if (slot.joining && slot.incoming.empty()) {
+    return Invalid(absl::StrCat("slot ", index, " is joined by no node"));
+  }
   return ValidateRanks(slot, index);
 }
 

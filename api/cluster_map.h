@@ -50,6 +50,9 @@ struct SlotAssignment {
   // filled: it is to hold the sessions of more replicas than that. As many as `incoming`, distinct;
   // or empty where that is not known, and all sessions are to be held.
   std::vector<uint32_t> incoming_ranks;
+  // The incoming nodes have caught up once, and nothing is acknowledged without them, so that what
+  // they find missing from now on is all that there is.
+  bool joining = false;
   uint64_t epoch = 0;  // of the map in which any of these changed last
 
   bool operator==(const SlotAssignment&) const = default;
@@ -70,8 +73,9 @@ struct ClusterMap {
 };
 
 // INVALID_ARGUMENT naming what is wrong: counts over the limits above, nodes out of order or twice,
-// no addresses, indices of no node, a node twice in a slot, ranks that incoming nodes cannot take,
-// an epoch beyond the map's.
+// no addresses, nodes that join and do not repair, slots that join without incoming nodes, indices
+// of no node, a node twice in a slot, ranks that incoming nodes cannot take, an epoch beyond the
+// map's.
 absl::Status ValidateClusterMap(const ClusterMap& map);
 
 // The nodes a session of `replicas` replicas is written to and read from in a slot: the first

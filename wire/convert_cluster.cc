@@ -55,6 +55,7 @@ v1::ClusterMap ToWire(const ClusterMap& map) {
     added->mutable_replicas()->Assign(slot.replicas.begin(), slot.replicas.end());
     added->mutable_incoming()->Assign(slot.incoming.begin(), slot.incoming.end());
     added->mutable_incoming_ranks()->Assign(slot.incoming_ranks.begin(), slot.incoming_ranks.end());
+    added->set_joining(slot.joining);
     added->set_epoch(slot.epoch);
   }
   return out;
@@ -74,6 +75,7 @@ absl::StatusOr<ClusterMap> FromWire(const v1::ClusterMap& map) {
         {.replicas = {slot.replicas().begin(), slot.replicas().end()},
          .incoming = {slot.incoming().begin(), slot.incoming().end()},
          .incoming_ranks = {slot.incoming_ranks().begin(), slot.incoming_ranks().end()},
+         .joining = slot.joining(),
          .epoch = slot.epoch()});
   }
   ATTIC_RETURN_IF_ERROR(ValidateClusterMap(out));

@@ -53,6 +53,7 @@ auto AskAny(const GlobalOptions& global, const Call& call)
 std::string StateText(const ClusterSurvey& survey, size_t i) {
   const ClusterNode& node = survey.map.nodes[i];
   std::string text(NodeStateName(node.state));
+  if (node.joining) text += ", joining";
   if (node.draining) text += ", draining";
   const uint64_t epoch = survey.nodes[i].map_epoch;
   if (epoch != 0 && epoch != survey.map.epoch) absl::StrAppend(&text, ", at epoch ", epoch);

@@ -262,6 +262,30 @@ def test_growth():
         assert medians["growing"] <= GROWTH_SLOWER_MAX * around
 
 
+def test_single_replicas_move():
+    """Slots of sessions of one replica go to other stores while these are written: no call fails,
+    and nothing that the old store alone was told is lost."""
+    with Cluster(2) as cluster:
+        load = Load(cluster, "--replicas", 1, "--seed", SEED, "--write-pause-ms", 20,
+                    "--read-pause-ms", 10)
+        try:
+            for name in ("s2", "s3"):
+                cluster.add_store(name)
+                status, took = cluster.wait_until_settled()
+                log(f"{name} took {held_slots(status)[name]} replicas of slots in {took:.1f} s")
+            for name in ("s0", "s1"):
+                cluster.attic("cluster", "drain", name, "--server", cluster.addresses())
+                status, took = cluster.wait_until(
+                    lambda s, n=name: cluster.settled(s) and held_slots(s)[n] == 0)
+                log(f"{name} gave all slots away in {took:.1f} s")
+            report = load.finish()
+        finally:
+            load.close()
+    sums = assert_nothing_wrong(report)
+    log(f"single replicas: {sums}")
+    assert sums["read_failures"] == 0 and sums["write_failures"] == 0, sums["errors"]
+
+
 def test_rolling_restart():
     """Every store is restarted, one after the other, under load: no call fails."""
     with Cluster(3) as cluster:

@@ -49,6 +49,9 @@ bool ShardLane::IsFirstMissing(const ShardWrite& write, const std::string& node_
 bool Acknowledge(const ClusterMap& map, const ShardLane& lane, ShardWrite& write) {
   if (write.acknowledged) return false;
   const SlotRoute route = RouteOf(map, write.slot, write.info->replication.replicas);
+  for (const uint32_t node : route.joining) {
+    if (!Holds(write, map.nodes[node].id)) return false;
+  }
   std::vector<int64_t> watermarks, durable;
   size_t lagging = 0;
   for (const uint32_t node : route.writers) {
@@ -75,10 +78,12 @@ bool Acknowledge(const ClusterMap& map, const ShardLane& lane, ShardWrite& write
 
 bool IsAwaited(const ClusterMap& map, const ShardLane& lane, const ShardWrite& write) {
   const SlotRoute route = RouteOf(map, write.slot, write.info->replication.replicas);
-  return std::any_of(route.writers.begin(), route.writers.end(), [&](uint32_t node) {
+  const auto awaited = [&](uint32_t node) {
     const std::string& id = map.nodes[node].id;
     return !Holds(write, id) && !Lags(lane, id);
-  });
+  };
+  return std::any_of(route.writers.begin(), route.writers.end(), awaited) ||
+         std::any_of(route.joining.begin(), route.joining.end(), awaited);
 }
 
 absl::Status Hopeless(const ClusterMap& map, const ShardLane& lane, const ShardWrite& write) {

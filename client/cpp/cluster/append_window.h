@@ -63,16 +63,16 @@ struct WriteBatch {
 // Whether a node that so refuses a write lacks what comes before it, or the session.
 bool IsLag(const absl::Status& refusal);
 
-// Sets write.acknowledged and write.ack when the policy is met by the current map; returns whether
-// it just was.
+// Sets write.acknowledged and write.ack when the policy is met by the current map, and who joins
+// the slot has it; returns whether it just was.
 bool Acknowledge(const ClusterMap& map, const ShardLane& lane, ShardWrite& write);
 
-// Whether a replica that should hold the write may still get it: one that is neither down nor
-// lagging.
+// Whether a replica that should hold the write, or is about to be one, may still get it: one that
+// is neither down nor lagging.
 bool IsAwaited(const ClusterMap& map, const ShardLane& lane, const ShardWrite& write);
 
-// The error of a write that no replica will ever take: all of them are there and said that they lack
-// what comes before, or the session. OK while one may.
+// The error of a write that no replica will ever take: all of them are there and said that they
+// lack what comes before, or the session. OK while one may.
 absl::Status Hopeless(const ClusterMap& map, const ShardLane& lane, const ShardWrite& write);
 
 // Of all writes: the smallest watermarks.

@@ -195,8 +195,9 @@ void ClusterAppendStream::PlanLane(const std::string& id, ShardLane& lane,
                                    std::vector<Outgoing>& out) {
   const ShardWrite& first = *lane.writes.front();
   const SlotRoute route = RouteOf(*map_, first.slot, first.info->replication.replicas);
-  for (const uint32_t node : route.writers) PlanNode(id, lane, node, out);
-  for (const uint32_t node : route.incoming) PlanNode(id, lane, node, out);
+  for (const auto* nodes : {&route.writers, &route.joining, &route.incoming}) {
+    for (const uint32_t node : *nodes) PlanNode(id, lane, node, out);
+  }
 }
 
 void ClusterAppendStream::PlanNode(const std::string& id, ShardLane& lane, uint32_t node,
@@ -321,8 +322,9 @@ void ClusterAppendStream::TakeRefusal(const std::string& node_id, const Sent& se
     return;
   }
   const SlotRoute route = RouteOf(*map_, sent.write->slot, sent.write->info->replication.replicas);
-  const bool counts = std::any_of(route.writers.begin(), route.writers.end(),
-                                  [&](uint32_t n) { return map_->nodes[n].id == node_id; });
+  const auto is_node = [&](uint32_t n) { return map_->nodes[n].id == node_id; };
+  const bool counts = std::any_of(route.writers.begin(), route.writers.end(), is_node) ||
+                      std::any_of(route.joining.begin(), route.joining.end(), is_node);
   if (counts && !sent.write->acknowledged) {
     Fail(refusal);
     return;

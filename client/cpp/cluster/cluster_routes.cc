@@ -49,8 +49,11 @@ SlotRoute RouteOf(const ClusterMap& map, uint32_t slot, uint32_t replicas) {
     route.writers.push_back(node);
     if (map.nodes[node].state == NodeState::kLive) route.readers.push_back(node);
   }
-  for (const uint32_t node : assignment.incoming) {
-    if (map.nodes[node].state != NodeState::kDown) route.incoming.push_back(node);
+  for (size_t i = 0; i < assignment.incoming.size(); ++i) {
+    const uint32_t node = assignment.incoming[i];
+    if (map.nodes[node].state == NodeState::kDown) continue;
+    const bool joins = assignment.joining && IncomingRank(assignment, i) < replicas;
+    (joins ? route.joining : route.incoming).push_back(node);
   }
   return route;
 }

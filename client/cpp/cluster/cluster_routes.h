@@ -37,6 +37,7 @@ absl::StatusOr<SessionInfo> SessionInfoOf(const SessionDescription& manifest);
 struct SlotRoute {
   std::vector<uint32_t> writers;   // to be written to: not down
   std::vector<uint32_t> readers;   // of the writers, those that are live
+  std::vector<uint32_t> joining;   // no replicas yet, but nothing is acknowledged without them
   std::vector<uint32_t> incoming;  // written to as well as it goes
   size_t copies = 0;               // that the map has, nodes that are down included
 };

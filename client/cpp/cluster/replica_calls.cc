@@ -96,10 +96,10 @@ class Rounds {
                        [](const ReplicaAnswer& answer) { return answer.answer.ok(); });
   }
   bool HasLiveAnswer(size_t target) const {
-    return std::any_of(answers_[target].begin(), answers_[target].end(),
-                       [](const ReplicaAnswer& answer) {
-                         return answer.live && !answer.incoming && !IsOpen(answer);
-                       });
+    return std::any_of(
+        answers_[target].begin(), answers_[target].end(), [](const ReplicaAnswer& answer) {
+          return answer.live && !answer.joining && !answer.incoming && !IsOpen(answer);
+        });
   }
 
   // Says of each answer what the node is in the latest map, and forgets nodes that did not answer
@@ -111,12 +111,18 @@ class Rounds {
         return std::any_of(nodes.begin(), nodes.end(),
                            [&](uint32_t node) { return map_->nodes[node].id == id; });
       };
+      std::erase_if(answers_[t], [&](const ReplicaAnswer& answer) {
+        // What it could not do when it was still to be filled, it may now.
+        return answer.incoming && !answer.answer.ok() && !among(route.incoming, answer.node_id);
+      });
       for (ReplicaAnswer& answer : answers_[t]) {
-        answer.live = among(route.readers, answer.node_id);
+        answer.joining = among(route.joining, answer.node_id);
+        answer.live = answer.joining || among(route.readers, answer.node_id);
         answer.incoming = among(route.incoming, answer.node_id);
       }
       std::erase_if(answers_[t], [&](const ReplicaAnswer& answer) {
-        return IsOpen(answer) && !answer.incoming && !among(route.writers, answer.node_id);
+        return IsOpen(answer) && !answer.incoming && !answer.joining &&
+               !among(route.writers, answer.node_id);
       });
     }
   }
@@ -140,10 +146,13 @@ class Rounds {
       if (route.readers.empty() && !HasLiveAnswer(t)) ++unserved_;
       const bool every = audience_ == Audience::kEveryReplica;
       if (!every && HasGoodAnswer(t)) continue;
-      for (const uint32_t node : every ? route.writers : route.readers) {
+      const auto ask = [&](uint32_t node) {
         if (Answered(t, map_->nodes[node].id) == nullptr) add(t, node);
-      }
+      };
+      std::for_each((every ? route.writers : route.readers).begin(),
+                    (every ? route.writers : route.readers).end(), ask);
       if (!every) continue;
+      std::for_each(route.joining.begin(), route.joining.end(), ask);
       for (const uint32_t node : route.incoming) {
         const auto asked = [&](const ReplicaAnswer& answer) {
           return answer.node_id == map_->nodes[node].id;
@@ -208,10 +217,13 @@ class Rounds {
     const ClusterNode& node = map_->nodes[message.node];
     for (size_t i = 0; i < message.targets.size(); ++i) {
       const SlotRoute route = RouteOf(*map_, targets_[message.targets[i]].slot, replicas_);
+      const auto among = [&](const std::vector<uint32_t>& nodes) {
+        return std::find(nodes.begin(), nodes.end(), message.node) != nodes.end();
+      };
       ReplicaAnswer answer{.node_id = node.id,
                            .live = node.state == NodeState::kLive,
-                           .incoming = std::find(route.incoming.begin(), route.incoming.end(),
-                                                 message.node) != route.incoming.end(),
+                           .joining = among(route.joining),
+                           .incoming = among(route.incoming),
                            .answer = absl::InternalError("the node left a call unanswered")};
       if (!results.ok()) {
         answer.answer = results.status();
@@ -257,7 +269,7 @@ absl::Status AllWell(const ReplicaAnswers& answers, std::span<const absl::Status
     if (!answer.live || answer.incoming) continue;
     const absl::Status status = answer.answer.status();
     const bool ignore = std::find(ignored.begin(), ignored.end(), status.code()) != ignored.end();
-    well = well || status.ok();
+    well = well || (status.ok() && !answer.joining);
     (ignore ? first_ignored : first).Update(status);
   }
   if (!first.ok()) return first;

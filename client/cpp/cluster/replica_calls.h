@@ -25,7 +25,9 @@ struct ShardTarget {
 
 struct ReplicaAnswer {
   std::string node_id;
-  bool live = false;  // by the map it was called with
+  // What the node is in the slot, by the map it was called with.
+  bool live = false;  // or joining
+  bool joining = false;
   bool incoming = false;
   bool not_filled = false;                    // it is being repaired and has not got this yet
   absl::StatusOr<SessionDescription> answer;  // of a close, an empty description
@@ -33,7 +35,8 @@ struct ReplicaAnswer {
 using ReplicaAnswers = std::vector<ReplicaAnswer>;  // of one target
 
 enum class Audience : uint8_t {
-  // All replicas that are not down, and incoming nodes as well as it goes. Who cannot be reached is
+  // All replicas that are not down, who joins, and incoming nodes as well as it goes. Who cannot be
+  // reached is
   // asked again until it answers, the map calls it down, or the deadline.
   kEveryReplica,
   // The live replicas: the answers of those that come soon, as long as there is a good one.
@@ -46,8 +49,8 @@ std::vector<ReplicaAnswers> CallReplicas(ClusterCore& core, std::span<const Shar
                                          uint32_t replicas, Audience audience,
                                          const std::string& prefix_hashes, absl::Time deadline);
 
-// OK when every live replica, at least one, answered well; else the first error. Codes in
-// `ignored` are no errors as long as one live replica answered well.
+// OK when every live replica, at least one, and whoever joins answered well; else the first error.
+// Codes in `ignored` are no errors as long as one live replica answered well.
 absl::Status AllWell(const ReplicaAnswers& answers, std::span<const absl::StatusCode> ignored = {});
 
 // The description with the highest watermark among good answers of nodes that are not incoming;

@@ -106,7 +106,7 @@ class Settlement {
                                       info_.replication.replicas);
       size_t holders = 0, lagging = 0;
       for (const ReplicaAnswer& answer : answers_[i]) {
-        if (answer.incoming) continue;
+        if (answer.incoming || answer.joining) continue;
         if (Holds(i, answer)) ++holders;
         if (answer.not_filled) ++lagging;
       }

@@ -113,6 +113,8 @@ void ShardDelivery::Open() {
                          .incoming = incoming});
   };
   for (const uint32_t node : route.writers) add(node, false);
+  // Whoever joins gets what it missed when the import is settled.
+  for (const uint32_t node : route.joining) add(node, true);
   for (const uint32_t node : route.incoming) add(node, true);
 }
 

@@ -20,6 +20,10 @@ bool SameNodes(const SlotAssignment& a, const SlotAssignment& b) {
          a.incoming_ranks == b.incoming_ranks;
 }
 
+bool SameSlot(const SlotAssignment& a, const SlotAssignment& b) {
+  return SameNodes(a, b) && a.joining == b.joining;
+}
+
 void DropIncoming(SlotAssignment& slot, size_t index) {
   slot.incoming.erase(slot.incoming.begin() + static_cast<std::ptrdiff_t>(index));
   slot.incoming_ranks.erase(slot.incoming_ranks.begin() + static_cast<std::ptrdiff_t>(index));
@@ -45,7 +49,17 @@ bool Filled(const NextNodes& next, uint32_t slot_index, const SlotAssignment& sl
   return member->synced_epoch >= epoch;
 }
 
-// Incoming nodes that went away are dropped, those that are filled take over.
+// Whether `slot.incoming[i]` has to be filled once more: it was away, or says by the map of now
+// that it lacks something.
+bool Lacks(const NextNodes& next, uint32_t slot_index, const SlotAssignment& slot, size_t i) {
+  const uint32_t node = slot.incoming[i];
+  const Member* const member = next.members[node];
+  if (!next.plan[node].live || member == nullptr) return true;
+  return member->synced_epoch >= slot.epoch && !member->synced_slots.contains(slot_index);
+}
+
+// Incoming nodes that went away are dropped, those that are filled join, and once they are so again
+// take over: others were written to without them until they knew of the first time.
 void TakeOver(const NextNodes& next, uint32_t slot_index, SlotAssignment& slot) {
   if (slot.incoming_ranks.size() != slot.incoming.size()) slot.incoming.clear();
   for (size_t i = slot.incoming.size(); i-- > 0;) {
@@ -53,7 +67,13 @@ void TakeOver(const NextNodes& next, uint32_t slot_index, SlotAssignment& slot) 
     if (!next.plan[node].up || next.plan[node].leaving) DropIncoming(slot, i);
   }
   for (size_t i = 0; i < slot.incoming.size(); ++i) {
+    if (slot.joining && Lacks(next, slot_index, slot, i)) slot.joining = false;
     if (!Filled(next, slot_index, slot, i)) return;
+  }
+  if (slot.incoming.empty()) return;
+  if (!slot.joining) {
+    slot.joining = true;
+    return;
   }
   for (size_t i = 0; i < slot.incoming.size(); ++i) {
     const uint32_t rank = slot.incoming_ranks[i];
@@ -62,6 +82,7 @@ void TakeOver(const NextNodes& next, uint32_t slot_index, SlotAssignment& slot) 
   }
   slot.incoming.clear();
   slot.incoming_ranks.clear();
+  slot.joining = false;
 }
 
 // What is being filled to no purpose: from nothing, or for a node that is back.
@@ -118,7 +139,10 @@ void ChangeSlots(const NextNodes& next, const PlacementOptions& options, bool to
                          .imbalance_max = to_the_slot ? 0 : options.imbalance_max};
   SlotPlanner(next.plan, plan, result.slots).Run();
   for (size_t i = 0; i < before.size(); ++i) {
-    if (!SameNodes(before[i], result.slots[i])) result.slots[i].epoch = result.epoch;
+    SlotAssignment& slot = result.slots[i];
+    // Of other nodes than those that had caught up.
+    if (!SameNodes(before[i], slot)) slot.joining = false;
+    if (!SameSlot(before[i], slot)) slot.epoch = result.epoch;
   }
 }
 

@@ -6,22 +6,25 @@
 // Nodes. A node that is registered for the first time is live and holds nothing. One whose
 // registration ends is down at once; nothing is moved yet. One that comes back, or whose process is
 // another than before (boot id), is repairing: it is written to, and not read, until it reports
-// that it has filled the map in which it became so, or a later one. Address, zone and capacity are
+// that it has filled the map in which it became so, or a later one. That makes it joining, which
+// writers wait for; a report by a map that says so makes it live. Address, zone and capacity are
 // those of the registration.
 //
 // Who takes over. A node leaves its slots when it has been down for `replace_after`, when an
 // operator drains or removes it. Another live node is chosen for each, which becomes `incoming`, is
-// filled, reports so, and only then takes the other's place, at the same rank. Ranks matter:
-// sessions of R replicas are on the first R. A survivor that moved up would lack the sessions of
-// fewer replicas than its old rank, so survivors stay where they are. An incoming node that goes
-// away is dropped; a node that comes back while it is being replaced keeps its slots, unless the
-// other one is filled already, or an operator wants it emptied.
+// filled, reports so, joins the slot, reports so by a map that says that, and only then takes the
+// other's place, at the same rank. Ranks matter: sessions of R replicas are on the first R. A
+// survivor that moved up would lack the sessions of fewer replicas than its old rank, so survivors
+// stay where they are. An incoming node that goes away is dropped; a node that comes back while it
+// is being replaced keeps its slots, unless the other one is filled already, or an operator wants it
+// emptied.
 //
 // What "filled" means. An incoming node may report a slot when it holds all that those replicas
 // hold which the map (of the report's epoch) does not call down, of the sessions of more replicas
 // than the rank it is to take (IncomingRank). The report counts as long as the slot and the state
-// of the node that is replaced are as in that map, and once the incoming node is live. A node that
-// is down, but may come back, is not replaced by what was filled without it.
+// of the node that is replaced are as in that map, and once the incoming node is live. One that
+// joins and reports without the slot, or was away, joins no longer. A node that is down, but may
+// come back, is not replaced by what was filled without it.
 //
 // What is never given up. A rank is filled only while there is a live node among the first
 // max(rank + 1, replicas_default) replicas. Without one the slot is left to its nodes, down as

@@ -14,28 +14,22 @@
 //   4. What callers of the node report as missing while it looks (RepairPass::RunGaps) is here
 //      before it calls itself filled; what they report afterwards takes that back.
 //
-// Writers wait for a node that is repairing unless it refuses what they send, because it lacks what
-// comes before; for one that is incoming they never wait. So what may be missing at the moment at
-// which a map of epoch E' calls the node live, or gives it the slot, is what others acknowledged
-// without it between its last look and their knowing that map:
+// Twice. Writers wait for a node that is repairing unless it refuses what they send, because it
+// lacks what comes before; for one that is incoming they never wait. So when a node calls itself
+// filled for the first time, by a map of epoch E, others may have acknowledged something without it
+// since its last look: a write refused here as a gap, reported when the controller had acted
+// already; one of a session whose opening failed here alone; one to an incoming node that failed on
+// its way. The map E' that follows calls the node, or its slot, joining (ClusterNode::joining,
+// SlotAssignment::joining): nothing is acknowledged without it from then on. By E' it looks again.
+// Peers that answer by E' have applied what they let in by older maps and refuse writers that know
+// only those, so that look finds all that was acknowledged without it. When it is here the node
+// says so for the second time, and the next map calls it live, or gives it the slot. What it finds
+// missing instead makes its slot incoming again. The policies `one` and `quorum` wait for nobody
+// but whoever takes over a slot.
 //
-//   * a write refused here as a gap, reported when the controller had acted already;
-//   * one of a session whose opening failed here alone;
-//   * one by the policies `one` and `quorum`, or to an incoming node, that failed on its way here.
+// So a live replica holds all that was acknowledged by `all`, and the one that takes over a slot
+// all that the one it replaces does. What that does not mean:
 //
-// By the map E' the node looks again, at once, and peers say what they hold by it: they have
-// applied what they let in by older maps, and refuse writers that know only those; writers that
-// know E' wait for this node. So that look finds all of it, and brings it. Until then the node is
-// called live, and a write that only it lacks is lost if all other replicas are lost in that time,
-// some tenths of a second where peers answer. Reads that ask for a watermark go to another replica
-// meanwhile.
-//
-// What that look does not find:
-//
-//   * A node that takes over a slot asks the replicas it has by map E', not the one it replaces. A
-//     write that failed on its way here, and that only that one took (a session of one replica, or
-//     whose others were lost), stays there; the next append is a gap here that nobody fills, and
-//     the writer is told so.
 //   * By the policies `one` and `quorum` a replica may always lack what was acknowledged, until the
 //     next append is a gap, a reader's min_watermark is not met, or it looks without any reason.
 //   * A shard that was closed where no replica was live is held again by those that come back, and

@@ -87,6 +87,29 @@ TEST_F(AppendWindowTest, WhatIsHeldByNodesThatDoNotCountDoesNotCount) {
   EXPECT_TRUE(Acknowledged());
 }
 
+TEST_F(AppendWindowTest, NothingIsAcknowledgedWithoutWhoJoins) {
+  map_.nodes.push_back({.id = "d", .address = "d"});
+  map_.slots[0].incoming = {3};
+  map_.slots[0].incoming_ranks = {0};
+  map_.slots[0].joining = true;
+  for (const AckPolicy policy : {AckPolicy::kAll, AckPolicy::kOne}) {
+    UsePolicy(policy);
+    for (const char* id : {"a", "b", "c"}) Hold(id, 10);
+    lane_.nodes.clear();
+    EXPECT_FALSE(Acknowledged());
+    EXPECT_TRUE(IsAwaited(map_, lane_, *write_));
+    Lag("d");
+    EXPECT_FALSE(Acknowledged());
+  }
+  // Nor by it alone.
+  *write_ = {};
+  UsePolicy(AckPolicy::kOne);
+  Hold("d", 10);
+  EXPECT_FALSE(Acknowledged());
+  Hold("b", 10);
+  EXPECT_TRUE(Acknowledged());
+}
+
 TEST_F(AppendWindowTest, HopelessIsWhatAllReplicasRefuse) {
   for (const char* id : {"a", "b", "c"}) {
     EXPECT_TRUE(Hopeless(map_, lane_, *write_).ok());

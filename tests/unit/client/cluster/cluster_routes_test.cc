@@ -37,6 +37,21 @@ TEST(ClusterRoutesTest, WritesGoToWhoIsThereAndReadsToWhoIsLive) {
   EXPECT_THAT(RouteOf(map, 1, 3).writers, IsEmpty());
 }
 
+TEST(ClusterRoutesTest, WhoJoinsASlotIsWrittenToAsIfItWereInIt) {
+  const std::vector<NodeState> live(4, NodeState::kLive);
+  SlotAssignment slot{.replicas = {0, 1}, .incoming = {2, 3}, .incoming_ranks = {0, 1}};
+  EXPECT_THAT(RouteOf(MapOfOneSlot(live, slot), 0, 2).joining, IsEmpty());
+  slot.joining = true;
+  const SlotRoute two = RouteOf(MapOfOneSlot(live, slot), 0, 2);
+  EXPECT_THAT(two.writers, ElementsAre(0, 1));
+  EXPECT_THAT(two.joining, ElementsAre(2, 3));
+  EXPECT_THAT(two.incoming, IsEmpty());
+  // A session of one replica will not be on whoever takes the second rank.
+  const SlotRoute one = RouteOf(MapOfOneSlot(live, slot), 0, 1);
+  EXPECT_THAT(one.joining, ElementsAre(2));
+  EXPECT_THAT(one.incoming, ElementsAre(3));
+}
+
 TEST(ClusterRoutesTest, PoliciesAskForSoManyAcknowledgements) {
   const SlotRoute route{.writers = {0, 1}, .readers = {0}, .incoming = {}, .copies = 3};
   EXPECT_EQ(AcksNeeded(AckPolicy::kOne, route, 0), 1);

@@ -24,7 +24,7 @@ bool SameSlot(const ClusterMap& a, const ClusterMap& b, size_t slot) {
   const SlotAssignment& x = a.slots[slot];
   const SlotAssignment& y = b.slots[slot];
   return Ids(a, x.replicas) == Ids(b, y.replicas) && Ids(a, x.incoming) == Ids(b, y.incoming) &&
-         x.incoming_ranks == y.incoming_ranks;
+         x.incoming_ranks == y.incoming_ranks && x.joining == y.joining;
 }
 
 bool Staying(const ClusterNode& node) { return node.state != NodeState::kDown && !node.draining; }

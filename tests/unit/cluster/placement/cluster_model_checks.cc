@@ -18,7 +18,7 @@ bool SameSlot(const SlotAssignment& a, const std::vector<uint32_t>& a_numbers,
                       [&](uint32_t i, uint32_t j) { return a_numbers[i] == b_numbers[j]; });
   };
   return same(a.replicas, b.replicas) && same(a.incoming, b.incoming) &&
-         a.incoming_ranks == b.incoming_ranks;
+         a.incoming_ranks == b.incoming_ranks && a.joining == b.joining;
 }
 
 }  // namespace

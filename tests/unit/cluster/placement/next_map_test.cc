@@ -165,8 +165,11 @@ TEST_F(NextMapTest, ADeadNodeIsReplacedAtItsRanks) {
     EXPECT_EQ(NextMap(map_, view_, options_), map_);
   }
   const ClusterMap filling = map_;
-  ReportAll(map_, view_);
-  Next();
+  for (const char* what : {"joins", "takes over"}) {
+    SCOPED_TRACE(what);
+    ReportAll(map_, view_);
+    Next();
+  }
   EXPECT_EQ(map_.FindNode("n0001"), -1) << "it holds nothing any more";
   for (uint32_t slot = 0; slot < 64; ++slot) {
     for (uint32_t rank = 0; rank < 3; ++rank) {
@@ -229,8 +232,43 @@ TEST_F(NextMapTest, AnIncomingNodeTakesOverOnceItIsLive) {
     Next();
     EXPECT_EQ(Node(id).joining, joining);
   }
+  // Now that it is live it joins the slot, for which it has to be filled once more.
+  EXPECT_TRUE(map_.slots[slot].joining);
+  EXPECT_EQ(map_.slots[slot].epoch, map_.epoch);
+  Next();
+  Report(id, map_.epoch - 1, true, {slot});
+  Next();
+  EXPECT_FALSE(map_.slots[slot].incoming.empty());
+  Report(id, map_.epoch, true, {slot});
   Next();
   EXPECT_TRUE(map_.slots[slot].incoming.empty());
+  EXPECT_FALSE(map_.slots[slot].joining);
+}
+
+TEST_F(NextMapTest, WhoJoinsASlotAndLacksSomethingHasToBeFilledAgain) {
+  Start(5);
+  Leave(view_, "n0001");
+  Next();
+  PassTime();
+  Next();
+  uint32_t slot = 0;
+  while (map_.slots[slot].incoming.empty()) ++slot;
+  const std::string id = map_.nodes[map_.slots[slot].incoming[0]].id;
+  const auto join = [&] {
+    Report(id, map_.epoch, true, {slot});
+    Next();
+    ASSERT_TRUE(map_.slots[slot].joining);
+    ASSERT_FALSE(map_.slots[slot].incoming.empty());
+  };
+  join();
+  Report(id, map_.epoch, true, {});  // found something
+  Next();
+  EXPECT_FALSE(map_.slots[slot].joining);
+  EXPECT_EQ(map_.slots[slot].epoch, map_.epoch);
+  join();
+  MemberOf(view_, id).boot_id = "boot2";  // holds nothing any more
+  Next();
+  EXPECT_FALSE(map_.slots[slot].joining);
 }
 
 // It is the source itself.

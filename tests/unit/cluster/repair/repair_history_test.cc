@@ -22,18 +22,18 @@ void RunHistory(const SimOptions& options, int steps) {
   for (int i = 0; i < steps && !testing::Test::HasFailure(); ++i) {
     const uint64_t kind = random() % 10;
     if (kind < 6) {
-      cluster.RandomCall(false);
+      cluster.RandomCall();
     } else if (kind < 7) {
       cluster.RandomEvent();
     } else {
       cluster.clock().Advance(absl::Milliseconds(random() % 3000));
       cluster.Pass(static_cast<uint32_t>(random() % options.nodes));
     }
-    cluster.CheckNothingLost();
+    cluster.CheckLiveReplicas();
   }
   if (testing::Test::HasFailure()) return;
   cluster.Settle();
-  cluster.CheckNothingLost();
+  cluster.CheckLiveReplicas();
   cluster.CheckExact();
   EXPECT_GT(cluster.returns(), 0);
 }

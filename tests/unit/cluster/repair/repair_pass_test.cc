@@ -23,16 +23,14 @@ TEST(RepairPassTest, TheOracleSeesALoss) {
   SimCluster cluster(Three());
   Fill(cluster, 3, 1);
   const std::string id = cluster.sessions().begin()->first;
-  ASSERT_TRUE(cluster.node(0).Close(id).ok());
-  ASSERT_TRUE(cluster.node(1).Close(id).ok());
-  cluster.CheckNothingLost();
+  cluster.CheckLiveReplicas();
   ASSERT_TRUE(cluster.node(2).Truncate(id, 3).ok());
   static SimCluster* checked = &cluster;
   testing::TestPartResultArray failures;
   {
     testing::ScopedFakeTestPartResultReporter reporter(
         testing::ScopedFakeTestPartResultReporter::INTERCEPT_ONLY_CURRENT_THREAD, &failures);
-    checked->CheckNothingLost();
+    checked->CheckLiveReplicas();
   }
   EXPECT_GT(failures.size(), 0);
 }
@@ -67,6 +65,7 @@ TEST(RepairPassTest, WithoutALiveReplicaOneThatIsDownIsWaitedFor) {
   EXPECT_EQ(cluster.map().nodes[0].state, NodeState::kRepairing);
   cluster.clock().Advance(absl::Minutes(5));
   cluster.Pass(0);
+  cluster.Pass(0);
   EXPECT_EQ(cluster.map().nodes[0].state, NodeState::kLive);
 }
 
@@ -81,7 +80,7 @@ TEST(RepairPassTest, WhatWasClosedMeanwhileIsClosedAfterASecondLook) {
   EXPECT_NE(cluster.node(1).Find(id), nullptr);
   EXPECT_EQ(cluster.map().nodes[1].state, NodeState::kRepairing);
   cluster.clock().Advance(absl::Seconds(3));
-  for (int i = 0; i < 3; ++i) cluster.Pass(1);
+  for (int i = 0; i < 4; ++i) cluster.Pass(1);
   EXPECT_EQ(cluster.node(1).Find(id), nullptr);
   EXPECT_EQ(cluster.map().nodes[1].state, NodeState::kLive);
   EXPECT_EQ(cluster.progress(1).shards_dropped, 1);
@@ -100,6 +99,8 @@ TEST(RepairPassTest, ANodeIsFilledWhenASecondLookFindsNothing) {
   cluster.Append("s1", 5);
   cluster.Pass(1);
   EXPECT_EQ(cluster.map().nodes[1].state, NodeState::kRepairing);
+  cluster.Pass(1);
+  EXPECT_TRUE(cluster.map().nodes[1].joining);
   cluster.Pass(1);
   EXPECT_EQ(cluster.map().nodes[1].state, NodeState::kLive);
   cluster.CheckExact();

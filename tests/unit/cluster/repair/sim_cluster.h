@@ -37,8 +37,9 @@ class SimCluster {
  public:
   explicit SimCluster(const SimOptions& options);
 
-  // What callers do, on all replicas; nothing where a live one lags and `inside` a pass.
-  void RandomCall(bool inside);
+  // What callers do, on all replicas. What is live must hold all; nothing where one that joins
+  // lags, which callers wait for.
+  void RandomCall();
   void Open(uint32_t slot, uint32_t replicas);
   void Append(const std::string& id, size_t count);
   void Truncate(const std::string& id, int64_t position);
@@ -60,8 +61,8 @@ class SimCluster {
   // No faults any more; until all are live and all is moved.
   void Settle();
 
-  // At least one live replica of every session holds all of it.
-  void CheckNothingLost();
+  // All live replicas of every session, at least one, hold all of it.
+  void CheckLiveReplicas();
   // Every node holds what it should, and nothing else.
   void CheckExact();
 
@@ -84,7 +85,8 @@ class SimCluster {
   };
 
   bool Chance(double probability);
-  bool Misses();
+  bool Misses(const SimSession& session, uint32_t node);
+  bool Joins(const SimSession& session, uint32_t node) const;
   size_t Below(size_t count);
   void Start(uint32_t node);
   std::shared_ptr<ShardPeer> MakePeer(const ClusterNode& node);
@@ -94,9 +96,7 @@ class SimCluster {
   std::vector<uint32_t> LiveOwners(const SimSession& session) const;
   bool IsLiveOwner(const SimSession& session, uint32_t node) const;
   bool Holds(uint32_t node, const std::string& id, const SimSession& session);
-  // Whether all live replicas hold all of the session; where they lag, repairs them first, as a
-  // caller would that tries again.
-  bool Ready(const std::string& id, bool inside);
+  bool Ready(const std::string& id);
   void Act(uint32_t node, const SyncReport& report);
   void Changed();  // the map
   std::string NextId();
@@ -112,7 +112,7 @@ class SimCluster {
   std::map<std::string, SimSession> closed_;
   std::set<std::string> forgotten_;
   uint64_t next_id_ = 0, closes_ = 0, moves_ = 0, returns_ = 0, boots_ = 0;
-  bool in_call_ = false, inside_ = false;
+  bool in_call_ = false;
 };
 
 }  // namespace attic
