@@ -16,8 +16,8 @@
 // other's place, at the same rank. Ranks matter: sessions of R replicas are on the first R. A
 // survivor that moved up would lack the sessions of fewer replicas than its old rank, so survivors
 // stay where they are. An incoming node that goes away is dropped; a node that comes back while it
-// is being replaced keeps its slots, unless the other one is filled already, or an operator wants it
-// emptied.
+// is being replaced keeps its slots, unless the other one is filled already, or an operator wants
+// it emptied.
 //
 // What "filled" means. An incoming node may report a slot when it holds all that those replicas
 // hold which the map (of the report's epoch) does not call down, of the sessions of more replicas
