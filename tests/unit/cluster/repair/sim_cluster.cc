@@ -213,7 +213,7 @@ void SimCluster::RandomCall() {
   const size_t kind = Below(20);
   if (sessions_.size() < 4 || (kind == 0 && sessions_.size() < 40)) {
     const uint32_t slot = static_cast<uint32_t>(Below(map_.slots.size()));
-    Open(slot, Chance(0.2) ? 1 : 2 + static_cast<uint32_t>(Below(2)));
+    Open(slot, Chance(options_.single) ? 1 : 2 + static_cast<uint32_t>(Below(2)));
   } else {
     const auto chosen =
         std::next(sessions_.begin(), static_cast<ptrdiff_t>(Below(sessions_.size())));

@@ -22,6 +22,7 @@ struct SimOptions {
   double fault = 0;          // of a call to a peer
   double missed_append = 0;  // of an append to a node that is not live, or being filled
   double busy = 0;           // chance that a caller does something in the middle of a call
+  double single = 0.05;      // of sessions, those of one replica, whose node cannot be taken down
 };
 
 // What callers were told is held: an oracle.
