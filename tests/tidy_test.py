@@ -74,7 +74,7 @@ ONLY_IN = {
     r"rocksdb/": ("server/storage/", "tests/"),
     r"xxhash": ("server/storage/", "api/shard.cc", "server/session/",
         "server/cluster/placement/rendezvous.cc",
-        "client/cpp/cluster/cluster_snapshot_format.cc", "tests/"),
+        "api/snapshot_frames.cc", "tests/"),
     r"prometheus/": ("server/metrics/", "tests/"),
     r"cblas": ("server/index/segment/matrix_product.cc", "gpu_worker/"),
 }

@@ -12,11 +12,11 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "api/snapshot_frames.h"
 
 namespace attic {
 
 inline constexpr uint32_t kSnapshotFormatVersion = 1;
-inline constexpr size_t kSnapshotHeaderBytes = 64;  // of the file, and of a block
 inline constexpr size_t kSnapshotBlockBytesMax = 1u << 20;
 inline constexpr size_t kSnapshotPayloadBytesMax = kSnapshotBlockBytesMax - kSnapshotHeaderBytes;
 inline constexpr uint64_t kSnapshotItemBytesMax = uint64_t{1} << 31;

@@ -71,7 +71,7 @@ absl::Status ClusterSnapshotReader::Finish() {
 }
 
 absl::Status ClusterSnapshotReader::ReadAll(std::string_view bytes) {
-  constexpr size_t kPartMax = kClusterSnapshotHeaderBytes + kClusterFramePayloadMax;
+  constexpr size_t kPartMax = kSnapshotHeaderBytes + kClusterFramePayloadMax;
   while (!bytes.empty()) {
     if (pending_.empty()) {
       ATTIC_ASSIGN_OR_RETURN(const bool taken, TakePart(bytes));
@@ -95,8 +95,8 @@ absl::Status ClusterSnapshotReader::ReadAll(std::string_view bytes) {
 
 absl::StatusOr<bool> ClusterSnapshotReader::TakePart(std::string_view& bytes) {
   if (ended_) return Damaged("something lies behind its end");
-  if (bytes.size() < kClusterSnapshotHeaderBytes) return false;
-  const std::string_view header = bytes.substr(0, kClusterSnapshotHeaderBytes);
+  if (bytes.size() < kSnapshotHeaderBytes) return false;
+  const std::string_view header = bytes.substr(0, kSnapshotHeaderBytes);
   if (!has_header_) {
     ATTIC_ASSIGN_OR_RETURN(identity_, DecodeClusterSnapshotHeader(header));
     has_header_ = true;

@@ -11,11 +11,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "api/shard.h"
+#include "api/snapshot_frames.h"
 
 namespace attic {
 
 inline constexpr uint32_t kClusterSnapshotVersion = 1;
-inline constexpr size_t kClusterSnapshotHeaderBytes = 64;  // of the file, and of a frame
 inline constexpr size_t kClusterFramePayloadMax = 1u << 20;
 
 enum class ClusterFrameKind : uint32_t {
@@ -35,14 +35,14 @@ struct ClusterFrame {
 };
 
 std::string EncodeClusterSnapshotHeader(uint64_t identity);
-// Of kClusterSnapshotHeaderBytes; returns the identity.
+// Of kSnapshotHeaderBytes; returns the identity.
 //   DATA_LOSS; FAILED_PRECONDITION: of another version, or of one store.
 absl::StatusOr<uint64_t> DecodeClusterSnapshotHeader(std::string_view bytes);
 
 // A frame with its payload, which has frame.payload_bytes.
 std::string EncodeClusterFrame(uint64_t identity, const ClusterFrame& frame,
                                std::string_view payload);
-// Of kClusterSnapshotHeaderBytes. Its payload may follow; nothing is certain before
+// Of kSnapshotHeaderBytes. Its payload may follow; nothing is certain before
 // CheckClusterFrame.
 //   DATA_LOSS: what no frame has.
 absl::StatusOr<ClusterFrame> DecodeClusterFrame(std::string_view header);

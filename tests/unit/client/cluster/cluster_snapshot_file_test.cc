@@ -6,7 +6,7 @@
 #include <random>
 
 #include "absl/strings/str_cat.h"
-#include "api/snapshot_magic.h"
+#include "api/snapshot_frames.h"
 #include "client/cpp/cluster/snapshot_layout.h"
 #include "tests/unit/client/client_test_data.h"
 
@@ -147,7 +147,7 @@ TEST_F(ClusterSnapshotFileTest, ForgedFramesAreRefused) {
     if (random_() % 2 == 0) {
       file = ClusterSnapshotWriter(identity).Begin(Described({{.layer = 1}}));
     }
-    uint64_t number = file.size() > kClusterSnapshotHeaderBytes ? 1 : 0;
+    uint64_t number = file.size() > kSnapshotHeaderBytes ? 1 : 0;
     for (int frames = 1 + static_cast<int>(random_() % 4); frames > 0; --frames) {
       const std::string payload = RandomBytes(40);
       file += EncodeClusterFrame(identity,
@@ -166,7 +166,7 @@ TEST_F(ClusterSnapshotFileTest, ForgedFramesAreRefused) {
 TEST_F(ClusterSnapshotFileTest, OtherFilesAreNamed) {
   Recorder recorder;
   std::string store(kStoreSnapshotMagic);
-  store.resize(kClusterSnapshotHeaderBytes, '\0');
+  store.resize(kSnapshotHeaderBytes, '\0');
   EXPECT_TRUE(absl::IsFailedPrecondition(Read(store, recorder)));
   EXPECT_TRUE(absl::IsDataLoss(Read(std::string(500, 'x'), recorder)));
   EXPECT_TRUE(absl::IsDataLoss(Read("", recorder)));
