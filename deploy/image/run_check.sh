@@ -61,7 +61,9 @@ PYTHON
 }
 
 for program in attic attic-store attic-worker; do
-  "${in_image[@]}" "/usr/bin/$program" --help | head -1
+  # (`head` would end a program that is still writing, with an error.)
+  help=$("${in_image[@]}" "/usr/bin/$program" --help)
+  echo "${help%%$'\n'*}"
 done
 
 flags=(--listen 127.0.0.1:0 --data-dir /data/store --memory-limit 256MiB)
