@@ -20,14 +20,7 @@ namespace attic {
 namespace {
 
 constexpr int kSteps = 60;
-// The sanitizer build looks for other errors, in fewer runs.
-#if defined(__SANITIZE_ADDRESS__)
-constexpr uint64_t kEvery = 7;
-constexpr uint32_t kSeedsEnd = 8;
-#else
-constexpr uint64_t kEvery = 1;
-constexpr uint32_t kSeedsEnd = 32;
-#endif
+constexpr uint32_t kSeedsEnd = kEvery == 1 ? 32 : 8;
 
 // A folder, a store in it that loses what it did not sync, and the model it is compared with.
 class CrashRun {

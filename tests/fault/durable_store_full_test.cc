@@ -16,14 +16,7 @@ namespace attic {
 namespace {
 
 constexpr int kSteps = 50;
-// The sanitizer build looks for other errors, in fewer runs.
-#if defined(__SANITIZE_ADDRESS__)
-constexpr uint64_t kEvery = 7;
-constexpr uint32_t kSeeds = 6;
-#else
-constexpr uint64_t kEvery = 1;
-constexpr uint32_t kSeeds = 20;
-#endif
+constexpr uint32_t kSeeds = kEvery == 1 ? 20 : 6;
 
 class FullDisk : public ::testing::Test {
  protected:

@@ -17,6 +17,14 @@ namespace attic {
 
 constexpr int64_t kSegmentTokens = 7;
 
+// Where every operation fails once: of how many one does. The sanitizer build looks for other
+// errors, in fewer runs.
+#if defined(__SANITIZE_ADDRESS__)
+inline constexpr uint64_t kEvery = 7;
+#else
+inline constexpr uint64_t kEvery = 1;
+#endif
+
 uint64_t HashOf(const void* data, size_t bytes);
 
 // Rows of one layer.

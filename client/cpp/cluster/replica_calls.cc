@@ -102,6 +102,12 @@ class Rounds {
         });
   }
 
+  // Whether the node came back, and has caught up once.
+  bool JoinsAgain(const std::string& node_id) const {
+    const int64_t node = map_->FindNode(node_id);
+    return node >= 0 && map_->nodes[static_cast<size_t>(node)].joining;
+  }
+
   // Says of each answer what the node is in the latest map, and forgets nodes that did not answer
   // and need not any more.
   void Settle() {
@@ -116,7 +122,7 @@ class Rounds {
         return answer.incoming && !answer.answer.ok() && !among(route.incoming, answer.node_id);
       });
       for (ReplicaAnswer& answer : answers_[t]) {
-        answer.joining = among(route.joining, answer.node_id);
+        answer.joining = among(route.joining, answer.node_id) || JoinsAgain(answer.node_id);
         answer.live = answer.joining || among(route.readers, answer.node_id);
         answer.incoming = among(route.incoming, answer.node_id);
       }
@@ -146,13 +152,15 @@ class Rounds {
       if (route.readers.empty() && !HasLiveAnswer(t)) ++unserved_;
       const bool every = audience_ == Audience::kEveryReplica;
       if (!every && HasGoodAnswer(t)) continue;
-      const auto ask = [&](uint32_t node) {
+      std::vector<uint32_t> asked_until_answered = every ? route.writers : route.readers;
+      if (every) {
+        asked_until_answered.insert(asked_until_answered.end(), route.joining.begin(),
+                                    route.joining.end());
+      }
+      for (const uint32_t node : asked_until_answered) {
         if (Answered(t, map_->nodes[node].id) == nullptr) add(t, node);
-      };
-      std::for_each((every ? route.writers : route.readers).begin(),
-                    (every ? route.writers : route.readers).end(), ask);
+      }
       if (!every) continue;
-      std::for_each(route.joining.begin(), route.joining.end(), ask);
       for (const uint32_t node : route.incoming) {
         const auto asked = [&](const ReplicaAnswer& answer) {
           return answer.node_id == map_->nodes[node].id;
@@ -220,9 +228,10 @@ class Rounds {
       const auto among = [&](const std::vector<uint32_t>& nodes) {
         return std::find(nodes.begin(), nodes.end(), message.node) != nodes.end();
       };
+      const bool joining = node.joining || among(route.joining);
       ReplicaAnswer answer{.node_id = node.id,
-                           .live = node.state == NodeState::kLive,
-                           .joining = among(route.joining),
+                           .live = joining || node.state == NodeState::kLive,
+                           .joining = joining,
                            .incoming = among(route.incoming),
                            .answer = absl::InternalError("the node left a call unanswered")};
       if (!results.ok()) {

@@ -26,8 +26,8 @@ struct ShardTarget {
 struct ReplicaAnswer {
   std::string node_id;
   // What the node is in the slot, by the map it was called with.
-  bool live = false;  // or joining
-  bool joining = false;
+  bool live = false;     // or joining
+  bool joining = false;  // the slot, or again: nothing is done without it, nor by it alone
   bool incoming = false;
   bool not_filled = false;                    // it is being repaired and has not got this yet
   absl::StatusOr<SessionDescription> answer;  // of a close, an empty description
@@ -36,8 +36,7 @@ using ReplicaAnswers = std::vector<ReplicaAnswer>;  // of one target
 
 enum class Audience : uint8_t {
   // All replicas that are not down, who joins, and incoming nodes as well as it goes. Who cannot be
-  // reached is
-  // asked again until it answers, the map calls it down, or the deadline.
+  // reached is asked again until it answers, the map calls it down, or the deadline.
   kEveryReplica,
   // The live replicas: the answers of those that come soon, as long as there is a good one.
   kLiveReplicas,

@@ -106,7 +106,10 @@ class Settlement {
                                       info_.replication.replicas);
       size_t holders = 0, lagging = 0;
       for (const ReplicaAnswer& answer : answers_[i]) {
-        if (answer.incoming || answer.joining) continue;
+        const bool replica =
+            std::any_of(route.writers.begin(), route.writers.end(),
+                        [&](uint32_t node) { return map->nodes[node].id == answer.node_id; });
+        if (!replica) continue;
         if (Holds(i, answer)) ++holders;
         if (answer.not_filled) ++lagging;
       }

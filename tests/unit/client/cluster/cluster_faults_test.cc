@@ -83,6 +83,29 @@ TEST_F(ClusterFaultsTest, NothingIsAcknowledgedWithoutAJoiningReplica) {
   ExpectSame("a");
 }
 
+// What only it refuses is an error: it is about to be live, and would lack the session.
+TEST_F(ClusterFaultsTest, NothingIsOpenedWithoutAJoiningReplica) {
+  for (const bool joining : {false, true}) {
+    Start(2, 2);
+    cluster_->ChangeMap([&](ClusterMap& map) {
+      map.nodes[1].state = NodeState::kRepairing;
+      map.nodes[1].joining = joining;
+    });
+    client_ = cluster_->Connect();
+    const OpenSessionRequest request = Request("a");
+    OpenSessionRequest other = request;
+    other.fingerprint.model_id = "other";
+    const auto slots = static_cast<uint32_t>(cluster_->map()->slots.size());
+    other.placement = {
+        .slot = SlotOfManifest("a", slots), .key = "other", .replication = {.replicas = 2}};
+    const auto taken = cluster_->node(1).store()->OpenSession(other);
+    ASSERT_TRUE(taken.ok()) << taken.status();
+    EXPECT_EQ(client_->OpenSession(request).ok(), !joining);
+    stream_.reset();
+    client_.reset();
+  }
+}
+
 TEST_F(ClusterFaultsTest, ALaggingReplicaIsNotAskedForWhatItLacks) {
   Start(2, 2, {.call_timeout = absl::Seconds(2)});
   Open("a", {.ack_policy = AckPolicy::kOne});

@@ -26,6 +26,17 @@ class NextMapTest : public ::testing::Test {
     map_ = Settle({}, view_, options_);
     ASSERT_EQ(map_.nodes.size(), nodes);
   }
+  // A cluster of so many nodes, one of which is being replaced for good; one of its slots.
+  uint32_t StartFilling(uint32_t nodes) {
+    Start(nodes);
+    Leave(view_, "n0001");
+    Next();
+    PassTime();
+    Next();
+    uint32_t slot = 0;
+    while (map_.slots[slot].incoming.empty()) ++slot;
+    return slot;
+  }
   void Next() { map_ = CheckedNext(map_, view_, options_); }
   void PassTime() { view_.now += options_.replace_after; }
   const ClusterNode& Node(const std::string& id) const { return map_.nodes[map_.FindNode(id)]; }
@@ -195,13 +206,7 @@ TEST_F(NextMapTest, ANodeThatReturnsWhileItIsReplacedKeepsItsSlots) {
 }
 
 TEST_F(NextMapTest, AnIncomingNodeThatVanishesIsDropped) {
-  Start(6);
-  Leave(view_, "n0001");
-  Next();
-  PassTime();
-  Next();
-  uint32_t slot = 0;
-  while (map_.slots[slot].incoming.empty()) ++slot;
+  const uint32_t slot = StartFilling(6);
   const std::string id = map_.nodes[map_.slots[slot].incoming[0]].id;
   Leave(view_, id);
   Next();
@@ -212,13 +217,7 @@ TEST_F(NextMapTest, AnIncomingNodeThatVanishesIsDropped) {
 }
 
 TEST_F(NextMapTest, AnIncomingNodeTakesOverOnceItIsLive) {
-  Start(5);
-  Leave(view_, "n0001");
-  Next();
-  PassTime();
-  Next();
-  uint32_t slot = 0;
-  while (map_.slots[slot].incoming.empty()) ++slot;
+  const uint32_t slot = StartFilling(5);
   const std::string id = map_.nodes[map_.slots[slot].incoming[0]].id;
   MemberOf(view_, id).boot_id = "boot2";
   Next();
@@ -246,13 +245,7 @@ TEST_F(NextMapTest, AnIncomingNodeTakesOverOnceItIsLive) {
 }
 
 TEST_F(NextMapTest, WhoJoinsASlotAndLacksSomethingHasToBeFilledAgain) {
-  Start(5);
-  Leave(view_, "n0001");
-  Next();
-  PassTime();
-  Next();
-  uint32_t slot = 0;
-  while (map_.slots[slot].incoming.empty()) ++slot;
+  const uint32_t slot = StartFilling(5);
   const std::string id = map_.nodes[map_.slots[slot].incoming[0]].id;
   const auto join = [&] {
     Report(id, map_.epoch, true, {slot});
