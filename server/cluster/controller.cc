@@ -3,8 +3,16 @@
 #include <algorithm>
 #include <memory>
 #include <utility>
+#include <vector>
+
+#include "server/cluster/peer_map.h"
 
 namespace attic {
+namespace {
+
+uint64_t EpochOf(const ClusterMapPtr& map) { return map == nullptr ? 0 : map->epoch; }
+
+}  // namespace
 
 bool Controller::Elected(const ControllerInput& input) const {
   const auto& controller = input.observed.controller();
@@ -21,7 +29,7 @@ void Controller::StandForElection(int64_t lease) {
       .IgnoreError();
 }
 
-void Controller::EndEarlierElection(const ObservedController& controller) {
+void Controller::EndElection(const ObservedController& controller) {
   client_
       .Commit({.compares = {{.target = EtcdCompare::Target::kCreateRevision,
                              .key = keys_.Controller(),
@@ -77,41 +85,66 @@ ControllerStep Controller::PutMap(const ControllerInput& input, ClusterMapPtr ma
   return step;
 }
 
-ControllerStep Controller::Step(const ControllerInput& input) {
-  controlling_ = input.lease != 0 && Elected(input);
-  if (input.lease == 0) return {};
-  if (!input.observed.controller().has_value()) StandForElection(input.lease);
-  if (!controlling_) {
-    const auto& controller = input.observed.controller();
-    // Of an earlier process of this node, or of a lease it lost: nobody would be elected before
-    // that ends, and nobody can tell that its owner does not use it any more.
-    if (controller.has_value() && controller->node_id == options_.node_id) {
-      EndEarlierElection(*controller);
-    }
-    // Whoever was away knows nothing of when nodes went.
-    down_since_.clear();
-    return {};
-  }
-
-  // etcd may have lost the map, or have an older one from a copy.
+ClusterMapPtr Controller::Base(const ControllerInput& input) const {
   ClusterMapPtr base = input.observed.map();
   const auto take_newer = [&](const ClusterMapPtr& other) {
-    if (other != nullptr && (base == nullptr || other->epoch > base->epoch)) base = other;
+    if (EpochOf(other) > EpochOf(base)) base = other;
   };
   take_newer(input.known);
-  if (base != nullptr && base != input.observed.map()) take_newer(newest_of_peers_(*base));
+  if (!controlling_) return base;
+  if (EpochOf(base) < input.observed.epoch_of_members()) {
+    std::vector<std::string> addresses;
+    for (const auto& [node_id, registration] : input.observed.registrations()) {
+      if (registration.map_epoch <= EpochOf(base)) continue;
+      addresses.push_back(input.observed.members().at(node_id).address);
+    }
+    take_newer(newest_of_(addresses, EpochOf(base)));
+  }
+  if (base != nullptr && base != input.observed.map()) {
+    take_newer(newest_of_(AddressesOfPeers(*base, options_.node_id), EpochOf(base)));
+  }
+  return base;
+}
+
+std::shared_ptr<ClusterMap> Controller::Next(const ControllerInput& input, ClusterMapPtr base) {
   if (base == nullptr) {
-    if (input.observed.members().size() < options_.initial_nodes) return {.controlling = true};
+    if (input.observed.members().size() < options_.initial_nodes ||
+        input.now < input.trusted_since + options_.first_map_wait) {
+      return nullptr;
+    }
     ClusterMap none;
     none.cluster = options_.cluster;
     base = std::make_shared<const ClusterMap>(std::move(none));
   }
   auto next = std::make_shared<ClusterMap>(NextMap(*base, View(input, *base), options_.placement));
   if (next->epoch == base->epoch) {
-    if (base->epoch == 0 || base == input.observed.map()) return {.controlling = true};
+    if (base->epoch == 0 || base == input.observed.map()) return nullptr;
     // Put back, as a later one: maps in etcd never have an epoch twice.
     next->epoch += 1;
   }
+  return next;
+}
+
+ControllerStep Controller::Step(const ControllerInput& input) {
+  const auto& controller = input.observed.controller();
+  controlling_ = input.lease != 0 && Elected(input);
+  if (input.lease == 0) return {};
+  ClusterMapPtr base = Base(input);
+  const bool behind = EpochOf(base) < input.observed.epoch_of_members();
+  if (!controller.has_value() && !behind) StandForElection(input.lease);
+  if (!controlling_ || behind) {
+    // Also of an earlier process of this node, or of a lease it lost: nobody would be elected
+    // before that ends, and nobody can tell that its owner does not use it any more.
+    if (controller.has_value() && controller->node_id == options_.node_id) {
+      EndElection(*controller);
+    }
+    // Whoever was away knows nothing of when nodes went.
+    down_since_.clear();
+    controlling_ = false;
+    return {};
+  }
+  auto next = Next(input, std::move(base));
+  if (next == nullptr) return {.controlling = true};
   return PutMap(input, std::move(next));
 }
 

@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <functional>
 #include <map>
+#include <memory>
+#include <span>
 #include <string>
 
 #include "absl/time/time.h"
@@ -25,6 +27,9 @@ struct ControllerOptions {
   // Registrations may be missing for so long after etcd was away without meaning anything: they
   // come back one by one. But for those of processes that are known to have ended.
   absl::Duration grace = absl::Seconds(6);
+  // Before the first map of a cluster is made: it may be one whose etcd lost its data, and the
+  // nodes that know its map register within about this time.
+  absl::Duration first_map_wait = absl::Seconds(3);
 };
 
 // What a step starts from.
@@ -48,19 +53,22 @@ struct ControllerStep {
 // Not thread-safe, but for controlling().
 class Controller {
  public:
-  // `newest_of_peers` asks the nodes of a map for theirs, and returns the newest, or null; called
-  // before a map is put where etcd had none. `client` must outlive the controller.
-  Controller(EtcdClient& client, const ControllerOptions& options,
-             std::function<ClusterMapPtr(const ClusterMap&)> newest_of_peers)
+  // Asks the nodes at these addresses for maps newer than an epoch. Returns the newest; null: none.
+  using NewestOf = std::function<ClusterMapPtr(std::span<const std::string>, uint64_t)>;
+
+  // `newest_of` is called before a map is put where etcd had none, or an older one. `client` must
+  // outlive the controller.
+  Controller(EtcdClient& client, const ControllerOptions& options, NewestOf newest_of)
       : client_(client),
         options_(options),
         keys_(options.cluster),
-        newest_of_peers_(std::move(newest_of_peers)) {}
+        newest_of_(std::move(newest_of)) {}
 
   // Stands for election where nobody is elected, and as the elected one changes the map where it
-  // has to be. Nothing is decided by what was read: each change is a transaction that fails if
-  // another node was elected, or the map changed, since `input` was observed. Errors of etcd are
-  // left to the next step.
+  // has to be. Who knows an older map than another member, and cannot get that, is not to decide:
+  // it does not stand for election, and ends its own. Nothing is decided by what was read: each
+  // change is a transaction that fails if another node was elected, or the map changed, since
+  // `input` was observed. Errors of etcd are left to the next step.
   ControllerStep Step(const ControllerInput& input);
 
   // Of the last step. Thread-safe.
@@ -69,14 +77,19 @@ class Controller {
  private:
   bool Elected(const ControllerInput& input) const;
   void StandForElection(int64_t lease);
-  void EndEarlierElection(const ObservedController& controller);
+  void EndElection(const ObservedController& controller);
   ClusterView View(const ControllerInput& input, const ClusterMap& base);
+  // What the next map is made from, null where there is none: the newest map this node knows, or
+  // can get when it is elected. etcd may have lost the map, or have an older one from a copy.
+  ClusterMapPtr Base(const ControllerInput& input) const;
+  // Null where there can be no next map yet.
+  std::shared_ptr<ClusterMap> Next(const ControllerInput& input, ClusterMapPtr base);
   ControllerStep PutMap(const ControllerInput& input, ClusterMapPtr map);
 
   EtcdClient& client_;
   const ControllerOptions options_;
   const ClusterKeys keys_;
-  const std::function<ClusterMapPtr(const ClusterMap&)> newest_of_peers_;
+  const NewestOf newest_of_;
   std::map<std::string, absl::Time> down_since_;
   std::atomic<bool> controlling_ = false;
 };

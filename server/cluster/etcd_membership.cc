@@ -52,7 +52,9 @@ class EtcdMembershipImpl final : public EtcdMembership {
         holder_(options.cluster),
         observed_(options.cluster),
         controller_(*client_, ControllerOptionsOf(options),
-                    [this](const ClusterMap& map) { return NewestOfPeers(map); }) {
+                    [this](std::span<const std::string> addresses, uint64_t epoch) {
+                      return NewestOf(addresses, epoch);
+                    }) {
     keeper_ = std::make_unique<LeaseKeeper>(
         *client_, options.lease,
         LeaseKeeperHandler{.on_granted = [this](int64_t lease) { return Register(lease); },
@@ -134,7 +136,8 @@ class EtcdMembershipImpl final : public EtcdMembership {
   void Control();
   ControllerInput Input();
   void AskPeers();
-  ClusterMapPtr NewestOfPeers(const ClusterMap& map);
+  // controller.h says what it does.
+  ClusterMapPtr NewestOf(std::span<const std::string> addresses, uint64_t epoch);
 
   void Wake() {
     MutexLock lock(mutex_);
@@ -204,10 +207,12 @@ absl::Status EtcdMembershipImpl::Register(int64_t lease) {
       report = report_;
       leaving = leaving_;
     }
+    const ClusterMapPtr map = holder_.map();
     EtcdTransaction transaction;
-    transaction.puts.push_back({.key = keys_.Node(node_id()),
-                                .value = EncodeRegistration(options_.node, leaving),
-                                .lease = lease});
+    transaction.puts.push_back(
+        {.key = keys_.Node(node_id()),
+         .value = EncodeRegistration(options_.node, leaving, map == nullptr ? 0 : map->epoch),
+         .lease = lease});
     if (report.has_value()) {
       transaction.puts.push_back({.key = keys_.Synced(node_id()),
                                   .value = EncodeReport(*report, options_.node.boot_id),
@@ -293,11 +298,12 @@ void EtcdMembershipImpl::ObserveOnce() {
   Count(listed.status());
   if (!listed.ok()) return;
   ClusterMapPtr map;
+  bool missing = false;
   {
     MutexLock lock(mutex_);
     observed_.Reset(*listed);
-    const bool registered = observed_.members().count(node_id()) > 0;
-    unregistered_revision_ = registered || leaving_ ? 0 : listed->revision;
+    missing = observed_.members().count(node_id()) == 0 && !leaving_;
+    unregistered_revision_ = missing ? listed->revision : 0;
     map = observed_.map();
     ++observations_;
     watching_ = true;
@@ -305,6 +311,9 @@ void EtcdMembershipImpl::ObserveOnce() {
     changed_.NotifyAll();
   }
   holder_.Offer(map);
+  // Perhaps the lease went with all that etcd knew, which else would be found out only when it is
+  // to be kept alive.
+  if (missing) keeper_->AskNow();
   bool ended = false;  // guarded by mutex_
   const auto watch =
       client_->Watch(keys_.prefix(), listed->revision + 1,
@@ -373,18 +382,17 @@ void EtcdMembershipImpl::AskPeers() {
     }
     if (map == nullptr || !ask) continue;
     asked = now;
-    holder_.Offer(NewestOfPeers(*map));
+    holder_.Offer(NewestOf(AddressesOfPeers(*map, node_id()), map->epoch));
   } while (Sleep(kPeerPause));
 }
 
-ClusterMapPtr EtcdMembershipImpl::NewestOfPeers(const ClusterMap& map) {
+ClusterMapPtr EtcdMembershipImpl::NewestOf(std::span<const std::string> addresses, uint64_t epoch) {
   ClusterMapPtr newest;
-  uint64_t epoch = map.epoch;
-  for (const ClusterNode& node : map.nodes) {
-    if (node.id == node_id() || node.state == NodeState::kDown) continue;
+  for (const std::string& address : addresses) {
     if (Stopping()) break;
-    const auto answer = AskForMap(node.address, epoch, absl::Now() + kPeerTimeout);
+    const auto answer = AskForMap(address, epoch, absl::Now() + kPeerTimeout);
     if (!answer.ok() || *answer == nullptr || (*answer)->epoch <= epoch) continue;
+    if ((*answer)->cluster != options_.cluster) continue;
     newest = *answer;
     epoch = newest->epoch;
   }

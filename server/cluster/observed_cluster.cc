@@ -1,5 +1,6 @@
 #include "server/cluster/observed_cluster.h"
 
+#include <algorithm>
 #include <charconv>
 #include <memory>
 #include <utility>
@@ -20,10 +21,7 @@ std::optional<std::string> Below(const std::string& key, const std::string& fold
   return key.substr(folder.size());
 }
 
-std::optional<Member> DecodeRegistration(const std::string& value, bool& leaving) {
-  v1::NodeRegistration registration;
-  if (!registration.ParseFromString(value)) return std::nullopt;
-  leaving = registration.leaving();
+std::optional<Member> MemberOf(const v1::NodeRegistration& registration) {
   const v1::ClusterNode& node = registration.node();
   if (node.id().empty() || node.address().empty()) return std::nullopt;
   return Member{.node_id = node.id(),
@@ -41,7 +39,7 @@ uint64_t DecodeNumber(const std::string& text) {
 
 }  // namespace
 
-std::string EncodeRegistration(const Member& member, bool leaving) {
+std::string EncodeRegistration(const Member& member, bool leaving, uint64_t map_epoch) {
   v1::NodeRegistration registration;
   *registration.mutable_node() = wire::ToWire(ClusterNode{.id = member.node_id,
                                                           .address = member.address,
@@ -49,6 +47,7 @@ std::string EncodeRegistration(const Member& member, bool leaving) {
                                                           .capacity = member.capacity,
                                                           .boot_id = member.boot_id});
   registration.set_leaving(leaving);
+  registration.set_map_epoch(map_epoch);
   return registration.SerializeAsString();
 }
 
@@ -96,20 +95,30 @@ void ObservedCluster::SetMap(ClusterMapPtr map, int64_t revision) {
   map_revision_ = revision;
 }
 
+uint64_t ObservedCluster::epoch_of_members() const {
+  uint64_t epoch = 0;
+  for (const auto& [node_id, registration] : registrations_) {
+    epoch = std::max(epoch, registration.map_epoch);
+  }
+  return epoch;
+}
+
 void ObservedCluster::PutNode(const std::string& node_id, const EtcdKeyValue& entry) {
   members_.erase(node_id);
   registrations_.erase(node_id);
   leaving_.erase(node_id);
-  bool leaving = false;
-  const std::optional<Member> member = DecodeRegistration(entry.value, leaving);
+  v1::NodeRegistration registration;
+  if (!registration.ParseFromString(entry.value)) return;
+  const std::optional<Member> member = MemberOf(registration);
   if (!member.has_value() || member->node_id != node_id) return;
-  if (leaving) {
+  if (registration.leaving()) {
     leaving_.insert(node_id);
   } else {
     members_[node_id] = *member;
     registrations_[node_id] = {.create_revision = entry.create_revision,
                                .mod_revision = entry.mod_revision,
-                               .lease = entry.lease};
+                               .lease = entry.lease,
+                               .map_epoch = registration.map_epoch()};
   }
 }
 

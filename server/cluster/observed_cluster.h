@@ -38,7 +38,8 @@ class ClusterKeys {
 };
 
 // Values of keys.
-std::string EncodeRegistration(const Member& member, bool leaving);
+// `map_epoch` is of the newest map that the member knows; 0: none.
+std::string EncodeRegistration(const Member& member, bool leaving, uint64_t map_epoch);
 std::string EncodeReport(const SyncReport& report, const std::string& boot_id);
 std::string EncodeMap(const ClusterMap& map);
 std::string EncodeChange(NodeChange change);  // of kDrain and kRemove
@@ -55,6 +56,7 @@ struct ObservedRegistration {
   int64_t create_revision = 0;
   int64_t mod_revision = 0;
   int64_t lease = 0;
+  uint64_t map_epoch = 0;  // of the newest map the node knew when it registered; 0: none
 };
 
 // The state of the keys as far as events told it. Values that make no sense count as absent. Not
@@ -74,6 +76,9 @@ class ObservedCluster {
   const std::map<std::string, ObservedRegistration>& registrations() const {
     return registrations_;
   }
+  // The largest epoch that members say they know a map of; 0: none. After etcd lost its data it is
+  // beyond what the map there says.
+  uint64_t epoch_of_members() const;
   // Nodes that are registered as about to go; none of members().
   const std::set<std::string>& leaving() const { return leaving_; }
   const std::optional<ObservedController>& controller() const { return controller_; }

@@ -29,4 +29,12 @@ absl::StatusOr<ClusterMapPtr> AskForMap(const std::string& address, uint64_t kno
   return std::make_shared<const ClusterMap>(std::move(map));
 }
 
+std::vector<std::string> AddressesOfPeers(const ClusterMap& map, const std::string& node_id) {
+  std::vector<std::string> addresses;
+  for (const ClusterNode& node : map.nodes) {
+    if (node.id != node_id && node.state != NodeState::kDown) addresses.push_back(node.address);
+  }
+  return addresses;
+}
+
 }  // namespace attic

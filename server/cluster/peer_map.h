@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -15,6 +16,9 @@ namespace attic {
 // DEADLINE_EXCEEDED; INVALID_ARGUMENT for an answer that is no map.
 absl::StatusOr<ClusterMapPtr> AskForMap(const std::string& address, uint64_t known_epoch,
                                         absl::Time deadline);
+
+// Of the nodes that are not down, but `node_id`.
+std::vector<std::string> AddressesOfPeers(const ClusterMap& map, const std::string& node_id);
 
 }  // namespace attic
 

@@ -203,12 +203,13 @@ def test_etcd_away(outage):
             load.mark("away")
             time.sleep(ETCD_OUTAGE_S)
             load.mark("back")
+            # The cluster changes again: a store that comes is taken in. It may be the first to find
+            # etcd when that comes back, and knows no map.
+            cluster.add_store("s3")
             if outage == "stopped":
                 cluster.etcd.send(signal.SIGCONT)
             else:
                 cluster.start_etcd()
-            # The cluster changes again: a store that comes is taken in.
-            cluster.add_store("s3")
             status, took = cluster.wait_until_settled()
             report = load.finish()
         finally:

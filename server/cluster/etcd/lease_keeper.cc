@@ -50,6 +50,12 @@ absl::Status LeaseKeeper::Release() {
   return absl::IsNotFound(status) ? absl::OkStatus() : status;
 }
 
+void LeaseKeeper::AskNow() {
+  MutexLock lock(mutex_);
+  ask_now_ = true;
+  wake_.NotifyAll();
+}
+
 void LeaseKeeper::Stop() {
   {
     MutexLock lock(mutex_);
@@ -63,7 +69,7 @@ bool LeaseKeeper::WaitUntil(Clock::time_point due) {
   MutexLock lock(mutex_);
   while (!stopping_) {
     const auto left = due - Clock::now();
-    if (left <= Clock::duration::zero()) return true;
+    if (left <= Clock::duration::zero() || std::exchange(ask_now_, false)) return true;
     wake_.WaitFor(mutex_, left);
   }
   return false;

@@ -43,6 +43,9 @@ class LeaseKeeper {
   // none. Becomes 0 on time, even while the keeper's thread waits for etcd.
   int64_t lease() const;
 
+  // Has etcd asked for the lease at once, or, if there is none, for a new one. Does not wait.
+  void AskNow();
+
   // OK, or why the last call to etcd or of on_granted failed.
   absl::Status last_status() const;
   // How many of them failed.
@@ -58,7 +61,7 @@ class LeaseKeeper {
   void Run();
   bool Acquire();
   void KeepUntilLost();
-  // False when the keeper is to stop.
+  // Returns early after AskNow. False when the keeper is to stop.
   bool WaitUntil(Clock::time_point due) ATTIC_EXCLUDES(mutex_);
   void SetHeld(int64_t lease, Clock::time_point until) ATTIC_EXCLUDES(mutex_);
   void SetStatus(const absl::Status& status) ATTIC_EXCLUDES(mutex_);
@@ -73,6 +76,7 @@ class LeaseKeeper {
   mutable Mutex mutex_;
   CondVar wake_;
   bool stopping_ ATTIC_GUARDED_BY(mutex_) = false;
+  bool ask_now_ ATTIC_GUARDED_BY(mutex_) = false;
   int64_t lease_ ATTIC_GUARDED_BY(mutex_) = 0;  // 0: none
   Clock::time_point held_until_ ATTIC_GUARDED_BY(mutex_);
   absl::Status last_status_ ATTIC_GUARDED_BY(mutex_);

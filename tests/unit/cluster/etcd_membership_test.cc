@@ -348,5 +348,30 @@ TEST_F(EtcdMembershipTest, WithoutEtcdTheMapStays) {
   }
 }
 
+// A node that is new when etcd comes back empty is registered before the others, which attempt it
+// once in a while: it is elected first, and must not begin the cluster anew, knowing no map. Nobody
+// answers it here, so that it has to leave the election to one of them.
+TEST_F(EtcdMembershipTest, ANewNodeDoesNotBeginAKnownClusterAnew) {
+  for (const absl::Duration lease : {kLease, kLongLease}) {
+    SCOPED_TRACE(lease);
+    nodes_.clear();
+    ASSERT_TRUE(etcd_->Wipe().ok());
+    lease_ = lease;
+    for (const char* id : {"a", "b"}) nodes_.push_back(Start(id, "1", 2));
+    ClusterMapPtr before = WaitFor([](const ClusterMap& m) { return Settled(m, 2); });
+    for (const char* id : {"c", "d"}) {
+      SCOPED_TRACE(id);
+      etcd_->Kill();
+      if (lease == kLease) absl::SleepFor(lease + absl::Seconds(1));  // so that leases are lost
+      ASSERT_TRUE(etcd_->Wipe().ok());
+      nodes_.push_back(Start(id));
+      before = WaitFor([&](const ClusterMap& m) {
+        return m.epoch > before->epoch && Settled(m, nodes_.size());
+      });
+      EXPECT_EQ(Controllers(), 1u);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace attic

@@ -127,6 +127,16 @@ TEST_F(LeaseKeeperTest, RegistersAgainAfterAWipe) {
   EXPECT_EQ(observer_->Get("node")->entry->lease, keeper.lease());
 }
 
+// The next keepalive would be sent after 40 s.
+TEST_F(LeaseKeeperTest, FindsAWipeOutAtOnceWhenAskedTo) {
+  LeaseKeeper keeper(*client_, absl::Seconds(120), Handler());
+  ASSERT_TRUE(Await(1, 0));
+  ASSERT_TRUE(server_->Wipe().ok());
+  keeper.AskNow();
+  ASSERT_TRUE(Await(2, 1));
+  EXPECT_EQ(observer_->Get("node")->entry->lease, keeper.lease());
+}
+
 TEST_F(LeaseKeeperTest, KeepsTheLeaseOverAShortRestart) {
   LeaseKeeper keeper(*client_, absl::Seconds(20), Handler());
   ASSERT_TRUE(Await(1, 0));
