@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import time
+from contextlib import contextmanager
 
 import cluster_demo
 import network
@@ -60,6 +61,19 @@ def test_demo(stores, one_store_demo):
     assert cluster_demo.passed(report)
 
 
+@contextmanager
+def loaded_cluster(stores, *load_options, replicas=2, write_pause_ms=100, read_pause_ms=5,
+                   **cluster_options):
+    """A cluster that is written and read, and what does that."""
+    with Cluster(stores, **cluster_options) as cluster:
+        load = Load(cluster, "--replicas", replicas, "--seed", SEED, "--write-pause-ms",
+                    write_pause_ms, "--read-pause-ms", read_pause_ms, *load_options)
+        try:
+            yield cluster, load
+        finally:
+            load.close()
+
+
 def assert_nothing_wrong(report):
     sums = totals(report)
     assert sums["wrong"] == 0, sums["wrong_examples"]
@@ -72,21 +86,16 @@ def test_kills(stores):
     """kill -9 of any store while it is read and written: answers go on, nothing is lost."""
     choose = random.Random(SEED)
     kills = KILLS // 2
-    with Cluster(stores) as cluster:
-        load = Load(cluster, "--replicas", 2, "--seed", SEED, "--write-pause-ms", 100,
-                    "--read-pause-ms", 5)
-        try:
-            for kill in range(kills):
-                victim = choose.choice(sorted(cluster.stores))
-                time.sleep(choose.uniform(0, 0.5))
-                cluster.kill_store(victim)
-                time.sleep(choose.uniform(0, 2.5 * cluster.lease_s))
-                cluster.start_store(victim)
-                _, took = cluster.wait_until_settled()
-                log(f"kill {kill + 1} of {kills}: {victim}, filled again after {took:.1f} s")
-            report = load.finish()
-        finally:
-            load.close()
+    with loaded_cluster(stores) as (cluster, load):
+        for kill in range(kills):
+            victim = choose.choice(sorted(cluster.stores))
+            time.sleep(choose.uniform(0, 0.5))
+            cluster.kill_store(victim)
+            time.sleep(choose.uniform(0, 2.5 * cluster.lease_s))
+            cluster.start_store(victim)
+            _, took = cluster.wait_until_settled()
+            log(f"kill {kill + 1} of {kills}: {victim}, filled again after {took:.1f} s")
+        report = load.finish()
     sums = assert_nothing_wrong(report)
     log(f"{stores} stores, {kills} kills: {sums}")
     assert sums["read_failures"] == 0, sums["errors"]
@@ -98,29 +107,23 @@ def test_partitions():
     """Links that swallow packets: whole hosts, one way, or to etcd only."""
     choose = random.Random(SEED)
     healed = []
-    with Cluster(3) as cluster:
-        load = Load(cluster, "--replicas", 2, "--seed", SEED, "--write-pause-ms", 100,
-                    "--read-pause-ms", 5)
-        try:
-            for fault in range(PARTITIONS):
-                host = choose.choice(sorted(cluster.stores))
-                kind = choose.choice(["full", "in", "out", "etcd"])
-                others = [h for h in [*cluster.stores, "etcd", "client"] if h != host]
-                for other in ["etcd"] if kind == "etcd" else others:
-                    if kind != "in":
-                        cluster.network.cut(host, other)
-                    if kind != "out":
-                        cluster.network.cut(other, host)
-                time.sleep(choose.uniform(0, 3 * cluster.lease_s))
-                cluster.network.heal()
-                # A lease that was not renewed in time may end after the links are back.
-                _, took = cluster.wait_until_settled(steady_s=cluster.lease_s)
-                healed.append(took)
-                log(f"partition {fault + 1} of {PARTITIONS}: {host} {kind}, healed after "
-                    f"{took:.1f} s")
-            report = load.finish()
-        finally:
-            load.close()
+    with loaded_cluster(3) as (cluster, load):
+        for fault in range(PARTITIONS):
+            host = choose.choice(sorted(cluster.stores))
+            kind = choose.choice(["full", "in", "out", "etcd"])
+            others = [h for h in [*cluster.stores, "etcd", "client"] if h != host]
+            for other in ["etcd"] if kind == "etcd" else others:
+                if kind != "in":
+                    cluster.network.cut(host, other)
+                if kind != "out":
+                    cluster.network.cut(other, host)
+            time.sleep(choose.uniform(0, 3 * cluster.lease_s))
+            cluster.network.heal()
+            # A lease that was not renewed in time may end after the links are back.
+            _, took = cluster.wait_until_settled(steady_s=cluster.lease_s)
+            healed.append(took)
+            log(f"partition {fault + 1} of {PARTITIONS}: {host} {kind}, healed after {took:.1f} s")
+        report = load.finish()
     sums = assert_nothing_wrong(report)
     log(f"{PARTITIONS} partitions: {sums}, healed after at most {max(healed):.1f} s")
     assert sums["read_failures"] == 0 and sums["write_failures"] == 0, sums["errors"]
@@ -189,31 +192,26 @@ def test_two_writers():
 @pytest.mark.parametrize("outage", ["stopped", "killed", "wiped"])
 def test_etcd_away(outage):
     """Sessions go on being served without etcd, and nothing is lost when it comes back."""
-    with Cluster(3) as cluster:
-        load = Load(cluster, "--replicas", 2, "--seed", SEED, "--write-pause-ms", 100,
-                    "--read-pause-ms", 5)
-        try:
-            before = cluster.status()["epoch"]
-            if outage == "stopped":
-                cluster.etcd.send(signal.SIGSTOP)
-            elif outage == "killed":
-                cluster.etcd.kill()
-            else:
-                cluster.wipe_etcd()
-            load.mark("away")
-            time.sleep(ETCD_OUTAGE_S)
-            load.mark("back")
-            # The cluster changes again: a store that comes is taken in. It may be the first to find
-            # etcd when that comes back, and knows no map.
-            cluster.add_store("s3")
-            if outage == "stopped":
-                cluster.etcd.send(signal.SIGCONT)
-            else:
-                cluster.start_etcd()
-            status, took = cluster.wait_until_settled()
-            report = load.finish()
-        finally:
-            load.close()
+    with loaded_cluster(3) as (cluster, load):
+        before = cluster.status()["epoch"]
+        if outage == "stopped":
+            cluster.etcd.send(signal.SIGSTOP)
+        elif outage == "killed":
+            cluster.etcd.kill()
+        else:
+            cluster.wipe_etcd()
+        load.mark("away")
+        time.sleep(ETCD_OUTAGE_S)
+        load.mark("back")
+        # The cluster changes again: a store that comes is taken in. It may be the first to find
+        # etcd when that comes back, and knows no map.
+        cluster.add_store("s3")
+        if outage == "stopped":
+            cluster.etcd.send(signal.SIGCONT)
+        else:
+            cluster.start_etcd()
+        status, took = cluster.wait_until_settled()
+        report = load.finish()
     sums = assert_nothing_wrong(report)
     away = totals(report, "away")
     log(f"etcd {outage} for {ETCD_OUTAGE_S} s: {away}; then a store was taken in in {took:.1f} s")
@@ -227,23 +225,20 @@ def test_growth():
     """A fourth store takes about a quarter of the slots while all are read and written."""
     # What moves is throttled to what hosts that share these processors have to spare.
     size = ["--tokens", 24576, "--head-dim", 64, "--batch-tokens", 256] if FULL else []
-    with Cluster(3, store_options=["--repair-mib-per-second", GROWTH_MIB_PER_S]) as cluster:
-        load = Load(cluster, "--replicas", 2, "--seed", SEED, "--sessions", 8, "--write-pause-ms",
-                    2000, "--read-pause-ms", 10, *size)
-        try:
-            held = held_slots(cluster.status())
-            time.sleep(GROWTH_SETTLE_S)
-            load.mark("before")
-            time.sleep(GROWTH_WATCH_S)
-            load.mark("start of a process")
-            cluster.add_store("s3")
-            load.mark("growing")
-            status, took = cluster.wait_until_settled()
-            load.mark("after")
-            time.sleep(GROWTH_WATCH_S)
-            report = load.finish()
-        finally:
-            load.close()
+    with loaded_cluster(3, "--sessions", 8, *size, write_pause_ms=2000, read_pause_ms=10,
+                        store_options=["--repair-mib-per-second", GROWTH_MIB_PER_S]) as (
+                            cluster, load):
+        held = held_slots(cluster.status())
+        time.sleep(GROWTH_SETTLE_S)
+        load.mark("before")
+        time.sleep(GROWTH_WATCH_S)
+        load.mark("start of a process")
+        cluster.add_store("s3")
+        load.mark("growing")
+        status, took = cluster.wait_until_settled()
+        load.mark("after")
+        time.sleep(GROWTH_WATCH_S)
+        report = load.finish()
     now = held_slots(status)
     moved = now["s3"]
     slots = sum(now.values())
@@ -266,22 +261,17 @@ def test_growth():
 def test_single_replicas_move():
     """Slots of sessions of one replica go to other stores while these are written: no call fails,
     and nothing that the old store alone was told is lost."""
-    with Cluster(2) as cluster:
-        load = Load(cluster, "--replicas", 1, "--seed", SEED, "--write-pause-ms", 20,
-                    "--read-pause-ms", 10)
-        try:
-            for name in ("s2", "s3"):
-                cluster.add_store(name)
-                status, took = cluster.wait_until_settled()
-                log(f"{name} took {held_slots(status)[name]} replicas of slots in {took:.1f} s")
-            for name in ("s0", "s1"):
-                cluster.attic("cluster", "drain", name, "--server", cluster.addresses())
-                status, took = cluster.wait_until(
-                    lambda s, n=name: cluster.settled(s) and held_slots(s)[n] == 0)
-                log(f"{name} gave all slots away in {took:.1f} s")
-            report = load.finish()
-        finally:
-            load.close()
+    with loaded_cluster(2, replicas=1, write_pause_ms=20, read_pause_ms=10) as (cluster, load):
+        for name in ("s2", "s3"):
+            cluster.add_store(name)
+            status, took = cluster.wait_until_settled()
+            log(f"{name} took {held_slots(status)[name]} replicas of slots in {took:.1f} s")
+        for name in ("s0", "s1"):
+            cluster.attic("cluster", "drain", name, "--server", cluster.addresses())
+            status, took = cluster.wait_until(
+                lambda s, n=name: cluster.settled(s) and held_slots(s)[n] == 0)
+            log(f"{name} gave all slots away in {took:.1f} s")
+        report = load.finish()
     sums = assert_nothing_wrong(report)
     log(f"single replicas: {sums}")
     assert sums["read_failures"] == 0 and sums["write_failures"] == 0, sums["errors"]
@@ -289,18 +279,13 @@ def test_single_replicas_move():
 
 def test_rolling_restart():
     """Every store is restarted, one after the other, under load: no call fails."""
-    with Cluster(3) as cluster:
-        load = Load(cluster, "--replicas", 2, "--seed", SEED, "--write-pause-ms", 100,
-                    "--read-pause-ms", 5)
-        try:
-            for name in sorted(cluster.stores):
-                assert cluster.stop_store(name) == 0
-                cluster.start_store(name)
-                _, took = cluster.wait_until_settled()
-                log(f"{name} restarted, filled again after {took:.1f} s")
-            report = load.finish()
-        finally:
-            load.close()
+    with loaded_cluster(3) as (cluster, load):
+        for name in sorted(cluster.stores):
+            assert cluster.stop_store(name) == 0
+            cluster.start_store(name)
+            _, took = cluster.wait_until_settled()
+            log(f"{name} restarted, filled again after {took:.1f} s")
+        report = load.finish()
     sums = assert_nothing_wrong(report)
     log(f"rolling restart: {sums}")
     assert sums["read_failures"] == 0 and sums["write_failures"] == 0, sums["errors"]

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -100,9 +101,12 @@ TEST_F(ClusterClientTest, SearchesFindWhatOneStoreFinds) {
                                 .queries = queries};
     const auto want = oracle_->Search(request, absl::Now() + kSoon);
     ASSERT_TRUE(want.ok());
-    for (const bool dead : {false, true}) {
-      if (dead) cluster_->node(0).Kill();
+    for (const std::string_view replica : {"live", "silent", "dead"}) {
+      SCOPED_TRACE(replica);
+      if (replica == "silent") cluster_->node(1).Pause();
+      if (replica == "dead") cluster_->node(0).Kill();
       const auto got = client_->Search(request, absl::Now() + kSoon);
+      cluster_->node(1).Resume();
       ASSERT_TRUE(got.ok()) << got.status();
       ASSERT_EQ(got->hits.size(), want->hits.size());
       for (size_t head = 0; head < got->hits.size(); ++head) {
