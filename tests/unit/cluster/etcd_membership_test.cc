@@ -348,6 +348,27 @@ TEST_F(EtcdMembershipTest, WithoutEtcdTheMapStays) {
   }
 }
 
+// The copy knows nothing of a node that came since, and has an old map. Registrations that are in
+// it, and whose leases go on, are as they were.
+TEST_F(EtcdMembershipTest, AnOldCopyOfEtcdIsBroughtUpToDate) {
+  lease_ = kLongLease;
+  for (const char* id : {"a", "b"}) nodes_.push_back(Start(id, "1", 2));
+  WaitFor([](const ClusterMap& m) { return Settled(m, 2); });
+  ASSERT_TRUE(etcd_->RestartAndCopy().ok());
+  nodes_.push_back(Start("c"));
+  ClusterMapPtr before = WaitFor([](const ClusterMap& m) { return Settled(m, 3); });
+  ASSERT_TRUE(etcd_->RestartFromCopy().ok());
+  before = WaitFor([&](const ClusterMap& m) { return m.epoch > before->epoch && Settled(m, 3); });
+  const absl::Time deadline = absl::Now() + kPatience;
+  for (const NodeChange change : {NodeChange::kDrain, NodeChange::kAdd}) {
+    ASSERT_TRUE(nodes_[0]->Change("c", change, deadline).ok());
+    before = WaitFor([&](const ClusterMap& m) {
+      return m.epoch > before->epoch && m.nodes[2].draining == (change == NodeChange::kDrain);
+    });
+  }
+  EXPECT_EQ(Controllers(), 1u);
+}
+
 // A node that is new when etcd comes back empty is registered before the others, which attempt it
 // once in a while: it is elected first, and must not begin the cluster anew, knowing no map. Nobody
 // answers it here, so that it has to leave the election to one of them.

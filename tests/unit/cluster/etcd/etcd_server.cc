@@ -213,6 +213,22 @@ absl::Status EtcdServer::Wipe() {
   return Launch();
 }
 
+absl::Status EtcdServer::RestartAndCopy() {
+  Kill();
+  std::filesystem::remove_all(folder_.file("copy"));
+  std::filesystem::copy(folder_.file("data"), folder_.file("copy"),
+                        std::filesystem::copy_options::recursive);
+  return Launch();
+}
+
+absl::Status EtcdServer::RestartFromCopy() {
+  Kill();
+  std::filesystem::remove_all(folder_.file("data"));
+  std::filesystem::copy(folder_.file("copy"), folder_.file("data"),
+                        std::filesystem::copy_options::recursive);
+  return Launch();
+}
+
 absl::StatusOr<std::string> EtcdServer::Ctl(const std::string& arguments) const {
   std::string command = "ETCDCTL_API=3 etcdctl";
   if (!options_.ca_file.empty()) {

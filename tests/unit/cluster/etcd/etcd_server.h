@@ -50,6 +50,9 @@ class EtcdServer {
   absl::Status Restart();
   // The same without any data.
   absl::Status Wipe();
+  // Restarts, and keeps a copy of its data; with the data of the last copy.
+  absl::Status RestartAndCopy();
+  absl::Status RestartFromCopy();
 
   // What etcdctl prints for arguments in the shell's words, as root once AddUser was called.
   absl::StatusOr<std::string> Ctl(const std::string& arguments) const;
