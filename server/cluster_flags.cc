@@ -10,7 +10,9 @@
 #include "base/status_macros.h"
 #include "server/cluster/etcd_membership.h"
 #include "server/cluster/repair/node_repair.h"
+#include "server/cluster/saved_map.h"
 #include "server/cluster/static_membership.h"
+#include "server/service/log.h"
 
 namespace attic {
 namespace {
@@ -68,6 +70,23 @@ EtcdMembershipOptions MembershipOptions(const ClusterFlags& flags, uint64_t memo
   return options;
 }
 
+// Without the map of before the node goes on with etcd's, which rarely is not there.
+void KeepMap(const std::string& data_directory, EtcdMembershipOptions& options) {
+  const absl::StatusOr<ClusterMapPtr> saved = LoadMap(data_directory, options.cluster);
+  if (saved.ok()) {
+    options.saved_map = *saved;
+  } else {
+    Log(LogLevel::kWarning, "cluster_map", {{"error", std::string(saved.status().message())}});
+  }
+  options.save_map = [data_directory](const ClusterMap& map) {
+    const absl::Status status = SaveMap(data_directory, map);
+    if (!status.ok()) {
+      Log(LogLevel::kWarning, "cluster_map", {{"error", std::string(status.message())}});
+    }
+    return status;
+  };
+}
+
 }  // namespace
 
 void AddClusterFlags(CLI::App& app, ClusterFlags& flags) {
@@ -106,7 +125,8 @@ void AddClusterFlags(CLI::App& app, ClusterFlags& flags) {
       ->capture_default_str();
 }
 
-absl::StatusOr<ClusterOptions> MakeClusterOptions(const ClusterFlags& given, const Limits& limits) {
+absl::StatusOr<ClusterOptions> MakeClusterOptions(const ClusterFlags& given, const Limits& limits,
+                                                  const std::string& data_directory) {
   const bool by_file = !given.file.empty(), by_etcd = !given.etcd.endpoints.empty();
   if (given.cluster.empty() && !by_file) {
     if (!by_etcd) return ClusterOptions{};
@@ -136,11 +156,13 @@ absl::StatusOr<ClusterOptions> MakeClusterOptions(const ClusterFlags& given, con
   }
   // Known once the store has joined.
   const auto joined = std::make_shared<std::weak_ptr<EtcdMembership>>();
-  options.join = [flags, memory_limit = limits.memory_bytes_max, joined, boot_id](
+  options.join = [flags, memory_limit = limits.memory_bytes_max, data_directory, joined, boot_id](
                      const NodeIdentity& identity) -> absl::StatusOr<std::shared_ptr<Membership>> {
     *boot_id = identity.boot_id;
+    EtcdMembershipOptions membership_options = MembershipOptions(flags, memory_limit, identity);
+    if (!data_directory.empty()) KeepMap(data_directory, membership_options);
     ATTIC_ASSIGN_OR_RETURN(std::shared_ptr<EtcdMembership> membership,
-                           EtcdMembership::Start(MembershipOptions(flags, memory_limit, identity)));
+                           EtcdMembership::Start(membership_options));
     *joined = membership;
     return std::shared_ptr<Membership>(std::move(membership));
   };

@@ -34,8 +34,10 @@ struct ClusterFlags {
 
 void AddClusterFlags(CLI::App& app, ClusterFlags& flags);
 
-// With the limits of the store. INVALID_ARGUMENT names the flag.
-absl::StatusOr<ClusterOptions> MakeClusterOptions(const ClusterFlags& flags, const Limits& limits);
+// With the limits of the store and its data directory; empty: it has none. INVALID_ARGUMENT names
+// the flag.
+absl::StatusOr<ClusterOptions> MakeClusterOptions(const ClusterFlags& flags, const Limits& limits,
+                                                  const std::string& data_directory);
 
 }  // namespace attic
 

@@ -171,8 +171,8 @@ int Serve(Flags flags) {
   CaptureLibraryLogs();
   RaiseFileLimit();
   flags.server.store.disk.sync_interval = absl::Milliseconds(flags.sync_interval_ms);
-  absl::StatusOr<ClusterOptions> cluster =
-      MakeClusterOptions(flags.cluster, flags.server.store.limits);
+  absl::StatusOr<ClusterOptions> cluster = MakeClusterOptions(
+      flags.cluster, flags.server.store.limits, flags.server.store.disk.store.directory);
   if (!cluster.ok()) return FailedToStart(cluster.status());
   flags.server.cluster = *std::move(cluster);
   auto server = StoreServer::Start(flags.server);

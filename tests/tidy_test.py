@@ -38,6 +38,7 @@ LAYERS = {
     "server/storage/": VOCABULARY + ("server/index/segment/", "server/index/codes/"),
     "server/session/": VOCABULARY + ("server/index/", "server/storage/"),
     "server/cluster/": WIRE + ("server/session/", "server/cluster/"),
+    "server/cluster/saved_map.": WIRE + ("server/cluster/", "server/storage/"),
     "server/cluster/etcd/": CORE,
     "server/cluster/liveness/": CORE,
     "server/cluster/placement/": VOCABULARY,

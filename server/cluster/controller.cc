@@ -92,11 +92,11 @@ ClusterMapPtr Controller::Base(const ControllerInput& input) const {
   };
   take_newer(input.known);
   if (!controlling_) return base;
-  if (EpochOf(base) < input.observed.epoch_of_members()) {
+  if (EpochOf(base) < input.observed.EpochOfMembers()) {
     std::vector<std::string> addresses;
-    for (const auto& [node_id, registration] : input.observed.registrations()) {
-      if (registration.map_epoch <= EpochOf(base)) continue;
-      addresses.push_back(input.observed.members().at(node_id).address);
+    for (const auto& [node_id, member] : input.observed.members()) {
+      if (input.observed.EpochOfMember(node_id) <= EpochOf(base)) continue;
+      addresses.push_back(member.address);
     }
     take_newer(newest_of_(addresses, EpochOf(base)));
   }
@@ -130,7 +130,7 @@ ControllerStep Controller::Step(const ControllerInput& input) {
   controlling_ = input.lease != 0 && Elected(input);
   if (input.lease == 0) return {};
   ClusterMapPtr base = Base(input);
-  const bool behind = EpochOf(base) < input.observed.epoch_of_members();
+  const bool behind = EpochOf(base) < input.observed.EpochOfMembers();
   if (!controller.has_value() && !behind) StandForElection(input.lease);
   if (!controlling_ || behind) {
     // Also of an earlier process of this node, or of a lease it lost: nobody would be elected

@@ -29,6 +29,9 @@ constexpr absl::Duration kPeerPause = absl::Milliseconds(200);
 // Peers are asked although nobody knows of a newer map, while etcd is away.
 constexpr absl::Duration kPeerPauseWithoutEtcd = absl::Seconds(1);
 constexpr absl::Duration kPeerTimeout = absl::Seconds(1);
+constexpr absl::Duration kSavePause = absl::Seconds(1);
+
+uint64_t EpochOf(const ClusterMapPtr& map) { return map == nullptr ? 0 : map->epoch; }
 
 // Times of decisions must not jump with the wall clock.
 absl::Time MonotonicNow() {
@@ -72,6 +75,7 @@ class EtcdMembershipImpl final : public EtcdMembership {
     threads_.emplace_back([this] { Observe(); });
     threads_.emplace_back([this] { Control(); });
     threads_.emplace_back([this] { AskPeers(); });
+    if (options.save_map != nullptr) threads_.emplace_back([this] { SaveMaps(); });
   }
 
   ~EtcdMembershipImpl() override {
@@ -136,6 +140,7 @@ class EtcdMembershipImpl final : public EtcdMembership {
   void Control();
   ControllerInput Input();
   void AskPeers();
+  void SaveMaps();
   // controller.h says what it does.
   ClusterMapPtr NewestOf(std::span<const std::string> addresses, uint64_t epoch);
 
@@ -207,12 +212,11 @@ absl::Status EtcdMembershipImpl::Register(int64_t lease) {
       report = report_;
       leaving = leaving_;
     }
-    const ClusterMapPtr map = holder_.map();
+    const KnownEpochs known = {.map = EpochOf(holder_.map()), .saved = EpochOf(options_.saved_map)};
     EtcdTransaction transaction;
-    transaction.puts.push_back(
-        {.key = keys_.Node(node_id()),
-         .value = EncodeRegistration(options_.node, leaving, map == nullptr ? 0 : map->epoch),
-         .lease = lease});
+    transaction.puts.push_back({.key = keys_.Node(node_id()),
+                                .value = EncodeRegistration(options_.node, leaving, known),
+                                .lease = lease});
     if (report.has_value()) {
       transaction.puts.push_back({.key = keys_.Synced(node_id()),
                                   .value = EncodeReport(*report, options_.node.boot_id),
@@ -304,7 +308,7 @@ void EtcdMembershipImpl::ObserveOnce() {
     observed_.Reset(*listed);
     missing = observed_.members().count(node_id()) == 0 && !leaving_;
     unregistered_revision_ = missing ? listed->revision : 0;
-    map = observed_.map();
+    map = observed_.map() == nullptr ? options_.saved_map : observed_.map();
     ++observations_;
     watching_ = true;
     watching_since_ = MonotonicNow();
@@ -377,13 +381,20 @@ void EtcdMembershipImpl::AskPeers() {
     bool ask = false;
     {
       MutexLock lock(mutex_);
-      ask = wanted_epoch_ > (map == nullptr ? 0 : map->epoch) ||
-            (!watching_ && now >= asked + kPeerPauseWithoutEtcd);
+      ask = wanted_epoch_ > EpochOf(map) || (!watching_ && now >= asked + kPeerPauseWithoutEtcd);
     }
     if (map == nullptr || !ask) continue;
     asked = now;
     holder_.Offer(NewestOf(AddressesOfPeers(*map, node_id()), map->epoch));
   } while (Sleep(kPeerPause));
+}
+
+void EtcdMembershipImpl::SaveMaps() {
+  uint64_t saved = 0;
+  do {
+    const ClusterMapPtr map = holder_.WaitForNewer(saved, absl::InfiniteFuture());
+    if (map != nullptr && options_.save_map(*map).ok()) saved = map->epoch;
+  } while (Sleep(kSavePause));
 }
 
 ClusterMapPtr EtcdMembershipImpl::NewestOf(std::span<const std::string> addresses, uint64_t epoch) {

@@ -3,9 +3,11 @@
 #define ATTIC_SERVER_CLUSTER_ETCD_MEMBERSHIP_H_
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/cluster/etcd/etcd_types.h"
@@ -22,6 +24,12 @@ struct EtcdMembershipOptions {
   absl::Duration lease = absl::Seconds(5);
   PlacementOptions placement;  // should be the same in all nodes: the elected one's count
   size_t initial_nodes = 1;    // the first map of a cluster is made when so many are there
+  // The newest map that a process of this node knew before, if any. It is known only once etcd was
+  // seen to have none: it may be of a cluster that had the same name once.
+  ClusterMapPtr saved_map;
+  // Called with newer maps, not more often than once a second, by one thread; may take its time.
+  // After an error it is called again. May be null.
+  std::function<absl::Status(const ClusterMap&)> save_map;
   // Nodes are found out at once whose address refuses connections (accuser.h). Addresses must be
   // the nodes' own: nothing may listen for them, or refuse for them, in between.
   bool probe = true;

@@ -39,7 +39,7 @@ uint64_t DecodeNumber(const std::string& text) {
 
 }  // namespace
 
-std::string EncodeRegistration(const Member& member, bool leaving, uint64_t map_epoch) {
+std::string EncodeRegistration(const Member& member, bool leaving, const KnownEpochs& known) {
   v1::NodeRegistration registration;
   *registration.mutable_node() = wire::ToWire(ClusterNode{.id = member.node_id,
                                                           .address = member.address,
@@ -47,7 +47,8 @@ std::string EncodeRegistration(const Member& member, bool leaving, uint64_t map_
                                                           .capacity = member.capacity,
                                                           .boot_id = member.boot_id});
   registration.set_leaving(leaving);
-  registration.set_map_epoch(map_epoch);
+  registration.set_map_epoch(known.map);
+  registration.set_saved_epoch(known.saved);
   return registration.SerializeAsString();
 }
 
@@ -95,11 +96,16 @@ void ObservedCluster::SetMap(ClusterMapPtr map, int64_t revision) {
   map_revision_ = revision;
 }
 
-uint64_t ObservedCluster::epoch_of_members() const {
+uint64_t ObservedCluster::EpochOfMember(const std::string& node_id) const {
+  const auto found = registrations_.find(node_id);
+  if (found == registrations_.end()) return 0;
+  const KnownEpochs& known = found->second.known;
+  return map_ == nullptr ? std::max(known.map, known.saved) : known.map;
+}
+
+uint64_t ObservedCluster::EpochOfMembers() const {
   uint64_t epoch = 0;
-  for (const auto& [node_id, registration] : registrations_) {
-    epoch = std::max(epoch, registration.map_epoch);
-  }
+  for (const auto& [node_id, member] : members_) epoch = std::max(epoch, EpochOfMember(node_id));
   return epoch;
 }
 
@@ -115,10 +121,11 @@ void ObservedCluster::PutNode(const std::string& node_id, const EtcdKeyValue& en
     leaving_.insert(node_id);
   } else {
     members_[node_id] = *member;
-    registrations_[node_id] = {.create_revision = entry.create_revision,
-                               .mod_revision = entry.mod_revision,
-                               .lease = entry.lease,
-                               .map_epoch = registration.map_epoch()};
+    registrations_[node_id] = {
+        .create_revision = entry.create_revision,
+        .mod_revision = entry.mod_revision,
+        .lease = entry.lease,
+        .known = {.map = registration.map_epoch(), .saved = registration.saved_epoch()}};
   }
 }
 

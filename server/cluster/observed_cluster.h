@@ -37,9 +37,15 @@ class ClusterKeys {
   const std::string prefix_;
 };
 
+// Of the newest map a node knew when it registered, and of the one it had on disk when it started;
+// 0: none.
+struct KnownEpochs {
+  uint64_t map = 0;
+  uint64_t saved = 0;
+};
+
 // Values of keys.
-// `map_epoch` is of the newest map that the member knows; 0: none.
-std::string EncodeRegistration(const Member& member, bool leaving, uint64_t map_epoch);
+std::string EncodeRegistration(const Member& member, bool leaving, const KnownEpochs& known);
 std::string EncodeReport(const SyncReport& report, const std::string& boot_id);
 std::string EncodeMap(const ClusterMap& map);
 std::string EncodeChange(NodeChange change);  // of kDrain and kRemove
@@ -56,7 +62,7 @@ struct ObservedRegistration {
   int64_t create_revision = 0;
   int64_t mod_revision = 0;
   int64_t lease = 0;
-  uint64_t map_epoch = 0;  // of the newest map the node knew when it registered; 0: none
+  KnownEpochs known;
 };
 
 // The state of the keys as far as events told it. Values that make no sense count as absent. Not
@@ -76,9 +82,11 @@ class ObservedCluster {
   const std::map<std::string, ObservedRegistration>& registrations() const {
     return registrations_;
   }
-  // The largest epoch that members say they know a map of; 0: none. After etcd lost its data it is
-  // beyond what the map there says.
-  uint64_t epoch_of_members() const;
+  // The epoch of the newest map that a member says it has; 0: none. One on its disk counts only
+  // while there is no map() in etcd: it may be of a cluster that had the same name once.
+  uint64_t EpochOfMember(const std::string& node_id) const;
+  // The largest of these. After etcd lost its data it is beyond that of map().
+  uint64_t EpochOfMembers() const;
   // Nodes that are registered as about to go; none of members().
   const std::set<std::string>& leaving() const { return leaving_; }
   const std::optional<ObservedController>& controller() const { return controller_; }

@@ -9,6 +9,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "server/storage/checked_file.h"
 #include "server/storage/file_io.h"
 #include "server/storage/rocksdb_status.h"
 
@@ -20,8 +21,9 @@ using rocksdb::IOOptions;
 constexpr char kVersionName[] = "VERSION";
 constexpr char kVersion[] = "attic data directory 1\n";
 constexpr size_t kVersionBytesMax = 256;
-constexpr std::array<std::string_view, 8> kNames = {
-    "LOCK", "PROBE", "VERSION.tmp", "DURABLE", "DURABLE.tmp", "records", "segments", kVersionName};
+constexpr std::array<std::string_view, 10> kNames = {
+    "LOCK",    "PROBE",    "VERSION.tmp", "DURABLE",       "DURABLE.tmp",
+    "records", "segments", kVersionName,  kClusterMapName, "CLUSTER_MAP.tmp"};
 
 std::string FolderOf(const std::string& path) {
   const size_t end = path.find_last_not_of('/');

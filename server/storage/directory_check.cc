@@ -11,6 +11,7 @@
 #include "base/thread_pool.h"
 #include "rocksdb/file_system.h"
 #include "server/storage/check_report.h"
+#include "server/storage/checked_file.h"
 #include "server/storage/data_directory.h"
 #include "server/storage/layer_check.h"
 #include "server/storage/read_only_file_system.h"
@@ -74,6 +75,10 @@ class DirectoryChecker {
       if (!DataDirectory::IsOwnName(name)) {
         report_.Note(name, "it does not belong here", "a store leaves it alone");
       }
+    }
+    const auto map = LoadCheckedFile(directory_, kClusterMapName, kClusterMapBytesMax);
+    if (!map.ok() && !absl::IsNotFound(map.status())) {
+      report_.Note(kClusterMapName, "it is damaged", "a store goes on with the map that etcd has");
     }
     // When the folder is missing, its records are reported.
     const absl::StatusOr<std::vector<std::string>> records = Names(directory_ + "/records");

@@ -28,6 +28,8 @@ OUTAGE_MS_MAX = 2000  # of a stream of answers, when a store is killed or cut of
 GROWTH_MIB_PER_S = 24  # of a store that fills itself
 GROWTH_SETTLE_S = 15 if FULL else 0  # after the load has begun
 GROWTH_WATCH_S = 10 if FULL else 2  # before and after growth
+SAVE_S = 3  # until the map and what was written are on disk
+CLIENT_PATIENCE_S = 10  # of a call that began while nobody was there
 GROWTH_SLOWER_MAX = 1.2  # reads while another store fills itself
 
 pytestmark = pytest.mark.skipif(network.available() is not None, reason=str(network.available()))
@@ -63,9 +65,12 @@ def test_demo(stores, one_store_demo):
 
 @contextmanager
 def loaded_cluster(stores, *load_options, replicas=2, write_pause_ms=100, read_pause_ms=5,
-                   **cluster_options):
+                   grown_to=0, **cluster_options):
     """A cluster that is written and read, and what does that."""
     with Cluster(stores, **cluster_options) as cluster:
+        for number in range(stores, grown_to):
+            cluster.add_store(f"s{number}")
+            cluster.wait_until_settled()
         load = Load(cluster, "--replicas", replicas, "--seed", SEED, "--write-pause-ms",
                     write_pause_ms, "--read-pause-ms", read_pause_ms, *load_options)
         try:
@@ -289,6 +294,31 @@ def test_rolling_restart():
     sums = assert_nothing_wrong(report)
     log(f"rolling restart: {sums}")
     assert sums["read_failures"] == 0 and sums["write_failures"] == 0, sums["errors"]
+
+
+def test_power_loss():
+    """All stores and etcd are killed at once, and etcd's data are lost. The stores' disks have the
+    sessions, and the map that says which store has which: a new one would say otherwise."""
+    with loaded_cluster(2, "--durable", "--no-writes", grown_to=4, durable=True) as (cluster, load):
+        time.sleep(SAVE_S)
+        load.mark("away")
+        for name in cluster.stores:
+            cluster.kill_store(name)
+        cluster.wipe_etcd()
+        cluster.start_etcd()
+        for name in cluster.stores:
+            cluster.start_store(name)
+        _, took = cluster.wait_until_settled()
+        log(f"all stores have filled each other after {took:.1f} s")
+        time.sleep(CLIENT_PATIENCE_S)
+        load.mark("back")
+        time.sleep(3)
+        report = load.finish()
+    for interval in ("back", "verify"):
+        sums = totals(report, interval)
+        log(f"{interval}: {sums}")
+        assert sums["reads"] > 0 and sums["read_failures"] == 0, sums["errors"]
+    assert totals(report)["wrong"] == 0, totals(report)["wrong_examples"]
 
 
 def held_slots(status):

@@ -39,7 +39,8 @@ struct Flags {
   uint64_t seed = 1;
   uint64_t content_seed = 1;
   bool durable = false;
-  bool wait = false;  // for a line of input before writing and asking
+  bool no_writes = false;  // once it has loaded
+  bool wait = false;       // for a line of input before writing and asking
 };
 
 // What happened in one interval.
@@ -186,6 +187,7 @@ absl::Status Load::Fill() {
 
 void Load::Start() {
   for (const auto& session : sessions_) {
+    if (flags_.no_writes) break;
     threads_.emplace_back([this, s = session.get()] { WriteLoop(*s); });
   }
   for (int reader = 0; reader < flags_.readers; ++reader) {
@@ -288,6 +290,7 @@ int main(int argc, char** argv) {
   app.add_option("--seed", flags.seed)->capture_default_str();
   app.add_option("--content-seed", flags.content_seed, "of what is written")->capture_default_str();
   app.add_flag("--durable", flags.durable);
+  app.add_flag("--no-writes", flags.no_writes, "once it has loaded");
   app.add_flag("--wait", flags.wait, "for a line of input before writing and asking");
   CLI11_PARSE(app, argc, argv);
   if (flags.durable) flags.shape.durability = attic::Durability::kDurable;

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
@@ -13,6 +14,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "server/cluster/saved_map.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/unit/cluster/etcd/etcd_server.h"
 #include "tests/unit/cluster/liveness/listener.h"
 
@@ -49,9 +52,33 @@ class EtcdMembershipTest : public testing::Test {
     options.lease = lease_;
     options.placement = {.slots = 16, .replicas_default = 2, .replicas = 2};
     options.initial_nodes = initial_nodes;
+    if (saving_) {
+      const auto saved = LoadMap(SavedMapFolder(id), options.cluster);
+      EXPECT_TRUE(saved.ok()) << saved.status();
+      options.saved_map = *saved;
+      options.save_map = [folder = SavedMapFolder(id)](const ClusterMap& map) {
+        return SaveMap(folder, map);
+      };
+    }
     auto started = EtcdMembership::Start(options);
     EXPECT_TRUE(started.ok()) << started.status();
     return *std::move(started);
+  }
+
+  std::string SavedMapFolder(const std::string& id) {
+    std::filesystem::create_directories(folder_.file(id));
+    return folder_.file(id);
+  }
+  void WaitUntilSaved(const ClusterMap& map) {
+    const absl::Time deadline = absl::Now() + kPatience;
+    for (const auto& node : nodes_) {
+      absl::StatusOr<ClusterMapPtr> saved;
+      do {
+        saved = LoadMap(SavedMapFolder(node->node_id()), map.cluster);
+        ASSERT_TRUE(saved.ok()) << saved.status();
+        ASSERT_LT(absl::Now(), deadline) << node->node_id();
+      } while (*saved == nullptr || **saved != map);
+    }
   }
 
   // Three nodes that listen, under leases that do not end.
@@ -147,6 +174,8 @@ class EtcdMembershipTest : public testing::Test {
 
   std::unique_ptr<EtcdServer> etcd_;
   absl::Duration lease_ = kLease;
+  bool saving_ = false;  // nodes keep maps on disk
+  const TemporaryFolder folder_;
   std::map<std::string, Listener> listeners_;
   Nodes nodes_;
 };
@@ -367,6 +396,42 @@ TEST_F(EtcdMembershipTest, AnOldCopyOfEtcdIsBroughtUpToDate) {
     });
   }
   EXPECT_EQ(Controllers(), 1u);
+}
+
+// Power is lost everywhere, etcd's data with it. What nodes hold is where the map on their disks
+// says, which is not where a new cluster would put it.
+TEST_F(EtcdMembershipTest, MapsOnDisksOutliveEtcdAndAllProcesses) {
+  saving_ = true;
+  for (const char* id : {"a", "b"}) nodes_.push_back(Start(id, "1", 2));
+  WaitFor([](const ClusterMap& m) { return Settled(m, 2); });
+  nodes_.push_back(Start("c"));
+  const ClusterMapPtr before = WaitFor([](const ClusterMap& m) { return Settled(m, 3); });
+  WaitUntilSaved(*before);
+  nodes_.clear();
+  ASSERT_TRUE(etcd_->Wipe().ok());
+  // The first node that is back knows nothing: it has a new disk.
+  std::filesystem::remove_all(folder_.file("a"));
+  for (const char* id : {"a", "b", "c"}) nodes_.push_back(Start(id, "2"));
+  const ClusterMapPtr after = WaitFor([&](const ClusterMap& m) {
+    return m.epoch > before->epoch && Settled(m, 3) && m.nodes[0].boot_id == "2";
+  });
+  ASSERT_EQ(after->slots.size(), before->slots.size());
+  for (size_t slot = 0; slot < after->slots.size(); ++slot) {
+    EXPECT_EQ(after->slots[slot].replicas, before->slots[slot].replicas) << slot;
+  }
+}
+
+// A disk from elsewhere: the cluster had another life, or this node another cluster.
+TEST_F(EtcdMembershipTest, AMapOnDiskIsNothingBesideThatOfEtcd) {
+  saving_ = true;
+  for (const char* id : {"a", "b"}) nodes_.push_back(Start(id, "1", 2));
+  ClusterMap old = *WaitFor([](const ClusterMap& m) { return Settled(m, 2); });
+  old.epoch += 1000;
+  ASSERT_TRUE(SaveMap(SavedMapFolder("c"), old).ok());
+  nodes_.push_back(Start("c"));
+  const ClusterMapPtr map = WaitFor([](const ClusterMap& m) { return Settled(m, 3); });
+  EXPECT_LT(map->epoch, old.epoch);
+  WaitUntilSaved(*map);
 }
 
 // A node that is new when etcd comes back empty is registered before the others, which attempt it

@@ -41,8 +41,8 @@ ClusterMap SmallMap(uint64_t epoch) {
 
 TEST(ObservedClusterTest, KeysAreUnderstood) {
   ObservedCluster cluster("test");
-  cluster.Apply(Put(kKeys.Node("a"), EncodeRegistration(Node("a", "1"), false, 0)));
-  cluster.Apply(Put(kKeys.Node("b"), EncodeRegistration(Node("b", "2"), false, 0)));
+  cluster.Apply(Put(kKeys.Node("a"), EncodeRegistration(Node("a", "1"), false, {})));
+  cluster.Apply(Put(kKeys.Node("b"), EncodeRegistration(Node("b", "2"), false, {})));
   cluster.Apply(Put(kKeys.Synced("b"), EncodeReport({.epoch = 4, .slots = {1, 3}}, "2")));
   cluster.Apply(Put(kKeys.Change("a"), EncodeChange(NodeChange::kDrain)));
   cluster.Apply(Put(kKeys.Change("c"), EncodeChange(NodeChange::kRemove)));
@@ -64,7 +64,7 @@ TEST(ObservedClusterTest, KeysAreUnderstood) {
   EXPECT_EQ(*cluster.map(), SmallMap(9));
   EXPECT_EQ(cluster.map_revision(), 5);
   ASSERT_EQ(cluster.registrations().size(), 2u);
-  cluster.Apply(Put(kKeys.Node("a"), EncodeRegistration(Node("a", "1"), false, 0), 8));
+  cluster.Apply(Put(kKeys.Node("a"), EncodeRegistration(Node("a", "1"), false, {}), 8));
   EXPECT_EQ(cluster.registrations().at("a").create_revision, 8);
   EXPECT_EQ(cluster.registrations().at("a").mod_revision, 8);
   EXPECT_EQ(cluster.registrations().at("a").lease, 7);
@@ -84,24 +84,31 @@ TEST(ObservedClusterTest, KeysAreUnderstood) {
 TEST(ObservedClusterTest, AReportOfAnEarlierProcessDoesNotCount) {
   ObservedCluster cluster("test");
   cluster.Apply(Put(kKeys.Synced("a"), EncodeReport({.epoch = 4, .node_synced = true}, "1")));
-  cluster.Apply(Put(kKeys.Node("a"), EncodeRegistration(Node("a", "2"), false, 0)));
+  cluster.Apply(Put(kKeys.Node("a"), EncodeRegistration(Node("a", "2"), false, {})));
   EXPECT_FALSE(cluster.View(absl::UnixEpoch()).members[0].node_synced);
 }
 
 TEST(ObservedClusterTest, TheLargestEpochThatMembersKnow) {
   ObservedCluster cluster("test");
-  EXPECT_EQ(cluster.epoch_of_members(), 0u);
-  cluster.Apply(Put(kKeys.Node("a"), EncodeRegistration(Node("a", "1"), false, 3)));
-  cluster.Apply(Put(kKeys.Node("b"), EncodeRegistration(Node("b", "1"), false, 8)));
-  cluster.Apply(Put(kKeys.Node("c"), EncodeRegistration(Node("c", "1"), true, 9)));
-  EXPECT_EQ(cluster.epoch_of_members(), 8u);
+  EXPECT_EQ(cluster.EpochOfMembers(), 0u);
+  cluster.Apply(Put(kKeys.Node("a"), EncodeRegistration(Node("a", "1"), false, {.map = 3})));
+  cluster.Apply(Put(kKeys.Node("b"), EncodeRegistration(Node("b", "1"), false, {.map = 8})));
+  cluster.Apply(Put(kKeys.Node("c"), EncodeRegistration(Node("c", "1"), true, {.map = 9})));
+  EXPECT_EQ(cluster.EpochOfMembers(), 8u);
   cluster.Apply(Deleted(kKeys.Node("b")));
-  EXPECT_EQ(cluster.epoch_of_members(), 3u);
+  EXPECT_EQ(cluster.EpochOfMembers(), 3u);
+  // What is on a disk counts only where there is no map.
+  cluster.Apply(Put(kKeys.Node("d"), EncodeRegistration(Node("d", "1"), false, {.saved = 20})));
+  EXPECT_EQ(cluster.EpochOfMember("d"), 20u);
+  EXPECT_EQ(cluster.EpochOfMembers(), 20u);
+  cluster.Apply(Put(kKeys.Map(), EncodeMap(SmallMap(2)), 5));
+  EXPECT_EQ(cluster.EpochOfMember("d"), 0u);
+  EXPECT_EQ(cluster.EpochOfMembers(), 3u);
 }
 
 TEST(ObservedClusterTest, WhoLeavesIsNoMember) {
   ObservedCluster cluster("test");
-  cluster.Apply(Put(kKeys.Node("a"), EncodeRegistration(Node("a", "1"), true, 0)));
+  cluster.Apply(Put(kKeys.Node("a"), EncodeRegistration(Node("a", "1"), true, {})));
   EXPECT_THAT(cluster.members(), IsEmpty());
   EXPECT_THAT(cluster.leaving(), ElementsAre("a"));
   cluster.Apply(Deleted(kKeys.Node("a")));
@@ -121,7 +128,7 @@ TEST(ObservedClusterTest, AnyBytesAreTaken) {
   SCOPED_TRACE(testing::Message() << "seed " << kSeed);
   std::mt19937_64 random(kSeed);
   const std::vector<std::pair<std::string, std::string>> good = {
-      {kKeys.Node("a"), EncodeRegistration(Node("a", "1"), false, 0)},
+      {kKeys.Node("a"), EncodeRegistration(Node("a", "1"), false, {})},
       {kKeys.Synced("a"), EncodeReport({.epoch = 4, .slots = {1, 3}}, "1")},
       {kKeys.Map(), EncodeMap(SmallMap(9))},
       {kKeys.Rebalance(), "12"},

@@ -9,6 +9,7 @@
 #include <random>
 #include <string>
 
+#include "server/storage/checked_file.h"
 #include "server/storage/durable_store.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/unit/storage/sample_directory.h"
@@ -218,6 +219,15 @@ TEST_F(DirectoryCheckTest, ExtraFilesAreNoDamage) {
   EXPECT_EQ(check.findings.size(), 4u) << Text(check);
   EXPECT_EQ(check.orphan_files, 2u);
   EXPECT_EQ(check.orphan_bytes, 18u);
+}
+
+// A store does without it as long as etcd has the map.
+TEST_F(DirectoryCheckTest, ADamagedClusterMapIsANote) {
+  Make(/*killed=*/false);
+  ASSERT_TRUE(SaveCheckedFile(directory_, kClusterMapName, "a map").ok());
+  EXPECT_EQ(Text(CheckOk()), "");
+  WriteBytes(directory_ + "/CLUSTER_MAP", "a map");
+  EXPECT_EQ(Text(CheckOk()), "note CLUSTER_MAP: it is damaged\n");
 }
 
 TEST_F(DirectoryCheckTest, WhatCannotBeExamined) {
