@@ -290,17 +290,17 @@ def limits_of_header():
     return limits
 
 
-def limits_of_readme():
+def limits_of_reference():
     units = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "bytes": 1, None: 1}
     limits = {}
-    for line in lines_of("README.md"):
+    for line in lines_of("docs/reference.md"):
         if match := re.match(r"\| `(\w+_max)` \| ([\d,]+)(?: (\w+))? \|", line):
             limits[match.group(1)] = int(match.group(2).replace(",", "")) * units[match.group(3)]
     return limits
 
 
-def test_readme_lists_the_limits():
-    assert limits_of_readme() == limits_of_header()
+def test_the_reference_lists_the_limits():
+    assert limits_of_reference() == limits_of_header()
 
 
 def test_readme_shows_the_compiled_example():

@@ -1,4 +1,4 @@
-"""The flag tables of the README say what the servers' --help says."""
+"""The flag tables of docs/reference.md say what the servers' --help says."""
 
 import os
 import re
@@ -19,16 +19,16 @@ def flags_of_help(server):
     return {flag: default or None for flag, default in flags if flag != "--help"}
 
 
-def flags_of_readme(server):
+def flags_of_reference(server):
     # Each after a line of its own such as "`attic-store` in a cluster:".
-    tables = re.findall(
-        rf"^`{server}`[^\n|]*:\n\n((?:\|.*\n)+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    text = (ROOT / "docs/reference.md").read_text()
+    tables = re.findall(rf"^`{server}`[^\n|]*:\n\n((?:\|.*\n)+)", text, re.MULTILINE)
     return dict(re.findall(r"^\| `(--[\w-]+)` \| ([^|]+?) \|", "".join(tables), re.MULTILINE))
 
 
 @pytest.mark.parametrize("server", ["attic-store", "attic-worker"])
-def test_readme_lists_the_flags(server):
-    help_flags, readme_flags = flags_of_help(server), flags_of_readme(server)
-    assert help_flags.keys() == readme_flags.keys()
+def test_the_reference_lists_the_flags(server):
+    help_flags, reference_flags = flags_of_help(server), flags_of_reference(server)
+    assert help_flags.keys() == reference_flags.keys()
     stated = {flag: default for flag, default in help_flags.items() if default}
-    assert stated == {flag: readme_flags[flag] for flag in stated}
+    assert stated == {flag: reference_flags[flag] for flag in stated}
