@@ -8,11 +8,6 @@
 #include "server/cluster/peer_map.h"
 
 namespace attic {
-namespace {
-
-uint64_t EpochOf(const ClusterMapPtr& map) { return map == nullptr ? 0 : map->epoch; }
-
-}  // namespace
 
 bool Controller::Elected(const ControllerInput& input) const {
   const auto& controller = input.observed.controller();

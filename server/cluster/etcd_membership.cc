@@ -31,8 +31,6 @@ constexpr absl::Duration kPeerPauseWithoutEtcd = absl::Seconds(1);
 constexpr absl::Duration kPeerTimeout = absl::Seconds(1);
 constexpr absl::Duration kSavePause = absl::Seconds(1);
 
-uint64_t EpochOf(const ClusterMapPtr& map) { return map == nullptr ? 0 : map->epoch; }
-
 // Times of decisions must not jump with the wall clock.
 absl::Time MonotonicNow() {
   return absl::UnixEpoch() + absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch());

@@ -15,6 +15,8 @@
 namespace attic {
 
 using ClusterMapPtr = std::shared_ptr<const ClusterMap>;
+// 0 where there is no map.
+inline uint64_t EpochOf(const ClusterMapPtr& map) { return map == nullptr ? 0 : map->epoch; }
 
 // What a node says it has filled.
 struct SyncReport {

@@ -43,10 +43,7 @@ ClusterMapPtr SlotGate::map() const {
   return joined == nullptr ? nullptr : joined->map();
 }
 
-uint64_t SlotGate::epoch() const {
-  const ClusterMapPtr known = map();
-  return known == nullptr ? 0 : known->epoch;
-}
+uint64_t SlotGate::epoch() const { return EpochOf(map()); }
 
 bool SlotGate::ready() const {
   if (!clustered_) return true;

@@ -43,7 +43,7 @@ class SlotGate;
 class SlotPass {
  public:
   // The epoch of the map; 0 in a store that is no node.
-  uint64_t epoch() const { return map_ == nullptr ? 0 : map_->epoch; }
+  uint64_t epoch() const { return EpochOf(map_); }
   bool clustered() const { return map_ != nullptr; }
   // Of the cluster; 0 in a store that is no node.
   uint32_t slot_count() const {

@@ -79,6 +79,11 @@ std::string TextOf(const std::string& path) {
   return text.str();
 }
 
+void ReplaceFolder(const std::string& from, const std::string& to) {
+  std::filesystem::remove_all(to);
+  std::filesystem::copy(from, to, std::filesystem::copy_options::recursive);
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<EtcdServer>> EtcdServer::Start(const EtcdServerOptions& options) {
@@ -215,17 +220,13 @@ absl::Status EtcdServer::Wipe() {
 
 absl::Status EtcdServer::RestartAndCopy() {
   Kill();
-  std::filesystem::remove_all(folder_.file("copy"));
-  std::filesystem::copy(folder_.file("data"), folder_.file("copy"),
-                        std::filesystem::copy_options::recursive);
+  ReplaceFolder(folder_.file("data"), folder_.file("copy"));
   return Launch();
 }
 
 absl::Status EtcdServer::RestartFromCopy() {
   Kill();
-  std::filesystem::remove_all(folder_.file("data"));
-  std::filesystem::copy(folder_.file("copy"), folder_.file("data"),
-                        std::filesystem::copy_options::recursive);
+  ReplaceFolder(folder_.file("copy"), folder_.file("data"));
   return Launch();
 }
 
