@@ -10,6 +10,7 @@
 #include "wire/convert_cluster.h"
 
 namespace attic {
+
 absl::Status SaveMap(const std::string& folder, const ClusterMap& map) {
   return SaveCheckedFile(folder, kClusterMapName, wire::ToWire(map).SerializeAsString());
 }
