@@ -126,9 +126,9 @@ class Cluster:
         return json.loads(done.stdout) if done.returncode == 0 else None
 
     def wait_until(self, condition, timeout=SETTLE_TIMEOUT_S, what="the cluster to settle",
-                   steady_s=0):
+                   steady_s=0, poll_s=0.1):
         """Returns the status for which condition(status) is true, and stays so for `steady_s`, and
-        the seconds until it was."""
+        the seconds until it was. Each look, every `poll_s`, is a process."""
         begin = time.monotonic()
         since = None
         while time.monotonic() < begin + timeout:
@@ -140,7 +140,7 @@ class Cluster:
                 since = now
             if since is not None and now >= since + steady_s:
                 return status, since - begin
-            time.sleep(0.1)
+            time.sleep(poll_s)
         raise AssertionError(f"waited {timeout} s for {what}: {json.dumps(status)}; logs in "
                              f"{self.keep_logs()}")
 
@@ -150,8 +150,8 @@ class Cluster:
                 if node["state"] == "live" and node.get("epoch") == status["epoch"]}
         return live == self.boot_ids and status["slots_moving"] == 0
 
-    def wait_until_settled(self, timeout=SETTLE_TIMEOUT_S, steady_s=0):
-        return self.wait_until(self.settled, timeout, steady_s=steady_s)
+    def wait_until_settled(self, timeout=SETTLE_TIMEOUT_S, **options):
+        return self.wait_until(self.settled, timeout, **options)
 
     def wait_until_read(self, session, timeout=900):
         """Returns when a session has tokens, gets no more, and all are indexed."""
@@ -160,15 +160,25 @@ class Cluster:
         while time.monotonic() < deadline:
             described = self.attic("sessions", "describe", session, "--json", "--server",
                                    self.addresses(), check=False)
-            status = self.attic("status", "--json", "--server", self.addresses(), check=False)
-            if described.returncode == 0 and status.returncode == 0:
+            if described.returncode == 0:
                 watermark = json.loads(described.stdout)["watermark"]
-                if (watermark > 0 and watermark == before and
-                        json.loads(status.stdout)["pending_segments"] == 0):
+                if watermark > 0 and watermark == before and self.pending_segments() == 0:
                     return
                 before = watermark
             time.sleep(0.2)
         raise AssertionError(f"waited {timeout} s for {session}; logs in {self.keep_logs()}")
+
+    def wait_until_indexed(self, timeout=SETTLE_TIMEOUT_S):
+        """Returns when no store has a segment to build."""
+        deadline = time.monotonic() + timeout
+        while (pending := self.pending_segments()) != 0:
+            assert time.monotonic() < deadline, f"{pending} segments wait; logs in {self.keep_logs()}"
+            time.sleep(1)
+
+    def pending_segments(self):
+        """Of all stores; None if they do not say."""
+        status = self.attic("status", "--json", "--server", self.addresses(), check=False)
+        return json.loads(status.stdout)["pending_segments"] if status.returncode == 0 else None
 
     def keep_logs(self):
         kept = Path(tempfile.mkdtemp(prefix="attic_cluster_logs_"))

@@ -25,6 +25,9 @@
 namespace attic {
 namespace {
 
+// Longer than the sessions here become.
+constexpr int64_t kOracleSegmentTokens = 63 * 1024;
+
 struct Flags {
   std::string server;
   std::string prefix = "load";
@@ -48,6 +51,8 @@ struct Interval {
   std::string name;
   absl::Time begin = absl::Now();
   std::vector<double> read_ms;
+  std::vector<double> exact_ms;
+  std::vector<double> indexed_ms;
   std::vector<double> write_ms;
   int read_failures = 0;
   int write_failures = 0;
@@ -66,11 +71,15 @@ double Quantile(std::vector<double>& sorted, double q) {
 nlohmann::json ToJson(Interval& interval, absl::Time end) {
   std::sort(interval.read_ms.begin(), interval.read_ms.end());
   std::sort(interval.write_ms.begin(), interval.write_ms.end());
+  std::sort(interval.exact_ms.begin(), interval.exact_ms.end());
+  std::sort(interval.indexed_ms.begin(), interval.indexed_ms.end());
   return {{"name", interval.name},
           {"seconds", absl::ToDoubleSeconds(end - interval.begin)},
           {"reads", interval.read_ms.size()},
           {"read_failures", interval.read_failures},
           {"read_median_ms", Quantile(interval.read_ms, 0.5)},
+          {"exact_median_ms", Quantile(interval.exact_ms, 0.5)},
+          {"indexed_median_ms", Quantile(interval.indexed_ms, 0.5)},
           {"read_p99_ms", Quantile(interval.read_ms, 0.99)},
           {"read_longest_ms", Quantile(interval.read_ms, 1)},
           {"writes", interval.write_ms.size()},
@@ -91,10 +100,12 @@ class Report {
     current_ = Interval{.name = name};
   }
 
-  void Read(absl::Duration took, const Asked& asked) {
+  void Read(AttendMode mode, absl::Duration took, const Asked& asked) {
     MutexLock lock(mutex_);
     if (asked.status.ok()) {
-      current_.read_ms.push_back(absl::ToDoubleMilliseconds(took));
+      const double ms = absl::ToDoubleMilliseconds(took);
+      current_.read_ms.push_back(ms);
+      (mode == AttendMode::kExact ? current_.exact_ms : current_.indexed_ms).push_back(ms);
     } else {
       ++current_.read_failures;
       ++current_.errors[absl::StrCat("read: ", asked.status.ToString())];
@@ -143,7 +154,8 @@ class Load {
   Report report;
 
  private:
-  void WriteLoop(LoadSession& session);
+  static void Pause(double pause_ms, std::mt19937_64& random);
+  void WriteLoop(int writer);
   void ReadLoop(int reader);
   void AskOnce(LoadSession& session, std::mt19937_64& random, AttendMode mode);
   absl::Duration timeout() const { return absl::Seconds(flags_.timeout_seconds); }
@@ -162,8 +174,9 @@ absl::Status Load::Open() {
   cluster_ = *std::move(cluster);
   SessionStoreOptions options;
   options.threads = 1;
-  // It is asked exactly only.
+  // It is asked exactly only, so it needs no index: building one would slow the stores down.
   options.index.exact_scan_tokens_max = int64_t{1} << 40;
+  options.index.segment_tokens = kOracleSegmentTokens;
   oracle_ = MakeLocalClient(options);
   for (int i = 0; i < flags_.sessions; ++i) {
     auto session =
@@ -186,9 +199,8 @@ absl::Status Load::Fill() {
 }
 
 void Load::Start() {
-  for (const auto& session : sessions_) {
-    if (flags_.no_writes) break;
-    threads_.emplace_back([this, s = session.get()] { WriteLoop(*s); });
+  for (int writer = 0; writer < flags_.sessions && !flags_.no_writes; ++writer) {
+    threads_.emplace_back([this, writer] { WriteLoop(writer); });
   }
   for (int reader = 0; reader < flags_.readers; ++reader) {
     threads_.emplace_back([this, reader] { ReadLoop(reader); });
@@ -200,19 +212,29 @@ void Load::Stop() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void Load::WriteLoop(LoadSession& session) {
+// For pause_ms on average. Threads that pause equally long would act at the same moments for
+// seconds, and then between each other's: the medians of two intervals would differ for that alone.
+void Load::Pause(double pause_ms, std::mt19937_64& random) {
+  if (pause_ms <= 0) return;
+  std::exponential_distribution<double> pause(1 / pause_ms);
+  absl::SleepFor(absl::Milliseconds(pause(random)));
+}
+
+void Load::WriteLoop(int writer) {
+  std::mt19937_64 random(flags_.seed * 1000 + static_cast<uint64_t>(writer));
+  LoadSession& session = *sessions_[static_cast<size_t>(writer)];
   while (!stop_) {
     const absl::Time begin = absl::Now();
     const absl::Status written = session.WriteBatch(begin + timeout());
     report.Write(absl::Now() - begin, written);
-    absl::SleepFor(absl::Milliseconds(flags_.write_pause_ms));
+    Pause(flags_.write_pause_ms, random);
   }
 }
 
 void Load::AskOnce(LoadSession& session, std::mt19937_64& random, AttendMode mode) {
   absl::Duration took;
   const Asked asked = session.Ask(random, mode, absl::Now() + timeout(), took);
-  report.Read(took, asked);
+  report.Read(mode, took, asked);
 }
 
 void Load::ReadLoop(int reader) {
@@ -220,7 +242,7 @@ void Load::ReadLoop(int reader) {
   while (!stop_) {
     LoadSession& session = *sessions_[random() % sessions_.size()];
     AskOnce(session, random, random() % 2 == 0 ? AttendMode::kExact : AttendMode::kIndexed);
-    if (flags_.read_pause_ms > 0) absl::SleepFor(absl::Milliseconds(flags_.read_pause_ms));
+    Pause(flags_.read_pause_ms, random);
   }
 }
 
