@@ -172,7 +172,8 @@ class Cluster:
         """Returns when no store has a segment to build."""
         deadline = time.monotonic() + timeout
         while (pending := self.pending_segments()) != 0:
-            assert time.monotonic() < deadline, f"{pending} segments wait; logs in {self.keep_logs()}"
+            assert time.monotonic() < deadline, (
+                f"{pending} segments wait; logs in {self.keep_logs()}")
             time.sleep(1)
 
     def pending_segments(self):

@@ -21,6 +21,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr int64_t kTokens = kThreadSanitizer ? 1024 : 4096;
+
 SessionStoreOptions DurableOptions(const std::string& directory) {
   SessionStoreOptions options = SmallOptions();
   options.disk.store.directory = directory;
@@ -31,14 +33,14 @@ SessionStoreOptions DurableOptions(const std::string& directory) {
   return options;
 }
 
-void RunDriver(const SessionStoreOptions& options, ElementType type, int steps) {
+void RunDriver(const SessionStoreOptions& options, ElementType type) {
   const uint64_t seed = std::random_device()();
   SCOPED_TRACE(absl::StrCat("seed ", seed));
   SessionDriver driver(seed, type, options);
-  for (int step = 0; step < steps && !::testing::Test::HasFatalFailure(); ++step) {
+  for (int step = 0; step < kDriverSteps && !::testing::Test::HasFatalFailure(); ++step) {
     SCOPED_TRACE(absl::StrCat("step ", step));
     driver.Step();
-    if (step % 100 == 99) driver.WaitForBuilds();
+    if (step % 50 == 49) driver.WaitForBuilds();
   }
 }
 
@@ -46,7 +48,7 @@ class DurableModelTest : public ::testing::TestWithParam<ElementType> {};
 
 TEST_P(DurableModelTest, RandomOperationsAndRestartsAgreeWithTheModel) {
   const TemporaryFolder folder;
-  RunDriver(DurableOptions(folder.path()), GetParam(), 400);
+  RunDriver(DurableOptions(folder.path()), GetParam());
 }
 
 TEST_P(DurableModelTest, TheSameWhenHardlyAnyVectorsStayInMemory) {
@@ -55,7 +57,7 @@ TEST_P(DurableModelTest, TheSameWhenHardlyAnyVectorsStayInMemory) {
   options.limits.memory_bytes_max = 512u << 20;  // builders of graphs take megabytes each
   options.disk.tier.high_watermark = 0.001;
   options.disk.tier.low_watermark = 0.0005;
-  RunDriver(options, GetParam(), 400);
+  RunDriver(options, GetParam());
 }
 
 INSTANTIATE_TEST_SUITE_P(ElementTypes, DurableModelTest,
@@ -80,7 +82,7 @@ class DurableSessionTest : public ::testing::Test {
   void Append(int64_t begin, size_t count) {
     const Tokens tokens = Tokens::Random(request_.fingerprint, count, random_);
     AppendBatch batch = tokens.Batch("s", 0, begin);
-    const std::vector<float> sample = RandomFloats(8 * 4 * 16, random_);
+    const std::vector<float> sample = RandomFloats(2 * 4 * 16, random_);
     batch.query_sample = sample;
     const auto ack = store_->Append(batch, absl::Now() + absl::Seconds(30));
     ASSERT_TRUE(ack.ok()) << ack.status().message();
@@ -105,7 +107,7 @@ class DurableSessionTest : public ::testing::Test {
 TEST_F(DurableSessionTest, AnswersAreTheSameAfterARestartAsFarAsTheLastBit) {
   Open(options_);
   OpenSession();
-  for (int64_t begin = 0; begin < 4000; begin += 200) Append(begin, 200);
+  for (int64_t begin = 0; begin < kTokens; begin += 200) Append(begin, 200);
   ASSERT_TRUE(store_->WaitForBuilds(absl::Now() + absl::Seconds(60)).ok());
   const std::vector<float> queries = RandomFloats(4 * 16, random_);
   const AttendAnswer before = Attend(queries);
@@ -128,7 +130,7 @@ TEST_F(DurableSessionTest, AnswersAreTheSameAfterARestartAsFarAsTheLastBit) {
 TEST_F(DurableSessionTest, TheGraphOverCentroidsIsBuiltAgain) {
   Open(options_);
   OpenSession();
-  for (int64_t begin = 0; begin < 4096; begin += 256) Append(begin, 256);
+  for (int64_t begin = 0; begin < kTokens; begin += 256) Append(begin, 256);
   ASSERT_TRUE(store_->WaitForBuilds(absl::Now() + absl::Seconds(60)).ok());
   ASSERT_GT(store_->Status().memory.graph_bytes, 0u);
   Reopen();
@@ -226,7 +228,7 @@ TEST_F(DurableSessionTest, EvictedVectorsAreReadForEveryKindOfQuestion) {
   options_.index.exact_scan_tokens_max = 0;
   Open(options_);
   OpenSession();
-  for (int64_t begin = 0; begin < 4096; begin += 256) Append(begin, 256);
+  for (int64_t begin = 0; begin < kTokens; begin += 256) Append(begin, 256);
   ASSERT_TRUE(store_->WaitForBuilds(absl::Now() + absl::Seconds(60)).ok());
   const absl::Time deadline = absl::Now() + absl::Seconds(30);
   while (store_->Status().memory.vectors_bytes > 0 && absl::Now() < deadline) {
@@ -234,7 +236,7 @@ TEST_F(DurableSessionTest, EvictedVectorsAreReadForEveryKindOfQuestion) {
   }
   const MemoryUse use = store_->Status().memory;
   EXPECT_EQ(use.vectors_bytes, 0u);
-  EXPECT_EQ(use.evicted_bytes, 4096u * 2 * (16 + 8) * sizeof(float));
+  EXPECT_EQ(use.evicted_bytes, static_cast<uint64_t>(kTokens) * 2 * (16 + 8) * sizeof(float));
   const std::vector<float> queries = RandomFloats(4 * 16, random_);
   const AttendAnswer exact = Attend(queries, AttendMode::kExact);
   EXPECT_GT(exact.read.disk_bytes_read, 0u);
@@ -269,7 +271,7 @@ TEST_F(DurableSessionTest, MemorySessionsSpillAndTheirFilesGoWithThem) {
   request_.durability = Durability::kMemory;
   Open(options_);
   OpenSession();
-  for (int64_t begin = 0; begin < 4096; begin += 256) Append(begin, 256);
+  for (int64_t begin = 0; begin < kTokens; begin += 256) Append(begin, 256);
   ASSERT_TRUE(store_->WaitForBuilds(absl::Now() + absl::Seconds(60)).ok());
   const absl::Time deadline = absl::Now() + absl::Seconds(30);
   while (store_->Status().memory.evicted_bytes == 0 && absl::Now() < deadline) {

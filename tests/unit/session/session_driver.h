@@ -10,10 +10,14 @@
 #include <vector>
 
 #include "server/session/session_store.h"
+#include "tests/support/sanitizer.h"
 #include "tests/unit/session/session_model.h"
 #include "tests/unit/session/session_test_data.h"
 
 namespace attic {
+
+// Operations of one run.
+inline constexpr int kDriverSteps = kThreadSanitizer ? 100 : 400;
 
 // Short segments, so that few tokens make an index.
 SessionStoreOptions SmallOptions();

@@ -28,6 +28,7 @@ namespace fs = std::filesystem;
 
 constexpr size_t kChunkBytesMax = 1u << 20;
 constexpr int64_t kTokens = 2000;  // seven segments, and a tail
+constexpr int kQuestions = kThreadSanitizer ? 12 : 40;
 const std::vector<uint32_t> kLayers = {0, 3};
 
 std::unique_ptr<SessionStore> Open(const std::string& directory = "") {
@@ -47,7 +48,7 @@ void Append(SessionStore& store, const std::string& id, int64_t begin, int64_t c
   std::mt19937_64 random(seed);
   for (const uint32_t layer : kLayers) {
     const Tokens tokens = Tokens::Random(f, static_cast<size_t>(count), random);
-    const std::vector<float> queries = RandomFloats(32 * f.q_heads * f.head_dim, random);
+    const std::vector<float> queries = RandomFloats(4 * f.q_heads * f.head_dim, random);
     AppendBatch batch = tokens.Batch(id, layer, begin);
     batch.query_sample = queries;
     const auto ack = store.Append(batch, absl::InfiniteFuture());
@@ -112,7 +113,7 @@ std::string Answers(SessionStore& store, const std::string& id, uint64_t seed) {
   const auto add = [&](std::span<const float> numbers) {
     text.append(reinterpret_cast<const char*>(numbers.data()), numbers.size_bytes());
   };
-  for (int i = 0; i < 40; ++i) {
+  for (int i = 0; i < kQuestions; ++i) {
     const std::vector<float> queries = RandomFloats(f.q_heads * f.head_dim, random);
     AttendItem item{.session_id = id,
                     .layer = kLayers[i % 2],
@@ -165,7 +166,8 @@ TEST_P(SnapshotTest, EndsWhereItIsTold) {
     EXPECT_EQ(made->watermark, position);
     EXPECT_EQ(made->layers[0].indexed_tokens, std::min<int64_t>(1792, position / 256 * 256));
     ASSERT_TRUE(source->ForkSession("book", {.position = position, .new_session_id = id}).ok());
-    if (position > 0) EXPECT_TRUE(Answers(*target, id, 2) == Answers(*source, id, 2));
+    if (position == 0) continue;
+    EXPECT_TRUE(Answers(*target, id, 2) == Answers(*source, id, 2));
   }
   EXPECT_TRUE(
       absl::IsOutOfRange(source->ExportSession("book", {.position = kTokens + 1}).status()));

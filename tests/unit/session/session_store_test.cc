@@ -28,10 +28,10 @@ TEST_P(SessionStoreModelTest, RandomOperationsAgreeWithTheModel) {
   const uint64_t seed = std::random_device()();
   SCOPED_TRACE(absl::StrCat("seed ", seed));
   SessionDriver driver(seed, GetParam(), SmallOptions());
-  for (int step = 0; step < 400 && !::testing::Test::HasFatalFailure(); ++step) {
+  for (int step = 0; step < kDriverSteps && !::testing::Test::HasFatalFailure(); ++step) {
     SCOPED_TRACE(absl::StrCat("step ", step));
     driver.Step();
-    if (step % 100 == 99) driver.WaitForBuilds();
+    if (step % 50 == 49) driver.WaitForBuilds();
   }
 }
 
