@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/session/session_store.h"
+#include "tests/support/sanitizer.h"
 #include "tests/unit/session/session_test_data.h"
 
 namespace attic {
@@ -201,7 +202,7 @@ TEST_F(SessionLifetimeTest, ForksOfATruncatedSourceAreFoundByNothing) {
 // Sources change their tokens all the time; who opens with a chain gets that chain's tokens.
 TEST_F(SessionLifetimeTest, PrefixesAreRightWhileTheirSourcesChange) {
   constexpr int64_t kTokens = 3 * kBlock;
-  constexpr int kReused = 1000;
+  constexpr int kReused = kThreadSanitizer ? 200 : 1000;
   size_t wrong = 0;
   std::atomic<bool> done{false};
   std::atomic<int> opened{0};

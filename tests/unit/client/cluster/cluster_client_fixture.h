@@ -31,6 +31,7 @@ class ClusterClientFixture : public ::testing::Test {
     SCOPED_TRACE(absl::StrCat("seed ", seed_));
     std::printf("seed %llu\n", static_cast<unsigned long long>(seed_));
     random_.seed(seed_);
+    client_.reset();  // it asks its cluster for the map until it ends
     cluster_ = std::make_unique<FakeCluster>(nodes, replicas, seed_, SmallStoreOptions());
     client_ = cluster_->Connect(options);
   }

@@ -31,6 +31,8 @@ class ClusterSnapshotTest : public ::testing::Test {
         chosen != nullptr ? std::strtoull(chosen, nullptr, 10) : std::random_device()();
     std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
     random_.seed(seed);
+    client_.reset();  // they ask their clusters for the map until they end
+    other_.reset();
     source_ = std::make_unique<FakeCluster>(nodes, replicas, seed, SmallStoreOptions());
     target_ = std::make_unique<FakeCluster>(nodes + 1, replicas, seed, SmallStoreOptions(), 48);
     client_ = source_->Connect(options);
