@@ -51,8 +51,6 @@ struct Interval {
   std::string name;
   absl::Time begin = absl::Now();
   std::vector<double> read_ms;
-  std::vector<double> exact_ms;
-  std::vector<double> indexed_ms;
   std::vector<double> write_ms;
   int read_failures = 0;
   int write_failures = 0;
@@ -71,15 +69,11 @@ double Quantile(std::vector<double>& sorted, double q) {
 nlohmann::json ToJson(Interval& interval, absl::Time end) {
   std::sort(interval.read_ms.begin(), interval.read_ms.end());
   std::sort(interval.write_ms.begin(), interval.write_ms.end());
-  std::sort(interval.exact_ms.begin(), interval.exact_ms.end());
-  std::sort(interval.indexed_ms.begin(), interval.indexed_ms.end());
   return {{"name", interval.name},
           {"seconds", absl::ToDoubleSeconds(end - interval.begin)},
           {"reads", interval.read_ms.size()},
           {"read_failures", interval.read_failures},
           {"read_median_ms", Quantile(interval.read_ms, 0.5)},
-          {"exact_median_ms", Quantile(interval.exact_ms, 0.5)},
-          {"indexed_median_ms", Quantile(interval.indexed_ms, 0.5)},
           {"read_p99_ms", Quantile(interval.read_ms, 0.99)},
           {"read_longest_ms", Quantile(interval.read_ms, 1)},
           {"writes", interval.write_ms.size()},
@@ -100,12 +94,10 @@ class Report {
     current_ = Interval{.name = name};
   }
 
-  void Read(AttendMode mode, absl::Duration took, const Asked& asked) {
+  void Read(absl::Duration took, const Asked& asked) {
     MutexLock lock(mutex_);
     if (asked.status.ok()) {
-      const double ms = absl::ToDoubleMilliseconds(took);
-      current_.read_ms.push_back(ms);
-      (mode == AttendMode::kExact ? current_.exact_ms : current_.indexed_ms).push_back(ms);
+      current_.read_ms.push_back(absl::ToDoubleMilliseconds(took));
     } else {
       ++current_.read_failures;
       ++current_.errors[absl::StrCat("read: ", asked.status.ToString())];
@@ -234,7 +226,7 @@ void Load::WriteLoop(int writer) {
 void Load::AskOnce(LoadSession& session, std::mt19937_64& random, AttendMode mode) {
   absl::Duration took;
   const Asked asked = session.Ask(random, mode, absl::Now() + timeout(), took);
-  report.Read(mode, took, asked);
+  report.Read(took, asked);
 }
 
 void Load::ReadLoop(int reader) {
